@@ -1,0 +1,341 @@
+"""The schema of a run: every setting, its type, its default, and what it means.
+
+The defaults are the paper's (Li et al. 2023) where the paper speaks. A YAML file holds only what differs, `key=value` on the
+command line goes last. `load` refuses what the schema does not know and names the nearest key it does.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from baa.errors import InputError
+
+
+@dataclass
+class Table:
+    """`data.source=table`: the columns of a CSV or Parquet file."""
+
+    file: str | None = None
+    image: str = "image"
+    id: str | None = None  # the image's stem
+    months: str | None = "age"
+    sex: str | None = "sex"
+    split: str | None = None
+    age_unit: Literal["months", "years", "days"] = "months"
+
+
+@dataclass
+class Phantom:
+    """`data.source=phantom`: synthetic hands."""
+
+    count: int = 600
+    seed: int = 0
+
+
+@dataclass
+class Split:
+    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id."""
+
+    by: Literal["auto", "source", "hash"] = "auto"
+    seed: int = 0
+    val: float = 0.1
+    test: float = 0.1
+    test_ids: str | None = None  # a CSV whose ids are in the test split whatever the rest says
+
+
+@dataclass
+class Augment:
+    """Drawn anew for each training image: shares of the side, factors up to 1 +- x, degrees to either side."""
+
+    degrees: float = 15.0
+    scale: float = 0.1
+    shift: float = 0.05
+    contrast: float = 0.2
+    brightness: float = 0.1
+    flip: float = 0.5
+
+
+@dataclass
+class Data:
+    """Where the radiographs come from and how they are kept."""
+
+    source: Literal["rsna", "table", "phantom"] = "rsna"
+    root: str | None = None  # the folder of the radiographs
+    table: Table = field(default_factory=Table)
+    phantom: Phantom = field(default_factory=Phantom)
+    split: Split = field(default_factory=Split)
+    source_px: int = 640  # side of the square source that crops are cut from
+    cache: str = "runs/cache"
+    on_bad: Literal["stop", "skip"] = "stop"
+    workers: int = 2  # processes that decode, and that load
+    limit: int | None = None  # of cases in each split, for a quick look
+    roi: str | None = None  # true boxes, to measure the locator by: id, region, xmin, ymin, xmax, ymax
+    capitate: str | None = None  # true carpal centres: id, x, y
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass
+class Optimisation:
+    """How one stage is trained."""
+
+    epochs: int = 30
+    batch_size: int = 16
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "onecycle"] = "constant"
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    clip: float | None = None  # largest norm of the gradient
+    max_steps: int | None = None  # stop early, for a trial
+
+
+@dataclass
+class Backbone:
+    """A timm network. Weights: `imagenet`, `none`, or a file."""
+
+    name: str = "inception_v3"
+    weights: str = "imagenet"
+    conv_pool: bool = False  # the paper's convolution and max pool after it (estimator streams only)
+
+
+@dataclass
+class Locator:
+    """Stage 1: looks at the whole radiograph."""
+
+    backbone: Backbone = field(default_factory=Backbone)
+    px: int = 300
+    attention: Literal["cbam", "cbam_norm", "none"] = "cbam"
+    head: Literal["regression", "distribution"] = "regression"
+    dropout: float = 0.0
+    checkpoint: str | None = None  # a trained locator to take instead of training one
+    fit: Optimisation = field(default_factory=Optimisation)
+
+
+@dataclass
+class Crops:
+    """Between the stages: heat map to box to crop. Pairs are (carpal, hand)."""
+
+    px: int = 300
+    reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
+    rule: Literal["peak", "moments"] = "peak"
+    threshold: float = 0.5  # peak: share of the maximum that is hot
+    margin: float = 0.03  # peak: added on each side, share of the image
+    sharpness: float = 2.0  # moments: power of the heat map
+    extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
+    smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image
+    largest: list[float] = field(default_factory=lambda: [0.4, 0.8])
+    typical: list[float] = field(default_factory=lambda: [0.3, 0.6])
+
+
+@dataclass
+class Fusion:
+    """Exchange between the streams, and the sex gates (eq. 3)."""
+
+    width: int = 512
+    mode: Literal["whole", "channel", "none"] = "whole"
+    exchange: float = 1.0
+    exchange_learnt: bool = False
+    sparsity: float = 1e-3  # channel: weight of the penalty that empties channels
+    alpha_image: float = 1.0
+    alpha_sex: float = 1.0
+    alpha_learnt: bool = True
+
+
+@dataclass
+class Estimator:
+    """Stage 2: reads the crops. Streams are any of `carpal`, `hand` (the crops) and `whole` (the radiograph)."""
+
+    streams: list[str] = field(default_factory=lambda: ["carpal", "hand"])
+    carpal: Backbone = field(default_factory=lambda: Backbone("legacy_xception", conv_pool=True))
+    hand: Backbone = field(default_factory=lambda: Backbone("resnet50"))
+    whole: Backbone = field(default_factory=lambda: Backbone("resnet50"))
+    whole_px: int = 300
+    fusion: Fusion = field(default_factory=Fusion)
+    head: Literal["regression", "distribution"] = "regression"
+    hidden: int = 0
+    dropout: float = 0.0
+    flip_average: bool = True  # average the ages of a radiograph and of its mirror image when evaluating
+    fit: Optimisation = field(default_factory=Optimisation)
+
+
+@dataclass
+class Trainer:
+    """Where it runs, in Lightning's words."""
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    progress: bool = True
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases; falls back to offline where there is no key or no network."""
+
+    enabled: bool = False
+    project: str = "baa"
+    entity: str | None = None
+    figures: bool = False  # figures show radiographs: sending them is an export of patient data
+
+
+@dataclass
+class Config:
+    """A run."""
+
+    name: str = ""  # the config file's
+    runs: str = "runs"
+    seed: int = 0
+    stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
+    data: Data = field(default_factory=Data)
+    locator: Locator = field(default_factory=Locator)
+    crops: Crops = field(default_factory=Crops)
+    estimator: Estimator = field(default_factory=Estimator)
+    trainer: Trainer = field(default_factory=Trainer)
+    wandb: Wandb = field(default_factory=Wandb)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's output goes."""
+        return Path(self.runs) / self.name
+
+
+STAGES = ("locator", "estimator")
+STREAMS = ("carpal", "hand", "whole")
+
+
+def load(file: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> Config:
+    """Schema, then `base`, then the file, then the overrides, each over the one before.
+
+    Args:
+        file: a YAML file, or None.
+        overrides: `key.key=value`, leading dashes forgiven.
+        base: settings under the file's, such as those that a checkpoint carries.
+
+    Raises:
+        InputError: no such file, no YAML, an unknown key, a value of the wrong type or out of range.
+    """
+    schema = OmegaConf.structured(Config)
+    if base:
+        schema = _merge(schema, OmegaConf.create(base), "the checkpoint's config")
+    if file is not None:
+        schema = _merge(schema, _read(file), str(file))
+    for override in overrides:
+        key, equals, value = override.lstrip("-").partition("=")
+        if not equals:
+            raise InputError(f"{override!r} is not key=value, such as locator.fit.epochs=5")
+        schema = _merge(schema, _one_setting(key, value), f"command line: {override}")
+    config: Config = OmegaConf.to_object(schema)  # type: ignore[assignment]
+    config.name = config.name or (file.stem if file else "")
+    _check(config)
+    return config
+
+
+def _read(file: Path) -> DictConfig:
+    if not file.is_file():
+        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.yaml")], 1, 0.4)
+        raise InputError(f"{file} is not a file" + (f"; did you mean {file.parent / near[0]}?" if near else ""))
+    try:
+        content = OmegaConf.load(file)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, DictConfig):
+        raise InputError(f"{file} holds a list; a config is key: value")
+    return content
+
+
+def _one_setting(key: str, value: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([f"{key}={value}"])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"command line: {key}={value}: {' '.join(str(error).split())}") from error
+
+
+def _merge(schema: DictConfig, settings: DictConfig, place: str) -> DictConfig:
+    known = set(_keys(Config()))
+    for key in _leaves(OmegaConf.to_container(settings)):
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else "; `python -m baa.fit --help` names the settings"
+            raise InputError(f"{place}: {key} is not a setting{hint}")
+    try:
+        return OmegaConf.merge(schema, settings)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{place}: {error.full_key}: {reason}") from error
+
+
+def _keys(node: Any, above: str = "") -> Iterator[str]:
+    """Dotted names of a schema's settings, groups included."""
+    for name, value in vars(node).items():
+        yield above + name
+        if is_dataclass(value):
+            yield from _keys(value, f"{above}{name}.")
+
+
+def _leaves(node: Any, above: str = "") -> Iterator[str]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _leaves(value, f"{above}.{name}" if above else str(name))
+    elif above:
+        yield above
+
+
+def _check(config: Config) -> None:
+    """What types cannot say."""
+    problems = []
+    for setting, chosen, known in (("stages", config.stages, STAGES), ("estimator.streams", config.estimator.streams, STREAMS)):
+        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
+            problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
+    if config.stages == ["estimator", "locator"]:
+        problems.append("stages: the locator comes before the estimator")
+    if not 0 <= config.estimator.fusion.exchange <= 1:
+        problems.append(f"estimator.fusion.exchange is {config.estimator.fusion.exchange}; it lies in 0 to 1")
+    needs_locator = "estimator" in config.stages and set(config.estimator.streams) - {"whole"}
+    if needs_locator and "locator" not in config.stages and not config.locator.checkpoint:
+        problems.append(
+            "estimator.streams has crops but no stage trains a locator; add it to stages, or give locator.checkpoint"
+        )
+    split = config.data.split
+    if not (0 < split.val and 0 <= split.test and split.val + split.test < 1):
+        problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
+    for setting in ("extents", "smallest", "largest", "typical"):
+        pair = getattr(config.crops, setting)
+        if len(pair) != 2 or min(pair) <= 0:
+            problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0, carpal and hand")
+    if config.crops.reading == "class" and config.locator.head != "distribution" and not config.locator.checkpoint:
+        problems.append("crops.reading=class needs locator.head=distribution")
+    for stage in (config.locator, config.estimator):
+        if stage.fit.epochs < 1 or stage.fit.batch_size < 1 or stage.fit.lr <= 0:
+            problems.append(f"{type(stage).__name__.lower()}.fit: epochs, batch_size and lr must be above 0")
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def to_plain(config: Config) -> dict[str, Any]:
+    """As dicts, lists, strings and numbers."""
+    plain = OmegaConf.to_container(OmegaConf.structured(config))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def to_yaml(config: Config) -> str:
+    """As a YAML file that `load` reads back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def describe_settings() -> str:
+    """Every setting with its default, for `--help`."""
+    lines, schema = [], OmegaConf.structured(Config)
+    for key in _keys(Config()):
+        value = OmegaConf.select(schema, key)
+        if not isinstance(value, DictConfig):
+            lines.append(f"  {key}={'null' if value is None else value}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Radiographs on disk to batches on the device."""

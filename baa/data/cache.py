@@ -1,0 +1,148 @@
+"""Decoded radiographs on disk: square, grey, 8 bit, memory-mapped, built once in parallel."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import datasets
+import numpy as np
+from filelock import FileLock
+
+from baa.data.cases import Case, Problem
+from baa.data.radiograph import Radiograph
+from baa.errors import InputError
+
+FORMAT = 1
+"""Counted up whenever the same file would become other pixels."""
+
+FEATURES = datasets.Features(
+    {
+        "pixels": datasets.Value("large_binary"),
+        "width": datasets.Value("int32"),
+        "height": datasets.Value("int32"),
+        "inverted": datasets.Value("bool"),
+        "error": datasets.Value("string"),
+    }
+)
+
+
+class Radiographs(NamedTuple):
+    """Cases and, row by row, their pixels.
+
+    `row[i]` is where case i lies in `table`; `inverted` names the negatives that were turned.
+    """
+
+    cases: list[Case]
+    row: list[int]
+    table: datasets.Dataset
+    px: int
+    problems: list[Problem]
+    inverted: list[str]
+
+    def pixels(self, index: int) -> np.ndarray:
+        """Source pixels of a case, uint8 [px, px], read-only."""
+        return np.frombuffer(self.table[self.row[index]]["pixels"], np.uint8).reshape(self.px, self.px)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(width, height) of each case's file."""
+        widths, heights = self.table["width"][:], self.table["height"][:]
+        return [(widths[row], heights[row]) for row in self.row]
+
+    def keep(self, kept: Sequence[bool]) -> "Radiographs":
+        """Only some of the cases."""
+        chosen = [i for i, keep in enumerate(kept) if keep]
+        return self._replace(cases=[self.cases[i] for i in chosen], row=[self.row[i] for i in chosen])
+
+    def with_cases(self, cases: list[Case]) -> "Radiographs":
+        """The same pixels under other labels or splits."""
+        return self._replace(cases=cases)
+
+
+def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) -> Radiographs:
+    """Decode every case's image, or map what an earlier run decoded.
+
+    The key is the images' own bytes (size, head and tail), their order and `px`; labels are no part of it. The cache is
+    built in a folder of its own and renamed when whole, under a lock: a killed build leaves nothing that a later run
+    would believe, and of many processes one builds.
+
+    Args:
+        cases: any number, ids unique.
+        folder: where caches lie.
+        px: side of the square source.
+        workers: processes that decode.
+
+    Returns:
+        The readable cases; the unreadable are in `problems`.
+
+    Raises:
+        InputError: no case at all, or the folder cannot be written.
+    """
+    if not cases:
+        raise InputError("data: not one usable case in this source")
+    key = _key(cases, px)
+    target = folder / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            if not target.is_dir():
+                _build(cases, target, px, workers)
+    except PermissionError as error:
+        raise InputError(f"data.cache: {folder} cannot be written; give another folder") from error
+    files = sorted(target.glob("*.arrow"))
+    table = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+    errors, inverted = table["error"][:], table["inverted"][:]
+    good = [row for row, error in enumerate(errors) if not error]
+    return Radiographs(
+        cases=[cases[row] for row in good],
+        row=good,
+        table=table,
+        px=px,
+        problems=[Problem(cases[row].id, cases[row].image.name, error) for row, error in enumerate(errors) if error],
+        inverted=[cases[row].id for row in good if inverted[row]],
+    )
+
+
+def _key(cases: Sequence[Case], px: int) -> str:
+    digest = hashlib.blake2b(f"{FORMAT}:{px}".encode(), digest_size=12)
+    for case in cases:
+        digest.update(case.image.fingerprint())
+    return digest.hexdigest()
+
+
+def _build(cases: Sequence[Case], target: Path, px: int, workers: int) -> None:
+    building = target.with_name(f"{target.name}.building-{os.getpid()}")
+    for left in target.parent.glob(f"{target.name}.building-*"):
+        shutil.rmtree(left)  # the lock is ours: whoever left it is dead
+    building.mkdir()
+    rows = datasets.Dataset.from_dict({"case": list(range(len(cases)))})
+    rows.map(
+        _decode_row,
+        fn_kwargs={"images": [case.image for case in cases], "px": px},
+        num_proc=min(workers, len(cases)) if workers > 1 else None,
+        remove_columns=["case"],
+        features=FEATURES,
+        writer_batch_size=64,
+        cache_file_name=str(building / "radiographs.arrow"),
+        new_fingerprint=target.name,
+        desc=f"decoding radiographs at {px} px",
+    )
+    building.rename(target)
+
+
+def _decode_row(row: dict, images: list, px: int) -> dict:
+    try:
+        radiograph: Radiograph = images[row["case"]].load(px)
+    except InputError as error:
+        return {"pixels": b"", "width": 0, "height": 0, "inverted": False, "error": str(error)}
+    return {
+        "pixels": radiograph.pixels.tobytes(),
+        "width": radiograph.width,
+        "height": radiograph.height,
+        "inverted": radiograph.inverted,
+        "error": "",
+    }
+
+

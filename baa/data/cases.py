@@ -1,0 +1,106 @@
+"""A case: a radiograph, what is known of its child, and what is wrong with those that cannot be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from baa.data.radiograph import Radiograph
+from baa.errors import InputError
+from baa.nets.fusion import Sex
+from baa.nets.heads import MAX_MONTHS
+
+SPLITS = ("train", "val", "test")
+
+SHOWN_PROBLEMS = 50
+
+
+class Image(Protocol):
+    """Anything that a radiograph can be had from: a file, a stretch of a tar, a phantom's recipe."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fingerprint(self) -> bytes: ...
+
+    def load(self, px: int) -> Radiograph: ...
+
+
+class Box(NamedTuple):
+    """A true box, as shares of the radiograph's width and height (before padding)."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One radiograph.
+
+    `months` is None where only a prediction is wanted; `split` is one of `SPLITS` where the source says so. The true
+    carpal and hand boxes and the centre of the capitate (x, y) serve to measure where the locator looks, never to train.
+    """
+
+    id: str
+    image: Image
+    months: float | None
+    sex: Sex
+    split: str | None = None
+    carpal: Box | None = None
+    hand: Box | None = None
+    capitate: tuple[float, float] | None = None
+
+
+class Problem(NamedTuple):
+    """A row or an image that cannot be used, where it is, and why."""
+
+    id: str
+    place: str
+    reason: str
+
+
+def refuse(problems: Sequence[Problem]) -> InputError:
+    """One error that lists every problem."""
+    lines = [f"  {problem.place}: {problem.reason} (id {problem.id or '?'})" for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"  ... and {len(problems) - SHOWN_PROBLEMS} more")
+    return InputError(
+        f"{len(problems)} bad rows or images; mend them, or set them aside with data.on_bad=skip:\n" + "\n".join(lines)
+    )
+
+
+def parse_months(text: str, months_per_unit: float = 1.0) -> float:
+    """An age cell to months.
+
+    Raises:
+        ValueError: no number, or outside 0 to 240 months.
+    """
+    if not text.strip():
+        raise ValueError("age is missing")
+    try:
+        months = float(text) * months_per_unit
+    except ValueError:
+        raise ValueError(f"age {text!r} is not a number") from None
+    if not 0 <= months <= MAX_MONTHS:
+        raise ValueError(f"age {text!r} is outside 0 to {MAX_MONTHS:g} months")
+    return months
+
+
+SEX_WORDS = {
+    **dict.fromkeys(("male", "m", "true", "1", "1.0", "boy"), Sex.MALE),
+    **dict.fromkeys(("female", "f", "false", "0", "0.0", "girl"), Sex.FEMALE),
+    **dict.fromkeys(("", "unknown", "u", "nan", "none", "?"), Sex.UNKNOWN),
+}
+
+
+def parse_sex(text: str) -> Sex:
+    """A sex cell (`male`, `M`, the `male` column's `True`, ...) to a `Sex`; blank is unknown.
+
+    Raises:
+        ValueError: a word that is none of these.
+    """
+    try:
+        return SEX_WORDS[text.strip().lower()]
+    except KeyError:
+        raise ValueError(f"sex {text!r} is none of male, female, unknown") from None

@@ -1,0 +1,175 @@
+"""Batches: uint8 from the cache, augmented and cut into crops on the device."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from baa.data.cache import Radiographs
+from baa.data.cases import Box
+from baa.data.radiograph import padding
+from baa.nets.regions import Regions
+
+NO_BOX = (float("nan"),) * 4
+
+
+class Sample(NamedTuple):
+    """A case on its way to the device; batched, each field gets a leading B.
+
+    image [1, S, S] uint8; months (NaN if unknown); sex; index of the case in its split; truth [2, 4]: the true carpal and
+    hand boxes as shares of the square, NaN where unknown; capitate [2] likewise.
+    """
+
+    image: Tensor
+    months: Tensor
+    sex: Tensor
+    index: Tensor
+    truth: Tensor
+    capitate: Tensor
+
+
+class Batch(NamedTuple):
+    """What the nets are trained on: `Sample`'s fields batched, image float in [0, 1], and the regions once cut."""
+
+    image: Tensor
+    months: Tensor
+    sex: Tensor
+    index: Tensor
+    truth: Tensor
+    capitate: Tensor
+    regions: Regions | None = None
+
+
+class RadiographDataset(Dataset[Sample]):
+    """The cases of one split, straight from the memory map."""
+
+    def __init__(self, radiographs: Radiographs) -> None:
+        self.radiographs = radiographs
+        self.sizes = radiographs.sizes()
+
+    def __len__(self) -> int:
+        return len(self.radiographs.cases)
+
+    def __getitem__(self, index: int) -> Sample:
+        case = self.radiographs.cases[index]
+        width, height = self.sizes[index]
+        left, top, side = padding(width, height)
+        share = torch.tensor([width / side, height / side])
+        margin = torch.tensor([left, top])
+        boxes = torch.tensor([tuple(box) if isinstance(box, Box) else NO_BOX for box in (case.carpal, case.hand)])
+        return Sample(
+            image=torch.from_numpy(self.radiographs.pixels(index).copy())[None],
+            months=torch.tensor(float("nan") if case.months is None else case.months, dtype=torch.float32),
+            sex=torch.tensor(int(case.sex)),
+            index=torch.tensor(index),
+            truth=boxes * share.repeat(2) + margin.repeat(2),
+            capitate=torch.tensor(case.capitate or NO_BOX[:2]) * share + margin,
+        )
+
+
+class HandDataModule(L.LightningDataModule):
+    """Whole radiographs in batches; augmented in training.
+
+    Args:
+        radiographs: by split; those that a run does not need may be absent.
+        batch_size: of one process.
+        workers: loader processes.
+        augment: [B, 1, S, S] -> the same, applied in training.
+        seed: of the order of the training cases, which depends on it and on the epoch alone.
+        judged: the split that `test` reads.
+    """
+
+    def __init__(
+        self,
+        radiographs: Mapping[str, Radiographs],
+        *,
+        batch_size: int,
+        workers: int = 0,
+        augment: nn.Module | None = None,
+        seed: int = 0,
+        judged: str = "test",
+    ) -> None:
+        super().__init__()
+        self.judged = judged
+        self.datasets = {split: RadiographDataset(cases) for split, cases in radiographs.items()}
+        self.batch_size = batch_size
+        self.workers = workers
+        self.augment = augment or nn.Identity()
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        return self._loader("val", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        return self._loader(self.judged, shuffle=False)
+
+    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[Sample]:
+        # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        dataset = self.datasets[split]
+        sampler = DistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=shuffle and len(sampler) > self.batch_size,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        image = batch.image.float() / 255
+        if self.trainer is not None and self.trainer.training:
+            image = self.augment(image)
+        return Batch(**(batch._asdict() | {"image": image}))
+
+
+class CropDataModule(HandDataModule):
+    """Radiographs, and the crops that a frozen locator cuts from them, after the augmentation and on the device.
+
+    The locator is no submodule of what is trained, so nobody else would save it: this module's state is the locator's,
+    and goes into the checkpoint of whatever is trained on its crops.
+
+    Args:
+        radiographs: by split.
+        crop: image [B, 1, S, S] -> `Regions`, a module whose `state_dict` is kept.
+        recipe: plain data from which `crop` can be built again, kept beside its state.
+        batch_size, workers, augment, seed, judged: as of `HandDataModule`.
+    """
+
+    def __init__(
+        self,
+        radiographs: Mapping[str, Radiographs],
+        crop: nn.Module,
+        *,
+        recipe: dict[str, Any],
+        batch_size: int,
+        workers: int = 0,
+        augment: nn.Module | None = None,
+        seed: int = 0,
+        judged: str = "test",
+    ) -> None:
+        super().__init__(
+            radiographs, batch_size=batch_size, workers=workers, augment=augment, seed=seed, judged=judged
+        )
+        self.crop = crop.requires_grad_(False)
+        self.recipe = recipe
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
+        whole = super().on_after_batch_transfer(batch, dataloader_idx)
+        return whole._replace(regions=self.crop.to(whole.image.device)(whole.image))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"recipe": self.recipe, "weights": self.crop.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.crop.load_state_dict(state_dict["weights"])

@@ -1,0 +1,133 @@
+"""One radiograph: from the bytes of a file to square grey pixels, polarity settled."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from baa.errors import InputError
+
+PERCENTILES = (0.1, 99.9)
+"""Darkest and brightest share of the pixels that may saturate when the intensities become 8 bit."""
+
+SAMPLE_BYTES = 4096
+
+
+class Radiograph(NamedTuple):
+    """Grey pixels [S, S] uint8, the size of the file's image, and whether it was a negative that has been turned."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    inverted: bool
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """Where an image lies: a file, or a stretch of a tar."""
+
+    path: Path
+    offset: int = 0
+    size: int | None = None
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}:{self.member}" if self.member else str(self.path)
+
+    def fingerprint(self) -> bytes:
+        """The size, the first and the last 4 KiB: what an edit or a swap changes, at the price of two reads.
+
+        A PNG ends in a checksum of all its pixels.
+        """
+        with self.path.open("rb") as file:
+            size = self.size if self.size is not None else file.seek(0, io.SEEK_END)
+            file.seek(self.offset)
+            first = file.read(min(size, SAMPLE_BYTES))
+            file.seek(self.offset + max(0, size - SAMPLE_BYTES))
+            return b"%d:" % size + first + file.read(min(size, SAMPLE_BYTES))
+
+    def load(self, px: int) -> Radiograph:
+        """Decode, and pad to a square of `px`.
+
+        Raises:
+            InputError: not an image, truncated, or of a kind that no radiograph is stored in.
+        """
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return decode(file.read(self.size if self.size is not None else -1), px)
+
+
+def decode(data: bytes, px: int) -> Radiograph:
+    """The bytes of a PNG or JPEG (8 or 16 bit, grey or colour) to a square radiograph of `px`.
+
+    Raises:
+        InputError: the bytes are no such image, or end too soon.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            grey = _grey(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise InputError(reason) from error
+    if min(grey.shape) < 2:
+        raise InputError(f"an image of {grey.shape[1]} x {grey.shape[0]} pixels")
+    levels, inverted = to_8_bit(grey)
+    height, width = grey.shape
+    return Radiograph(pad_square(levels, px), width, height, inverted)
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """Grey levels [H, W], uint8 or wider, all bits kept."""
+    if image.mode.startswith("I") or image.mode == "F":
+        levels = np.asarray(image)
+        return levels if image.mode == "F" else levels.clip(0, 65535).astype(np.uint16)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.asarray(image.convert("L"))
+
+
+def to_8_bit(grey: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Stretch robust percentiles to 0..255, and turn a negative: [H, W] -> uint8 [H, W], turned or not."""
+    low, high = np.percentile(grey[::2, ::2], PERCENTILES)
+    scale = 255.0 / max(float(high) - float(low), 1e-6)
+    levels = ((grey.astype(np.float32) - low) * scale).clip(0, 255).astype(np.uint8)
+    inverted = is_negative(levels)
+    return (255 - levels if inverted else levels), inverted
+
+
+def is_negative(levels: np.ndarray) -> bool:
+    """Whether the background is bright: [H, W] uint8, already stretched.
+
+    Air is the most even part of a radiograph, whichever its polarity. So the question is whether the most even
+    blocks of the image lie above or below the mean of the least even ones, which hold bone and skin edges.
+    """
+    rows, columns = (max(1, n // 24) for n in levels.shape)
+    blocks = levels[: levels.shape[0] // rows * rows, : levels.shape[1] // columns * columns].astype(np.float32)
+    blocks = blocks.reshape(blocks.shape[0] // rows, rows, blocks.shape[1] // columns, columns)
+    means, spreads = blocks.mean(axis=(1, 3)).ravel(), blocks.std(axis=(1, 3)).ravel()
+    order = spreads.argsort()
+    third = max(1, len(order) // 3)
+    return bool(np.median(means[order[:third]]) > np.median(means[order[-third:]]) and np.median(levels) > 127)
+
+
+def pad_square(levels: np.ndarray, px: int) -> np.ndarray:
+    """The longer side to `px`, aspect kept, centred on black: uint8 [H, W] -> uint8 [px, px]."""
+    height, width = levels.shape
+    scale = px / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+    square = np.zeros((px, px), np.uint8)
+    left, top = (px - size[0]) // 2, (px - size[1]) // 2
+    square[top : top + size[1], left : left + size[0]] = resized
+    return square
+
+
+def padding(width: int, height: int) -> tuple[float, float, float]:
+    """Of a padded radiograph: left and top margin, as shares of the square, and source pixels a square side."""
+    side = max(width, height)
+    return (side - width) / (2 * side), (side - height) / (2 * side), float(side)

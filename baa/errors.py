@@ -1,0 +1,24 @@
+"""What a user can mend: one line on standard error and exit code 2, never a traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class InputError(Exception):
+    """A config, file, label or checkpoint that cannot be used; the message names it, its place and the mend."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command and leave the process: 0 when done, 2 for an `InputError`, 130 when interrupted."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(_refusal(str(error)))
+    except KeyboardInterrupt:
+        sys.stderr.write("baa: interrupted; the same command resumes from the last finished epoch\n")
+        sys.exit(130)
+
+
+def _refusal(message: str) -> int:
+    sys.stderr.write(f"baa: {message}\n")
+    return 2

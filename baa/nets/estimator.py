@@ -1,0 +1,94 @@
+"""Stage 2 of Li et al. 2023: crops and sex to an age in months."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from baa.nets.backbones import Backbone, FeatureMap, GreyImage
+from baa.nets.fusion import Exchange, SexGate
+from baa.nets.heads import AgeHead, AgePrediction
+
+
+class Stream(nn.Module):
+    """One crop to one feature vector: a backbone, the paper's convolution and max pool if asked for, the mean.
+
+    Shapes:
+        crop [B, 1, H, W] in [0, 1] -> [B, features]
+    """
+
+    def __init__(self, backbone: str, *, conv_pool: bool = False, conv_width: int = 512) -> None:
+        super().__init__()
+        self.backbone = Backbone(backbone)
+        self.features = conv_width if conv_pool else self.backbone.channels
+        self.conv_pool: nn.Module = nn.Identity()
+        if conv_pool:
+            conv = nn.Conv2d(self.backbone.channels, conv_width, 3, padding=1)
+            self.conv_pool = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))
+
+    def feature_map(self, crop: GreyImage) -> FeatureMap:
+        return self.conv_pool(self.backbone(crop))
+
+    def forward(self, crop: GreyImage) -> Tensor:
+        return self.feature_map(crop).mean(dim=(2, 3))
+
+
+class Estimator(nn.Module):
+    """Streams, exchange, a sex gate on each fused stream, concatenation, age.
+
+    Args:
+        backbones: timm model names by stream: `carpal` and `hand` are the crops, `whole` is the radiograph.
+        conv_pool: the streams that get a convolution and a max pool after their backbone (the paper: `carpal`).
+        width: the streams' common width.
+        exchange_mode, exchange, exchange_learnt: see `Exchange`.
+        alpha_image, alpha_sex, alpha_learnt: see `SexGate`.
+        head: `regression` or `distribution`, see `AgeHead`.
+        mean_months, std_months: of the training ages.
+        hidden: width of the head's hidden layer, 0 for none.
+        dropout: share of features dropped before the last layer in training.
+
+    Shapes:
+        {stream: [B, 1, H, W] in [0, 1]}, sex [B] -> AgePrediction of [B]
+    """
+
+    def __init__(
+        self,
+        *,
+        backbones: Mapping[str, str],
+        conv_pool: tuple[str, ...] = ("carpal",),
+        width: int = 512,
+        exchange_mode: str = "whole",
+        exchange: float = 1.0,
+        exchange_learnt: bool = False,
+        alpha_image: float = 1.0,
+        alpha_sex: float = 1.0,
+        alpha_learnt: bool = True,
+        head: str = "regression",
+        mean_months: float = 127.0,
+        std_months: float = 41.0,
+        hidden: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.streams = nn.ModuleDict(
+            {name: Stream(backbone, conv_pool=name in conv_pool) for name, backbone in backbones.items()}
+        )
+        widths = [stream.features for stream in self.streams.values()]
+        self.exchange = Exchange(widths, width, mode=exchange_mode, exchange=exchange, learnt=exchange_learnt)
+        self.gates = nn.ModuleList(
+            SexGate(width, alpha_image=alpha_image, alpha_sex=alpha_sex, learnt=alpha_learnt) for _ in widths
+        )
+        self.head = AgeHead(
+            width * len(widths),
+            kind=head,
+            mean_months=mean_months,
+            std_months=std_months,
+            hidden=hidden,
+            dropout=dropout,
+        )
+
+    def forward(self, crops: Mapping[str, Tensor], sex: Int[Tensor, " batch"]) -> AgePrediction:
+        fused = self.exchange([stream(crops[name]) for name, stream in self.streams.items()])
+        gated = [gate(image, sex) for gate, image in zip(self.gates, fused, strict=True)]
+        return self.head(torch.cat(gated, dim=1))

@@ -1,0 +1,97 @@
+"""Middle fusion: image streams exchange features, then each weighs them against the sex.
+
+Exchange: Li et al. 2023 exchange features "as a whole"; Wang et al., "Deep Multimodal Fusion by Channel Exchanging",
+NeurIPS 2020, https://arxiv.org/abs/2011.05005, exchange the channels whose batch-norm scale has shrunk to nothing.
+"""
+
+from enum import IntEnum
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Streams = Float[Tensor, "stream batch width"]
+
+NEGLIGIBLE_SCALE = 1e-2
+"""A batch-norm scale from which on down a channel counts as empty, as in Wang et al.'s released configuration."""
+
+
+class Sex(IntEnum):
+    """The sex of a case; unknown is a state of its own, never a guess."""
+
+    FEMALE = 0
+    MALE = 1
+    UNKNOWN = 2
+
+
+class Exchange(nn.Module):
+    """Project each stream to a common width and let them exchange features.
+
+    With one stream there is nothing to exchange, and only the projection is left. With more than two, "the other" is
+    the mean of the others.
+
+    Args:
+        features: width of each stream's features.
+        width: the common width.
+        mode: `whole`: x~ = (1 - e) P(x) + e P(other), all channels alike. `channel`: each stream owns a share of the
+            channels; where one of its own has shrunk to nothing, the other's takes its place. `none`: neither.
+        exchange: e in [0, 1] of `whole`; 0 is plain concatenation, 1 the paper's exchange.
+        learnt: e is a parameter, started there.
+
+    Shapes:
+        list of S [B, features_s] -> [S, B, width]
+    """
+
+    def __init__(
+        self, features: list[int], width: int, *, mode: str = "whole", exchange: float = 1.0, learnt: bool = False
+    ) -> None:
+        super().__init__()
+        self.mode = mode if len(features) > 1 else "none"
+        self.project = nn.ModuleList(nn.Linear(n, width, bias=False) for n in features)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in features)
+        self.weight = nn.Parameter(torch.tensor(exchange), requires_grad=learnt and self.mode == "whole")
+        owner = torch.arange(width) * len(features) // width
+        self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width
+
+    own: Tensor
+
+    def forward(self, streams: list[Tensor]) -> Streams:
+        x = torch.stack([n(p(s)) for n, p, s in zip(self.norms, self.project, streams, strict=True)])
+        if self.mode == "none":
+            return x.relu()
+        other = (x.sum(dim=0) - x) / (len(x) - 1)
+        if self.mode == "whole":
+            e = self.weight.clamp(0, 1)
+            return ((1 - e) * x + e * other).relu()
+        empty = (self._scales() < NEGLIGIBLE_SCALE) & self.own  # S width
+        return torch.where(empty[:, None], other, x).relu()
+
+    def _scales(self) -> Float[Tensor, "stream width"]:
+        return torch.stack([norm.weight.abs() for norm in self.norms])
+
+    def sparsity(self) -> Float[Tensor, ""]:
+        """The L1 norm of the scales that each stream owns, the penalty that empties channels (Wang et al., eq. 3)."""
+        return (self._scales() * self.own).sum()
+
+
+class SexGate(nn.Module):
+    """Weigh image features against sex features, eq. 3 of Li et al. 2023.
+
+    x~ = alpha_D x_D + alpha_G x_G, with x_G a linear encoding of the sex.
+
+    Args:
+        features: width D of the image features.
+        alpha_image, alpha_sex: starting weights.
+        learnt: whether they are parameters.
+
+    Shapes:
+        image [B, D], sex [B] of `Sex` -> [B, D]
+    """
+
+    def __init__(self, features: int, *, alpha_image: float = 1.0, alpha_sex: float = 1.0, learnt: bool = True) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(len(Sex), features)
+        self.alpha = nn.Parameter(torch.tensor([alpha_image, alpha_sex]), requires_grad=learnt)
+
+    def forward(self, image: Float[Tensor, "batch width"], sex: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        return self.alpha[0] * image + self.alpha[1] * self.embed(sex)

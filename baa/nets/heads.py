@@ -1,0 +1,91 @@
+"""From a feature vector to an age in months, and the losses of an age.
+
+Standardisation lives here and nowhere else: a head answers in months, a loss works in standard deviations.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAX_MONTHS = 240.0
+MONTHS_PER_BIN = 6.0
+LABEL_BLUR_MONTHS = 6.0
+REGRESSION_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+
+Months = Float[Tensor, " batch"]
+
+
+class AgePrediction(NamedTuple):
+    """An age in months [B] and, from a distribution head, the logits of its bins [B, K]."""
+
+    months: Tensor
+    logits: Tensor | None = None
+
+
+class AgeHead(nn.Module):
+    """A feature vector to an age.
+
+    `regression` answers one number. `distribution` answers a softmax over ages 0, 6, ... 240 months, whose expectation
+    is the age: such a head has a class for Grad-CAM to favour, which a regression has not.
+
+    Args:
+        features: width of the feature vector.
+        kind: `regression` or `distribution`.
+        mean_months, std_months: of the training ages.
+        hidden: width of a hidden layer, 0 for none.
+        dropout: share of the features dropped in training.
+
+    Shapes:
+        features [B, features] -> AgePrediction(months [B], logits [B, K] or None)
+    """
+
+    bins: Tensor
+    mean_months: Tensor
+    std_months: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        kind: str = "regression",
+        mean_months: float = 127.0,
+        std_months: float = 41.0,
+        hidden: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        bins = torch.arange(0.0, MAX_MONTHS + 1, MONTHS_PER_BIN)
+        self.kind = kind
+        self.register_buffer("bins", bins, persistent=False)
+        self.register_buffer("mean_months", torch.tensor(mean_months))
+        self.register_buffer("std_months", torch.tensor(std_months))
+        inner = [nn.Linear(features, hidden), nn.ReLU()] if hidden else []
+        self.layers = nn.Sequential(
+            *inner, nn.Dropout(dropout), nn.Linear(hidden or features, len(bins) if kind == "distribution" else 1)
+        )
+
+    def forward(self, features: Float[Tensor, "batch feature"]) -> AgePrediction:
+        answer = self.layers(features).float()
+        if self.kind == "regression":
+            return AgePrediction(answer[:, 0] * self.std_months + self.mean_months)
+        return AgePrediction(answer.softmax(dim=1) @ self.bins, answer)
+
+    def loss(self, prediction: AgePrediction, months: Months, kind: str) -> Float[Tensor, ""]:
+        """The loss of a batch, eq. 4 of Li et al. 2023 for `mse`, in units of the training ages' deviation.
+
+        A distribution head adds the cross entropy to the true age blurred by a Gaussian of 6 months, near the spread
+        of readers.
+
+        Args:
+            prediction: what `forward` gave.
+            months: the true ages.
+            kind: `mse`, `l1` or `smooth_l1`.
+        """
+        loss = REGRESSION_LOSSES[kind](prediction.months / self.std_months, months / self.std_months)
+        if prediction.logits is None:
+            return loss
+        distance = (months[:, None] - self.bins) / LABEL_BLUR_MONTHS
+        return loss + F.cross_entropy(prediction.logits, (-distance.square() / 2).softmax(dim=1))

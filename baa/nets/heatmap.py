@@ -1,0 +1,60 @@
+"""Grad-CAM of the predicted age: where a locator looked.
+
+Selvaraju et al., "Grad-CAM", ICCV 2017, https://arxiv.org/abs/1610.02391, by captum.
+"""
+
+import torch
+from captum.attr import LayerGradCam
+from jaxtyping import Float
+from torch import Tensor
+
+from baa.errors import InputError
+from baa.nets.backbones import FeatureMap
+from baa.nets.locator import PooledAgeHead
+
+HeatMap = Float[Tensor, "batch height width"]
+
+READINGS = ("relu", "absolute", "deviation", "class")
+"""How a map of signed evidence becomes attention.
+
+`relu`: evidence for an older hand, as Grad-CAM is written. `absolute`: evidence for either. `deviation`: evidence for
+the side of the mean age that the hand is on. `class`: evidence for the most likely bin of a distribution head.
+"""
+
+
+def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str) -> HeatMap:
+    """Where the head's answer comes from, not negative, on the feature grid.
+
+    The gradient starts at the feature map: the trunk needs no graph, may be frozen, and the caller may be under
+    `no_grad`, `inference_mode` or autocast. No hook and no gradient is left behind.
+
+    Args:
+        head: the locator's head, in eval mode.
+        features: the locator's F'' [B, C, h, w].
+        reading: one of `READINGS`.
+
+    Raises:
+        InputError: the `class` reading of a head without classes.
+    """
+    if reading == "class" and head.age.kind != "distribution":
+        raise InputError(f"crops.reading: class needs locator.head=distribution, this locator's is {head.age.kind}")
+
+    def score(features: Tensor) -> Tensor:
+        prediction = head(features)
+        return prediction.logits.amax(dim=1) if reading == "class" else prediction.months
+
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(features.device.type, enabled=False),
+    ):
+        leaf = features.detach().clone().float().requires_grad_()
+        evidence = LayerGradCam(score, head.pool).attribute(leaf, attribute_to_layer_input=True)
+        evidence = evidence.detach()[:, 0]  # B h w
+    if reading == "absolute":
+        return evidence.abs()
+    if reading == "deviation":
+        with torch.no_grad():
+            older = head(features.float()).months >= head.age.mean_months
+        evidence = torch.where(older[:, None, None], evidence, -evidence)
+    return evidence.relu()

@@ -1,0 +1,93 @@
+"""Stage 1 of Li et al. 2023: a network of the whole radiograph that says where it looked.
+
+CBAM is Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, https://arxiv.org/abs/1807.06521, from timm.
+timm, like its authors' released code, batch-normalises the spatial convolution; the paper does not, and neither do we
+unless asked to.
+"""
+
+from jaxtyping import Float
+from timm.layers.cbam import CbamModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baa.nets.backbones import Backbone, FeatureMap, GreyImage
+from baa.nets.heads import AgeHead, AgePrediction
+
+SPATIAL_KERNEL = 7
+
+
+class PooledAgeHead(nn.Module):
+    """Global average pool, then an `AgeHead`: all that Grad-CAM has to differentiate.
+
+    Shapes:
+        feature map [B, C, h, w] -> AgePrediction of [B]
+    """
+
+    def __init__(self, age: AgeHead) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.age = age
+
+    def forward(self, features: FeatureMap) -> AgePrediction:
+        return self.age(self.pool(features).flatten(1))
+
+
+def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
+    """Channel attention, then spatial attention (eq. 1 and 2), [B, C, h, w] -> [B, C, h, w]."""
+    block = CbamModule(channels, spatial_kernel_size=SPATIAL_KERNEL)
+    if not spatial_norm:
+        block.spatial.conv = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2)
+    return block
+
+
+class Locator(nn.Module):
+    """Backbone, CBAM, global average pool, age. It does not see the sex: it is there to look, not to judge.
+
+    Args:
+        backbone: a timm model name.
+        px: side of the square view it looks at.
+        attention: `cbam`, `cbam_norm` (spatial convolution batch-normalised) or `none`.
+        head: `regression` or `distribution`, see `AgeHead`.
+        mean_months, std_months: of the training ages.
+        dropout: share of the pooled features dropped in training.
+
+    Shapes:
+        view [B, 1, px, px] in [0, 1] -> AgePrediction of [B]
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "inception_v3",
+        px: int = 300,
+        attention: str = "cbam",
+        head: str = "regression",
+        mean_months: float = 127.0,
+        std_months: float = 41.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.px = px
+        self.backbone = Backbone(backbone)
+        self.attention = (
+            nn.Identity()
+            if attention == "none"
+            else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
+        )
+        self.head = PooledAgeHead(
+            AgeHead(
+                self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months, dropout=dropout
+            )
+        )
+
+    def features(self, view: GreyImage) -> FeatureMap:
+        """The refined feature map F'' [B, C, h, w], where the heat map is read."""
+        return self.attention(self.backbone(view))
+
+    def forward(self, view: GreyImage) -> AgePrediction:
+        return self.head(self.features(view))
+
+
+def square_view(source: GreyImage, px: int) -> Float[Tensor, "batch 1 px px"]:
+    """The whole radiograph at `px`, antialiased."""
+    return F.interpolate(source, size=(px, px), mode="bilinear", antialias=True, align_corners=False)

@@ -1,0 +1,225 @@
+"""From a heat map to a box, from two heat maps to two crops: the cascade of Li et al. 2023, batched on the device.
+
+A box is (x0, y0, x1, y1) as fractions of the square source, so that it means the same at every resolution.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from kornia.contrib import connected_components
+from kornia.geometry.transform import crop_and_resize
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baa.nets.backbones import GreyImage
+from baa.nets.heatmap import HeatMap, heat_map
+from baa.nets.locator import Locator, square_view
+
+CARPAL, HAND = 0, 1
+REGIONS = ("carpal", "hand")
+RULES = ("peak", "moments")
+
+HEAT_GRID = 48
+"""Cells a side on which a box is found: below 2 % of the image a cell, and the flood fill stays short."""
+
+OVERSAMPLING = 2
+"""Samples a side for one pixel of a crop, averaged: an antialiased cut down to half the source's resolution."""
+
+Boxes = Float[Tensor, "batch 4"]
+
+
+class Regions(NamedTuple):
+    """Both regions of a batch, `CARPAL` first.
+
+    boxes [B, 2, 4], heat [B, 2, h, w] (the second map is of the masked radiograph), fallback [B, 2] bool (the map was
+    degenerate and the box is the typical one), crops: one [B, 1, px, px] for each region.
+    """
+
+    boxes: Tensor
+    heat: Tensor
+    fallback: Tensor
+    crops: tuple[Tensor, Tensor]
+
+
+def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
+    """A heat map at the image's resolution, for finding a box or for looking at."""
+    return F.interpolate(heat[:, None], size=(px, px), mode="bicubic", align_corners=False)[:, 0].clamp(min=0)
+
+
+def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
+    """Where a heat map is hottest: (x, y) as fractions."""
+    grid = upsample(heat, HEAT_GRID)
+    y, x = torch.unravel_index(grid.flatten(1).argmax(dim=1), grid.shape[1:])
+    return (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID
+
+
+def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
+    """The paper's rule: the bounding box of what is hot, is connected with the peak, and a margin.
+
+    Args:
+        heat: not negative.
+        threshold: share of the maximum from which a cell is hot.
+        margin: added on each side, as a share of the image.
+    """
+    grid = upsample(heat, HEAT_GRID)
+    hot = grid >= threshold * grid.amax(dim=(1, 2), keepdim=True)
+    labels = connected_components(hot[:, None].float(), num_iterations=2 * HEAT_GRID)[:, 0].flatten(1)
+    blob = (labels == labels.gather(1, grid.flatten(1).argmax(dim=1, keepdim=True))).view_as(grid)
+    edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
+    (x0, x1), (y0, y1) = edges
+    return torch.stack([x0 - margin, y0 - margin, x1 + margin, y1 + margin], dim=1)
+
+
+def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
+    first = occupied.float().argmax(dim=1)
+    last = occupied.shape[1] - occupied.flip(1).float().argmax(dim=1)
+    return first / occupied.shape[1], last / occupied.shape[1]
+
+
+def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
+    """The mean of the sharpened map, and `extent` standard deviations to each side: smooth in the map.
+
+    Args:
+        heat: not negative.
+        sharpness: power that the map is raised to before it is normalised.
+        extent: half the side, in standard deviations.
+    """
+    height, width = heat.shape[1:]
+    highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+    mass = (heat / highest).pow(sharpness)
+    mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+    centres = [(torch.arange(n, device=heat.device) + 0.5) / n for n in (width, height)]
+    means, halves = [], []
+    for profile, centre in zip((mass.sum(dim=1), mass.sum(dim=2)), centres, strict=True):
+        mean = profile @ centre
+        variance = (profile * (centre - mean[:, None]).square()).sum(dim=1)
+        means.append(mean)
+        halves.append(extent * (variance + 1 / (12 * len(centre) ** 2)).sqrt())  # a cell has a width of its own
+    middle, half = torch.stack(means, dim=1), torch.stack(halves, dim=1)
+    return torch.cat([middle - half, middle + half], dim=1)
+
+
+def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
+    """Maps that point nowhere: flat, not finite, or hottest in the outermost half cell."""
+    flat = heat.flatten(1)
+    pointless = ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) - flat.amin(dim=1) <= 1e-6 * flat.abs().amax(dim=1))
+    border = 0.5 / max(heat.shape[1:])
+    top = peak(heat.nan_to_num())
+    return pointless | (top < border).any(dim=1) | (top > 1 - border).any(dim=1)
+
+
+def square_inside(boxes: Boxes, smallest: float, largest: float) -> Boxes:
+    """The squares around the boxes' centres, sides held between two shares of the image, moved inside it."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(smallest, largest)
+    centre = centre.clamp(min=side / 2, max=1 - side / 2)
+    return torch.cat([centre - side / 2, centre + side / 2], dim=1)
+
+
+def cut(source: GreyImage, boxes: Boxes, px: int) -> Float[Tensor, "batch 1 px px"]:
+    """Crops at `px`, resampled once from the source and antialiased; differentiable in the boxes."""
+    fine = px * OVERSAMPLING
+    inset = (boxes[:, 2:] - boxes[:, :2]) / (2 * fine)  # kornia's corners are the centres of the corner samples
+    low = (boxes[:, :2] + inset) * source.shape[-1] - 0.5
+    high = (boxes[:, 2:] - inset) * source.shape[-1] - 0.5
+    x0, y0, x1, y1 = torch.cat([low, high], dim=1).unbind(dim=1)
+    corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], dim=1).view(-1, 4, 2)
+    return F.avg_pool2d(crop_and_resize(source, corners, (fine, fine), padding_mode="border"), OVERSAMPLING)
+
+
+def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
+    """The view with a black rectangle over each box."""
+    height, width = view.shape[-2:]
+    x = (torch.arange(width, device=view.device) + 0.5) / width
+    y = (torch.arange(height, device=view.device) + 0.5) / height
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
+    columns = (x >= x0) & (x < x1)  # B W
+    rows = (y >= y0) & (y < y1)  # B H
+    return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+class RegionCropper(nn.Module):
+    """Look, box the carpal bones, black them out, look again, box the hand, cut both from the source.
+
+    The locator is always in eval mode here: looking never moves its batch-norm statistics.
+
+    Args:
+        locator: the network that looks.
+        px: side of both crops.
+        reading: how the heat map is read, one of `baa.nets.heatmap.READINGS`.
+        rule: `peak` (the paper's connected component) or `moments` (smooth).
+        threshold, margin: of `peak_box`.
+        sharpness: of `moments_box`.
+        extents: half sides of the (carpal, hand) box, in standard deviations, of `moments_box`.
+        smallest, largest: limits of the (carpal, hand) box's side, as shares of the image.
+        typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
+
+    Shapes:
+        source [B, 1, S, S] in [0, 1] -> Regions of B
+    """
+
+    def __init__(
+        self,
+        locator: Locator,
+        *,
+        px: int = 300,
+        reading: str = "relu",
+        rule: str = "peak",
+        threshold: float = 0.5,
+        margin: float = 0.03,
+        sharpness: float = 2.0,
+        extents: tuple[float, float] = (1.5, 2.0),
+        smallest: tuple[float, float] = (0.2, 0.4),
+        largest: tuple[float, float] = (0.4, 0.8),
+        typical: tuple[float, float] = (0.3, 0.6),
+    ) -> None:
+        super().__init__()
+        self.locator = locator
+        self.px = px
+        self.reading = reading
+        self.rule = rule
+        self.threshold = threshold
+        self.margin = margin
+        self.sharpness = sharpness
+        self.extents = extents
+        self.smallest = smallest
+        self.largest = largest
+        self.typical = typical
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "RegionCropper":  # noqa: ARG002
+        """Stay in eval mode, whatever a trainer asks."""
+        return super().train(False)
+
+    def forward(self, source: GreyImage) -> Regions:
+        view = square_view(source, self.locator.px)
+        carpal_heat = self.look(view)
+        carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
+        hand_heat = self.look(black_out(view, carpal))
+        hand, hand_fallback = self.box(hand_heat, HAND)
+        return Regions(
+            boxes=torch.stack([carpal, hand], dim=1),
+            heat=torch.stack([carpal_heat, hand_heat], dim=1),
+            fallback=torch.stack([carpal_fallback, hand_fallback], dim=1),
+            crops=(cut(source, carpal, self.px), cut(source, hand, self.px)),
+        )
+
+    def look(self, view: GreyImage) -> HeatMap:
+        """The heat map of a view [B, 1, px, px]; the trunk runs without a graph."""
+        with torch.no_grad():
+            features = self.locator.features(view)
+        return heat_map(self.locator.head, features, self.reading)
+
+    def box(self, heat: HeatMap, region: int) -> tuple[Boxes, Bool[Tensor, " batch"]]:
+        """The square box of a region, and where the typical one had to stand in."""
+        fallback = degenerate(heat)
+        heat = heat.nan_to_num()
+        if self.rule == "peak":
+            found = peak_box(heat, threshold=self.threshold, margin=self.margin)
+        else:
+            found = moments_box(heat, sharpness=self.sharpness, extent=self.extents[region])
+        half = self.typical[region] / 2
+        typical = found.new_tensor([0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half])
+        found = torch.where(fallback[:, None], typical, found)
+        return square_inside(found, self.smallest[region], self.largest[region]), fallback

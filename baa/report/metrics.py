@@ -1,0 +1,178 @@
+"""How far the ages are off, and how well the locator looked.
+
+Every metric of ages is in months. Metrics end in a flat dict `{"test/mae": ...}`, the same for `fit` and `evaluate`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
+from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.wrappers import BootStrapper
+from torchvision.ops import box_area, box_iou
+
+from baa.data.cases import Case
+from baa.nets.fusion import Sex
+from baa.nets.regions import CARPAL, REGIONS
+
+BOOTSTRAPS = 1000
+INTERVAL = (0.025, 0.975)
+AGE_BANDS_MONTHS = (0, 60, 120, 180, 241)
+
+
+class WithinMonths(Metric):
+    """Share of ages that are off by at most so many months."""
+
+    higher_is_better = True
+    full_state_update = False
+    near: Tensor
+    total: Tensor
+
+    def __init__(self, months: float) -> None:
+        super().__init__()
+        self.months = months
+        self.add_state("near", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, predicted: Float[Tensor, " case"], true: Float[Tensor, " case"]) -> None:
+        self.near += ((predicted - true).abs() <= self.months).sum()
+        self.total += len(true)
+
+    def compute(self) -> Tensor:
+        return self.near / self.total
+
+
+class Rows(Metric):
+    """Every row of a table [N, C], gathered over processes: torchmetrics' `CatMetric` flattens and drops NaN."""
+
+    full_state_update = False
+    kept: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("kept", [], dist_reduce_fx="cat")
+
+    def update(self, rows: Float[Tensor, "case column"]) -> None:
+        self.kept.append(rows)
+
+    def compute(self) -> Tensor:
+        return dim_zero_cat(self.kept)
+
+
+def age_metrics(prefix: str) -> MetricCollection:
+    """MAE (eq. 5), RMSE, R2 and the shares within 6 and 12 months, synchronised over processes."""
+    return MetricCollection(
+        {
+            "mae": MeanAbsoluteError(),
+            "rmse": MeanSquaredError(squared=False),
+            "r2": R2Score(),
+            "within_6": WithinMonths(6),
+            "within_12": WithinMonths(12),
+        },
+        prefix=prefix,
+    )
+
+
+class Predictions(NamedTuple):
+    """One row a case, in the order of the cases.
+
+    months [N]; of a run with crops also boxes [N, 2, 4], peaks [N, 2, 2] (x, y) and fallback [N, 2], all as shares of the
+    square, carpal first; truth [N, 2, 4] and capitate [N, 2], NaN where unknown.
+    """
+
+    months: Tensor
+    truth: Tensor
+    capitate: Tensor
+    boxes: Tensor | None = None
+    peaks: Tensor | None = None
+    fallback: Tensor | None = None
+
+
+def summarise(cases: Sequence[Case], predictions: Predictions, split: str) -> dict[str, float | list[float]]:
+    """All metrics of a split, bootstrap 95 % intervals and subgroups included; cases without an age do not count.
+
+    Args:
+        cases: N cases.
+        predictions: their rows.
+        split: the names' prefix.
+    """
+    known = torch.tensor([case.months is not None for case in cases])
+    true = torch.tensor([case.months if case.months is not None else 0.0 for case in cases])
+    result: dict[str, float | list[float]] = {}
+    groups = {"": known}
+    for sex in Sex:
+        groups[f"{sex.name.lower()}/"] = known & torch.tensor([case.sex == sex for case in cases])
+    for low, high in zip(AGE_BANDS_MONTHS, AGE_BANDS_MONTHS[1:], strict=False):
+        groups[f"{low}_to_{high - 1}_months/"] = known & (true >= low) & (true < high)
+    for group, chosen in groups.items():
+        if chosen.sum() >= 2:
+            result |= _age_summary(predictions.months[chosen], true[chosen], f"{split}/{group}")
+    if predictions.boxes is not None:
+        result |= localisation(predictions, split)
+    return result
+
+
+def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, float | list[float]]:
+    summary: dict[str, float | list[float]] = {f"{prefix}cases": len(true)}
+    values = age_metrics(prefix)(predicted, true)
+    summary |= {name: float(value) for name, value in values.items()}
+    summary[f"{prefix}bias"] = float((predicted - true).mean())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        bootstrap = BootStrapper(
+            MeanAbsoluteError(), BOOTSTRAPS, mean=False, std=False, quantile=torch.tensor(INTERVAL), sampling_strategy="multinomial"
+        )
+        bootstrap.update(predicted, true)
+        summary[f"{prefix}mae_ci"] = [float(edge) for edge in bootstrap.compute()["quantile"]]
+    return summary
+
+
+def localisation(predictions: Predictions, split: str) -> dict[str, float | list[float]]:
+    """Where the locator looked against where the bones are.
+
+    `pointing`: share of peaks inside the true box. `iou`, `coverage`: of the cut box with the true box, and the share of the
+    true box that it holds. `capitate_distance`: from the carpal box's centre to the capitate, as a share of the radiograph's
+    longer side; `capitate_distance_of_hand`: as a share of the longer side of the true hand, carpals to finger tips.
+    """
+    assert predictions.boxes is not None
+    assert predictions.peaks is not None
+    assert predictions.fallback is not None
+    result: dict[str, float | list[float]] = {}
+    for region, name in enumerate(REGIONS):
+        result[f"{split}/{name}_fallback"] = float(predictions.fallback[:, region].float().mean())
+        marked = predictions.truth[:, region].isfinite().all(dim=1)
+        if not marked.any():
+            continue
+        true = predictions.truth[marked, region]
+        cut = predictions.boxes[marked, region]
+        result[f"{split}/{name}_marked"] = int(marked.sum())
+        result[f"{split}/{name}_pointing"] = float(inside(predictions.peaks[marked, region], true).float().mean())
+        result[f"{split}/{name}_iou"] = float(box_iou(cut, true).diagonal().mean())
+        result[f"{split}/{name}_coverage"] = float((intersection(cut, true) / box_area(true)).mean())
+    marked = predictions.capitate.isfinite().all(dim=1)
+    if marked.any():
+        box, capitate = predictions.boxes[marked, CARPAL], predictions.capitate[marked]
+        distance = ((box[:, :2] + box[:, 2:]) / 2 - capitate).norm(dim=1)
+        result[f"{split}/capitate_marked"] = int(marked.sum())
+        result[f"{split}/capitate_in_box"] = float(inside(capitate, box).float().mean())
+        result[f"{split}/capitate_distance"] = float(distance.mean())
+        truth = predictions.truth[marked]
+        hand = truth[:, :, 2:].amax(dim=1) - truth[:, :, :2].amin(dim=1)
+        shares = (distance / hand.amax(dim=1))[hand.isfinite().all(dim=1)]
+        if len(shares):
+            result[f"{split}/capitate_distance_of_hand"] = float(shares.mean())
+    return result
+
+
+def inside(points: Float[Tensor, "case 2"], boxes: Float[Tensor, "case 4"]) -> Bool[Tensor, " case"]:
+    """Whether each point lies in its box."""
+    return ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(dim=1)
+
+
+def intersection(a: Float[Tensor, "case 4"], b: Float[Tensor, "case 4"]) -> Float[Tensor, " case"]:
+    """Area that each pair of boxes shares."""
+    size = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    return size.prod(dim=1)

@@ -1,0 +1,1 @@
+"""Lightning modules, and the stages that train them one after the other."""

@@ -1,0 +1,67 @@
+"""What happens around the epochs: the same random numbers after a resume, the run's own record of its curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+
+
+class EpochSeed(Callback):
+    """Seed every epoch by (seed, epoch, process), so that a resumed run draws what the unbroken one would have drawn."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        L.seed_everything((self.seed * 100_003 + trainer.current_epoch) * 1009 + trainer.global_rank, verbose=False)
+
+
+class LearningCurve(Callback):
+    """One row an epoch in `metrics.csv`.
+
+    The rows live in the checkpoint: a resumed run goes on from the epoch it resumes at, with neither gap nor repetition.
+    (Lightning's CSVLogger deletes the file of the run that it resumes.)
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+        values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values})
+        if trainer.is_global_zero:
+            write_whole(self.file, pd.DataFrame(self.rows).to_csv(index=False))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+class RunConfig(Callback):
+    """The run's settings inside each checkpoint, so that a checkpoint suffices."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        checkpoint["baa"] = self.settings
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    return json.loads(file.read_text()) if file.exists() else {}

@@ -1,0 +1,93 @@
+"""From the settings of `data` to the radiographs of each split."""
+
+import csv
+import io
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from baa.config import Data
+from baa.data.cache import Radiographs, open_cache
+from baa.data.cases import SPLITS, Case, Problem, refuse
+from baa.data.phantom import phantom_cases
+from baa.data.sources import read_ids, read_rsna, read_table, with_truth
+from baa.data.splits import assign_splits
+from baa.errors import InputError
+from baa.training.callbacks import write_whole
+
+
+def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
+    """Read the cases, decode or map their images, split them.
+
+    Rows and images that cannot be used stop everything with one list of them all, or, by `data.on_bad=skip`, are listed in
+    `skipped.csv`. Negatives that were turned are counted and listed in `inverted.csv`.
+
+    Args:
+        data: the settings.
+        folder: where the lists go.
+
+    Raises:
+        InputError: a bad row or image, a source that is not there.
+    """
+    cases, problems = read_cases(data)
+    radiographs = open_cache(cases, folder=Path(data.cache), px=data.source_px, workers=data.workers)
+    problems = problems + radiographs.problems
+    if problems and data.on_bad == "stop":
+        raise refuse(problems)
+    _list_oddities(folder, problems, radiographs.inverted)
+    split = data.split
+    cases = with_truth(
+        radiographs.cases,
+        Path(data.roi) if data.roi else None,
+        Path(data.capitate) if data.capitate else None,
+    )
+    cases = assign_splits(
+        cases,
+        by=split.by,
+        seed=split.seed,
+        val_share=split.val,
+        test_share=split.test,
+        test_ids=read_ids(Path(split.test_ids)) if split.test_ids else frozenset(),
+    )
+    radiographs = radiographs._replace(cases=cases)
+    by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
+    if data.limit is not None:
+        by_split = {name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()}
+    return by_split
+
+
+def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:
+    """The cases of a source, and the rows that are none."""
+    if data.source == "phantom":
+        return phantom_cases(data.phantom.count, seed=data.phantom.seed), []
+    root = Path(data.root) if data.root else None
+    if data.source == "rsna":
+        if root is None:
+            raise InputError("data.root is not given: the folder that holds the RSNA challenge's tables and images")
+        return read_rsna(root)
+    if data.table.file is None:
+        raise InputError("data.table.file is not given: the CSV or Parquet file that names the images")
+    return read_table(
+        Path(data.table.file),
+        images=root,
+        image_column=data.table.image,
+        id_column=data.table.id,
+        months_column=data.table.months,
+        sex_column=data.table.sex,
+        split_column=data.table.split,
+        age_unit=data.table.age_unit,
+    )
+
+
+@rank_zero_only
+def _list_oddities(folder: Path, problems: list[Problem], inverted: list[str]) -> None:
+    for name, header, rows in (
+        ("skipped", Problem._fields, problems),
+        ("inverted", ("id",), [(id_,) for id_ in inverted]),
+    ):
+        if rows:
+            text = io.StringIO()
+            csv.writer(text).writerows([header, *rows])
+            write_whole(folder / f"{name}.csv", text.getvalue())
+            said = {"skipped": "bad rows or images set aside", "inverted": "bright backgrounds turned dark"}[name]
+            rank_zero_info(f"{len(rows)} {said}: {folder / f'{name}.csv'}")

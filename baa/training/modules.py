@@ -1,0 +1,181 @@
+"""The two networks under Lightning: steps, metrics, optimiser."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from baa.data.modules import Batch
+from baa.nets.estimator import Estimator
+from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.locator import Locator, square_view
+from baa.nets.regions import REGIONS, peak
+from baa.report.metrics import Predictions, Rows, age_metrics
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class AgeModule(L.LightningModule):
+    """What both stages share: months in, months out. A stage says how it predicts and which head it has.
+
+    Args:
+        loss: `mse`, `l1` or `smooth_l1`.
+        optimizer, lr, weight_decay: `adam` or `adamw` and its settings.
+        schedule: `constant`, or `onecycle` over the whole fit.
+    """
+
+    net: nn.Module
+
+    def __init__(self, *, loss: str, optimizer: str, lr: float, weight_decay: float, schedule: str) -> None:
+        super().__init__()
+        self.loss = loss
+        self.optimisation = {"optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule}
+        self.val_metrics = age_metrics("val/")
+        self.rows = Rows()
+        self.rows_with_regions = False
+
+    def predict(self, batch: Batch) -> AgePrediction:
+        """One pass over a batch."""
+        raise NotImplementedError
+
+    def months(self, batch: Batch) -> Tensor:
+        """Ages for evaluation [B]."""
+        return self.predict(batch).months
+
+    @property
+    def head(self) -> AgeHead:
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor | float:
+        """Added to the training loss."""
+        return 0.0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        prediction = self.predict(batch)
+        loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty()
+        mae = (prediction.months.detach() - batch.months).abs().mean()
+        logged = {"train/loss": loss.detach(), "train/mae": mae}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.months), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        self.val_metrics.update(self.months(batch), batch.months)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val_metrics.compute(), prog_bar=False)
+        self.log("val_mae", self.val_metrics["mae"].compute(), prog_bar=True, logger=False)
+        self.val_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        columns = [batch.index[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
+        self.rows_with_regions = batch.regions is not None
+        if batch.regions is not None:
+            peaks = torch.stack([peak(batch.regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
+            columns += [batch.regions.boxes.flatten(1), peaks.flatten(1), batch.regions.fallback]
+        self.rows.update(torch.cat([column.double() for column in columns], dim=1))
+
+    def take_predictions(self) -> Predictions:
+        """What `test` saw, every process's share, in the order of the cases; then forget it."""
+        rows = self.rows.compute().cpu()
+        self.rows.reset()
+        index, place = rows[:, 0].long(), torch.arange(len(rows))
+        first = torch.full((int(index.max()) + 1,), len(rows)).scatter_reduce(0, index, place, "amin")
+        rows = rows[first]  # a distributed sampler repeats cases to fill its last batch
+        months, truth, capitate = rows[:, 1].float(), rows[:, 2:10].view(-1, 2, 4).float(), rows[:, 10:12].float()
+        if not self.rows_with_regions:
+            return Predictions(months, truth, capitate)
+        boxes, peaks, fallback = rows[:, 12:20].view(-1, 2, 4), rows[:, 20:24].view(-1, 2, 2), rows[:, 24:26] > 0
+        return Predictions(months, truth, capitate, boxes.float(), peaks.float(), fallback)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        recipe = self.optimisation
+        optimizer = OPTIMIZERS[recipe["optimizer"]](parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"])
+        if recipe["schedule"] == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+
+class LocatorModule(AgeModule):
+    """Stage 1: the age from the whole radiograph, without the sex.
+
+    Args:
+        net: arguments of `Locator`.
+        optimisation: arguments of `AgeModule`.
+    """
+
+    net: Locator
+
+    def __init__(self, net: dict[str, Any], optimisation: dict[str, Any]) -> None:
+        super().__init__(**optimisation)
+        self.save_hyperparameters()
+        self.net = Locator(**net)
+
+    @property
+    def head(self) -> AgeHead:
+        return self.net.head.age
+
+    def predict(self, batch: Batch) -> AgePrediction:
+        return self.net(square_view(batch.image, self.net.px))
+
+
+class EstimatorModule(AgeModule):
+    """Stage 2: the age from crops (or the whole radiograph) and the sex.
+
+    Args:
+        net: arguments of `Estimator`.
+        optimisation: arguments of `AgeModule`.
+        whole_px: side of the `whole` stream's view.
+        sparsity: weight of the penalty that empties channels, for the `channel` exchange.
+        flip_average: evaluate on the mirror image too, and average.
+    """
+
+    net: Estimator
+
+    def __init__(
+        self,
+        net: dict[str, Any],
+        optimisation: dict[str, Any],
+        *,
+        whole_px: int = 300,
+        sparsity: float = 0.0,
+        flip_average: bool = True,
+    ) -> None:
+        super().__init__(**optimisation)
+        self.save_hyperparameters()
+        self.net = Estimator(**net)
+        self.whole_px = whole_px
+        self.sparsity = sparsity
+        self.flip_average = flip_average
+
+    @property
+    def head(self) -> AgeHead:
+        return self.net.head
+
+    def crops(self, batch: Batch) -> dict[str, Tensor]:
+        """What each stream of the net looks at."""
+        crops = dict(zip(REGIONS, batch.regions.crops, strict=True)) if batch.regions is not None else {}
+        if "whole" in self.net.streams:
+            crops["whole"] = square_view(batch.image, self.whole_px)
+        return crops
+
+    def predict(self, batch: Batch) -> AgePrediction:
+        return self.net(self.crops(batch), batch.sex)
+
+    def months(self, batch: Batch) -> Tensor:
+        crops = self.crops(batch)
+        months = self.net(crops, batch.sex).months
+        if not self.flip_average:
+            return months
+        mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
+        return (months + self.net(mirrored, batch.sex).months) / 2
+
+    def penalty(self) -> Tensor | float:
+        if self.net.exchange.mode != "channel":
+            return 0.0
+        return self.sparsity * self.net.exchange.sparsity()

@@ -1,0 +1,238 @@
+"""A run: its stages in order, each taking over the best checkpoint of the one before."""
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
+
+from baa.config import Config, Optimisation, load, to_plain, to_yaml
+from baa.data.augment import augmentation
+from baa.data.cache import Radiographs
+from baa.data.modules import CropDataModule, HandDataModule
+from baa.errors import InputError
+from baa.nets.backbones import load_weights
+from baa.training.callbacks import EpochSeed, LearningCurve, RunConfig, read_json, write_whole
+from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
+from baa.training.cohort import read_cohort
+from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+from baa.training.tracking import wandb_logger
+from baa.training.verdict import draw_curve, judge
+
+FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
+"""Settings that a resumed run may be given anew: they change where it runs, not what it computes."""
+
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train every stage that is not yet finished, and return the run's metrics by stage.
+
+    Raises:
+        InputError: settings, data or an earlier run in the same folder that do not fit.
+    """
+    folder = config.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(config)
+    keep_freed_memory()
+    torch.set_float32_matmul_precision("high")
+    cohort = read_cohort(config.data, folder)
+    sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
+    rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
+    if empty := [split for split in ("train", "val") if not sizes[split]]:
+        raise InputError(f"data.split leaves no case to {' and '.join(empty)}; it has {sum(sizes.values())} in all")
+    metrics_file = folder / "metrics.json"
+    for stage in config.stages:
+        if stage in read_json(metrics_file):
+            rank_zero_info(f"{stage}: finished in an earlier run, kept")
+            continue
+        result = _run_stage(stage, config, cohort)
+        write_whole(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
+    return read_json(metrics_file)
+
+
+def _claim(config: Config) -> None:
+    """Write the run's settings, or refuse a folder that was begun with others."""
+    file = config.folder / "config.yaml"
+    if file.exists():
+        old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
+        changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in FREE_TO_CHANGE)]
+        if changed:
+            key = changed[0]
+            raise InputError(
+                f"{config.folder} was begun with other settings: {key} was {old[key]} and is {new[key]}"
+                + (f" ({len(changed)} differ)" if len(changed) > 1 else "")
+                + "; give another name=, or remove the folder"
+            )
+    write_whole(file, to_yaml(config))
+
+
+def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
+def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> dict[str, Any]:
+    folder = config.folder / stage
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
+    scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
+    fit = config.locator.fit if stage == "locator" else config.estimator.fit
+    module = _locator(config, scale) if stage == "locator" else _estimator(config, scale)
+    data = _data(stage, config, cohort, fit)
+    last = folder / "last.ckpt"
+    if not last.exists():
+        _take_weights(module, config)
+    else:
+        epoch = read_checkpoint(last)["epoch"] + 1
+        rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
+    module = module.to(memory_format=torch.channels_last)
+    rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
+    trainer = _trainer(stage, config, fit)
+    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    draw_curve(folder, stage)
+    best = restore(folder / "best.ckpt")
+    judging: HandDataModule = data
+    if stage == "locator":
+        cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
+        judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
+    return judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
+
+
+def _locator(config: Config, scale: dict[str, float]) -> LocatorModule:
+    c = config.locator
+    net = {
+        "backbone": c.backbone.name,
+        "px": c.px,
+        "attention": c.attention,
+        "head": c.head,
+        "dropout": c.dropout,
+        **scale,
+    }
+    return LocatorModule(net, _optimisation(c.fit))
+
+
+def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
+    c = config.estimator
+    streams = {name: getattr(c, name) for name in c.streams}
+    net = {
+        "backbones": {name: backbone.name for name, backbone in streams.items()},
+        "conv_pool": [name for name, backbone in streams.items() if backbone.conv_pool],
+        "width": c.fusion.width,
+        "exchange_mode": c.fusion.mode,
+        "exchange": c.fusion.exchange,
+        "exchange_learnt": c.fusion.exchange_learnt,
+        "alpha_image": c.fusion.alpha_image,
+        "alpha_sex": c.fusion.alpha_sex,
+        "alpha_learnt": c.fusion.alpha_learnt,
+        "head": c.head,
+        "hidden": c.hidden,
+        "dropout": c.dropout,
+        **scale,
+    }
+    return EstimatorModule(
+        net,
+        _optimisation(c.fit),
+        whole_px=c.whole_px,
+        sparsity=c.fusion.sparsity,
+        flip_average=c.flip_average,
+    )
+
+
+def _optimisation(fit: Optimisation) -> dict[str, Any]:
+    return {
+        "loss": fit.loss,
+        "optimizer": fit.optimizer,
+        "lr": fit.lr,
+        "weight_decay": fit.weight_decay,
+        "schedule": fit.schedule,
+    }
+
+
+def _take_weights(module: AgeModule, config: Config) -> None:
+    if isinstance(module, LocatorModule):
+        load_weights(module.net.backbone, config.locator.backbone.weights)
+    elif isinstance(module, EstimatorModule):
+        for name, stream in module.net.streams.items():
+            load_weights(stream.backbone, getattr(config.estimator, name).weights)
+
+
+def crop_arguments(config: Config) -> dict[str, Any]:
+    """The settings of `crops` as arguments of `RegionCropper`."""
+    return dict(vars(config.crops))
+
+
+def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
+    common = {
+        "batch_size": fit.batch_size,
+        "workers": config.data.workers,
+        "augment": augmentation(**vars(config.data.augment)),
+        "seed": config.seed,
+    }
+    if stage == "locator" or set(config.estimator.streams) == {"whole"}:
+        return HandDataModule(cohort, **common)
+    file = Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
+    cropper, recipe = crop_recipe(file, crop_arguments(config))
+    return CropDataModule(cohort, cropper.to(memory_format=torch.channels_last), recipe=recipe, **common)
+
+
+def _trainer(stage: str, config: Config, fit: Optimisation) -> L.Trainer:
+    folder = config.folder / stage
+    callbacks: list[Callback] = [
+        EpochSeed(config.seed),
+        LearningCurve(folder / "metrics.csv"),
+        RunConfig({"stage": stage, "settings": to_plain(config)}),
+        ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor="val/mae",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+    ]
+    if config.trainer.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20))
+    logger: Logger | None = wandb_logger(stage, config) if config.wandb.enabled else None
+    return L.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=config.trainer.strategy,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=fit.epochs,
+        max_steps=fit.max_steps or -1,
+        gradient_clip_val=fit.clip,
+        callbacks=callbacks,
+        logger=logger or False,
+        enable_progress_bar=config.trainer.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def _figure_loggers(config: Config, trainer: L.Trainer) -> list[Logger]:
+    return list(trainer.loggers) if config.wandb.figures else []
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what torch frees, for training on a CPU.
+
+    By default every large activation is mapped and unmapped anew, and its pages are faulted in each time: that was half
+    of a training step of EfficientNet-lite0 at 300 px. Elsewhere than on glibc this does nothing.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(MALLOC_MMAP_MAX, 0)
+            libc.mallopt(MALLOC_TRIM_THRESHOLD, -1)  # as a size_t, the largest there is

@@ -1,0 +1,46 @@
+"""Weights & Biases, where there is one."""
+
+import os
+import socket
+from urllib.parse import urlparse
+
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from baa.config import Config, to_plain
+
+REACH_SECONDS = 3.0
+
+
+def wandb_logger(stage: str, config: Config) -> WandbLogger:
+    """A logger for one stage, offline where there is no key or no network; never waits for either."""
+    reason = _why_offline()
+    if reason:
+        rank_zero_info(f"W&B: {reason}; this run is kept offline, upload it later with `wandb sync`")
+    folder = config.folder / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        name=f"{config.name}-{stage}",
+        group=config.name,
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        save_dir=folder,
+        offline=bool(reason),
+        config=to_plain(config),
+    )
+
+
+def _why_offline() -> str:
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode != "online":
+        return f"WANDB_MODE={mode}"
+    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        return "no key (`wandb login` sets one)"
+    server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    port = server.port or (80 if server.scheme == "http" else 443)
+    try:
+        socket.create_connection((server.hostname or "", port), REACH_SECONDS).close()
+    except OSError:
+        return f"{server.hostname} is out of reach"
+    return ""

@@ -1,0 +1,111 @@
+"""The end of a stage, and all of `evaluate`: test, metrics, predictions, figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.loggers import Logger, WandbLogger
+from matplotlib.figure import Figure
+
+from baa.data.cases import Case
+from baa.data.modules import CropDataModule, HandDataModule
+from baa.data.radiograph import padding
+from baa.nets.regions import REGIONS, upsample
+from baa.report.figures import age_figure, curve_figure, localisation_figure, save
+from baa.report.metrics import Predictions, summarise
+from baa.training.callbacks import write_whole
+from baa.training.modules import AgeModule
+
+SHOWN_CASES = 10
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def judge(
+    module: AgeModule, data: HandDataModule, trainer: L.Trainer, folder: Path, figures_to: Sequence[Logger] = ()
+) -> dict[str, Any]:
+    """Predict the split that `data` tests; write `predictions.csv`, `ages.png`, `heat_maps.png`; return the metrics.
+
+    Args:
+        module: with the weights to judge.
+        data: `data.judged` names the split, and prefixes the metrics.
+        trainer: that tests.
+        folder: for the files.
+        figures_to: loggers that get the figures too.
+    """
+    radiographs = data.datasets[data.judged].radiographs
+    if not radiographs.cases:
+        return {}
+    trainer.test(module, datamodule=data, verbose=False)
+    predictions = module.take_predictions()
+    metrics = summarise(radiographs.cases, predictions, data.judged)
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = predictions_table(radiographs.cases, radiographs.sizes(), predictions)
+        write_whole(folder / "predictions.csv", table.to_csv(index=False))
+        figures = {"ages": age_figure(radiographs.cases, predictions.months.numpy(), f"{data.judged}: {folder}")}
+        if isinstance(data, CropDataModule):
+            figures["heat_maps"] = heat_map_figure(data, predictions)
+        for name, figure in figures.items():
+            save(figure, folder / f"{name}.png")
+            _send(figures_to, name, folder / f"{name}.png")
+    return metrics
+
+
+def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(file)])
+
+
+def predictions_table(
+    cases: Sequence[Case], sizes: Sequence[tuple[int, int]], predictions: Predictions
+) -> pd.DataFrame:
+    """A row a case: id, sex, true and predicted months, and both boxes in pixels of the case's own file."""
+    rows = []
+    for i, (case, (width, height)) in enumerate(zip(cases, sizes, strict=True)):
+        row: dict[str, Any] = {
+            "id": case.id,
+            "sex": case.sex.name.lower(),
+            "true_months": case.months,
+            "predicted_months": round(float(predictions.months[i]), 2),
+        }
+        if predictions.boxes is not None and predictions.fallback is not None:
+            left, top, side = padding(width, height)
+            margin = np.array([left, top, left, top])
+            for region, name in enumerate(REGIONS):
+                pixels = (predictions.boxes[i, region].numpy() - margin) * side
+                row |= {f"{name}_{corner}": round(float(x), 1) for corner, x in zip(CORNERS, pixels, strict=True)}
+                row[f"{name}_fallback"] = bool(predictions.fallback[i, region])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def heat_map_figure(data: CropDataModule, predictions: Predictions, shown: int = SHOWN_CASES) -> Figure:
+    """Heat maps and boxes of some cases of the judged split, evenly spaced in age order (fig. 9)."""
+    dataset = data.datasets[data.judged]
+    cases = dataset.radiographs.cases
+    order = sorted(range(len(cases)), key=lambda i: cases[i].months if cases[i].months is not None else -1.0)
+    chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(shown, len(order)))]
+    images = torch.stack([dataset[i].image for i in chosen]).float() / 255
+    regions = data.crop.cpu()(images)
+    px = images.shape[-1] // 2
+    titles = []
+    for i in chosen:
+        true = "?" if cases[i].months is None else f"{cases[i].months:.0f}"
+        titles.append(f"{cases[i].id}, {cases[i].sex.name.lower()}\n{true} months, read {predictions.months[i]:.0f}")
+    return localisation_figure(
+        images[:, 0, ::2, ::2].numpy(),
+        torch.stack([upsample(regions.heat[:, region], px) for region in range(len(REGIONS))], dim=1).numpy(),
+        regions.boxes.numpy(),
+        titles,
+        predictions.truth[chosen].numpy(),
+    )
+
+
+def draw_curve(folder: Path, stage: str) -> None:
+    """`learning_curve.png` from the stage's `metrics.csv`."""
+    save(curve_figure(pd.read_csv(folder / "metrics.csv"), stage), folder / "learning_curve.png")
