@@ -113,6 +113,7 @@ class Locator:
     attention: Literal["cbam", "cbam_norm", "none"] = "cbam"
     head: Literal["regression", "distribution"] = "regression"
     dropout: float = 0.0
+    erase: float = 0.0  # probability of a black rectangle on a training radiograph, as the second look will see one
     checkpoint: str | None = None  # a trained locator to take instead of training one
     fit: Optimisation = field(default_factory=Optimisation)
 
@@ -128,6 +129,8 @@ class Crops:
     margin: float = 0.03  # peak: added on each side, share of the image
     sharpness: float = 2.0  # moments: power of the heat map
     extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
+    centres: list[list[float]] = field(default_factory=lambda: [[0.5, 0.69], [0.5, 0.4]])  # where expected, (x, y)
+    spreads: list[float] = field(default_factory=lambda: [0.0, 0.0])  # one standard deviation; 0: expect nothing
     smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image
     largest: list[float] = field(default_factory=lambda: [0.4, 0.8])
     typical: list[float] = field(default_factory=lambda: [0.3, 0.6])
@@ -291,9 +294,14 @@ def _leaves(node: Any, above: str = "") -> Iterator[str]:
 def _check(config: Config) -> None:
     """What types cannot say."""
     problems = []
-    for setting, chosen, known in (("stages", config.stages, STAGES), ("estimator.streams", config.estimator.streams, STREAMS)):
+    for setting, chosen, known in (
+        ("stages", config.stages, STAGES),
+        ("estimator.streams", config.estimator.streams, STREAMS),
+    ):
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
-            problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
+            problems.append(
+                f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one"
+            )
     if config.stages == ["estimator", "locator"]:
         problems.append("stages: the locator comes before the estimator")
     if not 0 <= config.estimator.fusion.exchange <= 1:
@@ -304,8 +312,10 @@ def _check(config: Config) -> None:
             "estimator.streams has crops but no stage trains a locator; add it to stages, or give locator.checkpoint"
         )
     split = config.data.split
-    if not (0 < split.val and 0 <= split.test and split.val + split.test < 1):
-        problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
+    if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
+        problems.append(
+            f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by"
+        )
     for setting in ("extents", "smallest", "largest", "typical"):
         pair = getattr(config.crops, setting)
         if len(pair) != 2 or min(pair) <= 0:

@@ -41,7 +41,9 @@ def main() -> None:
         epilog=EPILOG + describe_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml"
+    )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the file's")
     arguments, more = parser.parse_known_args()
     config = load(arguments.config, [*arguments.settings, *more])
@@ -51,7 +53,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     for stage, metrics in run(config).items():
         low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)
-        print(f"{stage}: test MAE {metrics.get('test/mae', float('nan')):.2f} months (95 % {low:.2f} to {high:.2f})", end="")
+        print(
+            f"{stage}: test MAE {metrics.get('test/mae', float('nan')):.2f} months (95 % {low:.2f} to {high:.2f})",
+            end="",
+        )
         pointing = metrics.get("test/carpal_pointing")
         print("" if pointing is None else f", carpal pointing game {pointing:.2f}")
     print(f"numbers: {config.folder / 'metrics.json'}")

@@ -3,6 +3,8 @@
 import kornia.augmentation as K
 from torch import nn
 
+ERASED_AREA, ERASED_ASPECT = (0.02, 0.15), (0.5, 2.0)
+
 
 def augmentation(
     *,
@@ -12,6 +14,7 @@ def augmentation(
     contrast: float = 0.2,
     brightness: float = 0.1,
     flip: float = 0.5,
+    erase: float = 0.0,
 ) -> nn.Module:
     """A module [B, 1, H, W] -> [B, 1, H, W], both in [0, 1], that draws anew for every image.
 
@@ -21,16 +24,17 @@ def augmentation(
         shift: as a share of the side.
         contrast, brightness: a factor, an addition, of up to 1 +- this and +- this.
         flip: probability of a left-right flip.
+        erase: probability of a black rectangle of 2 to 15 % of the area.
     """
     steps: list[nn.Module] = []
     if degrees or scale or shift:
-        steps.append(
-            K.RandomAffine(degrees=degrees, translate=(shift, shift), scale=(1 - scale, 1 + scale), p=1.0)
-        )
+        steps.append(K.RandomAffine(degrees=degrees, translate=(shift, shift), scale=(1 - scale, 1 + scale), p=1.0))
     if flip:
         steps.append(K.RandomHorizontalFlip(p=flip))
     if contrast:
         steps.append(K.RandomContrast(contrast=(1 - contrast, 1 + contrast), p=1.0))
     if brightness:
         steps.append(K.RandomBrightness(brightness=(1 - brightness, 1 + brightness), p=1.0))
+    if erase:
+        steps.append(K.RandomErasing(scale=ERASED_AREA, ratio=ERASED_ASPECT, value=0.0, p=erase))
     return K.AugmentationSequential(*steps, data_keys=["input"]) if steps else nn.Identity()

@@ -15,7 +15,7 @@ from baa.data.cases import Case, Problem
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 """Counted up whenever the same file would become other pixels."""
 
 FEATURES = datasets.Features(
@@ -144,5 +144,3 @@ def _decode_row(row: dict, images: list, px: int) -> dict:
         "inverted": radiograph.inverted,
         "error": "",
     }
-
-

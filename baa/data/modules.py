@@ -125,7 +125,7 @@ class HandDataModule(L.LightningDataModule):
         )
 
     @torch.no_grad()
-    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         image = batch.image.float() / 255
         if self.trainer is not None and self.trainer.training:
             image = self.augment(image)
@@ -157,9 +157,7 @@ class CropDataModule(HandDataModule):
         seed: int = 0,
         judged: str = "test",
     ) -> None:
-        super().__init__(
-            radiographs, batch_size=batch_size, workers=workers, augment=augment, seed=seed, judged=judged
-        )
+        super().__init__(radiographs, batch_size=batch_size, workers=workers, augment=augment, seed=seed, judged=judged)
         self.crop = crop.requires_grad_(False)
         self.recipe = recipe
 

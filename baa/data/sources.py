@@ -135,7 +135,9 @@ def _image_in(folder: Path, name: str) -> ImageFile | None:
     return None
 
 
-def _rows_to_cases(file: Path, table: pd.DataFrame, image_of, months_per_unit: float = 1.0, ages: bool = True) -> CaseList:  # noqa: ANN001
+def _rows_to_cases(
+    file: Path, table: pd.DataFrame, image_of, months_per_unit: float = 1.0, ages: bool = True
+) -> CaseList:  # noqa: ANN001
     cases, problems = [], []
     for line, row in enumerate(table.to_dict("records"), start=2):
         place = f"{file}, line {line}"

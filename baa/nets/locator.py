@@ -75,9 +75,7 @@ class Locator(nn.Module):
             else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
         )
         self.head = PooledAgeHead(
-            AgeHead(
-                self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months, dropout=dropout
-            )
+            AgeHead(self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months, dropout=dropout)
         )
 
     def features(self, view: GreyImage) -> FeatureMap:

@@ -139,6 +139,14 @@ def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
     return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
+def favour(heat: HeatMap, centre: tuple[float, float], spread: float) -> HeatMap:
+    """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image."""
+    height, width = heat.shape[1:]
+    x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[0]
+    y = (torch.arange(height, device=heat.device) + 0.5) / height - centre[1]
+    return heat * torch.exp(-(x.square() + y[:, None].square()) / (2 * spread**2))
+
+
 class RegionCropper(nn.Module):
     """Look, box the carpal bones, black them out, look again, box the hand, cut both from the source.
 
@@ -151,6 +159,9 @@ class RegionCropper(nn.Module):
         rule: `peak` (the paper's connected component) or `moments` (smooth).
         threshold, margin: of `peak_box`.
         sharpness: of `moments_box`.
+        centres: where the (carpal, hand) region is expected in an upright hand, (x, y) as shares of the image.
+        spreads: how far from there, one standard deviation; 0 expects nothing (the paper). A locator may well look at fingers
+            first; what it sees in the expected place then decides.
         extents: half sides of the (carpal, hand) box, in standard deviations, of `moments_box`.
         smallest, largest: limits of the (carpal, hand) box's side, as shares of the image.
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
@@ -170,6 +181,8 @@ class RegionCropper(nn.Module):
         margin: float = 0.03,
         sharpness: float = 2.0,
         extents: tuple[float, float] = (1.5, 2.0),
+        centres: tuple[tuple[float, float], tuple[float, float]] = ((0.5, 0.69), (0.5, 0.4)),
+        spreads: tuple[float, float] = (0.0, 0.0),
         smallest: tuple[float, float] = (0.2, 0.4),
         largest: tuple[float, float] = (0.4, 0.8),
         typical: tuple[float, float] = (0.3, 0.6),
@@ -183,20 +196,22 @@ class RegionCropper(nn.Module):
         self.margin = margin
         self.sharpness = sharpness
         self.extents = extents
+        self.centres = centres
+        self.spreads = spreads
         self.smallest = smallest
         self.largest = largest
         self.typical = typical
         self.train(False)
 
-    def train(self, mode: bool = True) -> "RegionCropper":  # noqa: ARG002
+    def train(self, mode: bool = True) -> "RegionCropper":
         """Stay in eval mode, whatever a trainer asks."""
         return super().train(False)
 
     def forward(self, source: GreyImage) -> Regions:
         view = square_view(source, self.locator.px)
-        carpal_heat = self.look(view)
+        carpal_heat = self.look(view, CARPAL)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
-        hand_heat = self.look(black_out(view, carpal))
+        hand_heat = self.look(black_out(view, carpal), HAND)
         hand, hand_fallback = self.box(hand_heat, HAND)
         return Regions(
             boxes=torch.stack([carpal, hand], dim=1),
@@ -205,11 +220,15 @@ class RegionCropper(nn.Module):
             crops=(cut(source, carpal, self.px), cut(source, hand, self.px)),
         )
 
-    def look(self, view: GreyImage) -> HeatMap:
-        """The heat map of a view [B, 1, px, px]; the trunk runs without a graph."""
+    def look(self, view: GreyImage, region: int) -> HeatMap:
+        """The heat map of a view [B, 1, px, px] for a region; the trunk runs without a graph."""
         with torch.no_grad():
             features = self.locator.features(view)
-        return heat_map(self.locator.head, features, self.reading)
+        heat = heat_map(self.locator.head, features, self.reading)
+        if not self.spreads[region]:
+            return heat
+        fine = upsample(heat, HEAT_GRID)  # an expectation is narrower than a cell
+        return favour(fine, self.centres[region], self.spreads[region])
 
     def box(self, heat: HeatMap, region: int) -> tuple[Boxes, Bool[Tensor, " batch"]]:
         """The square box of a region, and where the typical one had to stand in."""

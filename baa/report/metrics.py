@@ -123,7 +123,12 @@ def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, floa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         bootstrap = BootStrapper(
-            MeanAbsoluteError(), BOOTSTRAPS, mean=False, std=False, quantile=torch.tensor(INTERVAL), sampling_strategy="multinomial"
+            MeanAbsoluteError(),
+            BOOTSTRAPS,
+            mean=False,
+            std=False,
+            quantile=torch.tensor(INTERVAL),
+            sampling_strategy="multinomial",
         )
         bootstrap.update(predicted, true)
         summary[f"{prefix}mae_ci"] = [float(edge) for edge in bootstrap.compute()["quantile"]]

@@ -1,6 +1,8 @@
 """What happens around the epochs: the same random numbers after a resume, the run's own record of its curve."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ class EpochSeed(Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         L.seed_everything((self.seed * 100_003 + trainer.current_epoch) * 1009 + trainer.global_rank, verbose=False)
 
 
@@ -30,7 +32,7 @@ class LearningCurve(Callback):
         self.file = file
         self.rows: list[dict[str, float]] = []
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values})
@@ -45,13 +47,21 @@ class LearningCurve(Callback):
 
 
 class RunConfig(Callback):
-    """The run's settings inside each checkpoint, so that a checkpoint suffices."""
+    """The run's stage and settings inside each checkpoint, so that a checkpoint suffices.
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
+    And a digest of every id that it was trained on or chosen by, so that an evaluation knows what it has not seen.
+    """
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        checkpoint["baa"] = self.settings
+    def __init__(self, stage: str, settings: dict[str, Any], seen_ids: Iterable[str]) -> None:
+        self.record = {"stage": stage, "settings": settings, "seen": sorted(map(id_digest, seen_ids))}
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["baa"] = self.record
+
+
+def id_digest(case_id: str) -> int:
+    """Seven bytes of a hash: a checkpoint tells nobody whose radiographs it has seen."""
+    return int.from_bytes(hashlib.blake2b(case_id.encode(), digest_size=7).digest(), "big")
 
 
 def write_whole(file: Path, text: str) -> None:

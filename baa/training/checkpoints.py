@@ -19,12 +19,17 @@ MODULES: dict[str, type[LocatorModule] | type[EstimatorModule]] = {
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds: its stage, the module in eval mode, the crops it needs (or None), the run's settings."""
+    """What a checkpoint holds.
+
+    stage; module in eval mode; locator whose crops it reads (its own net if it is one, None for the whole hand); settings
+    of the run; digests of the ids that it has seen.
+    """
 
     stage: str
     module: AgeModule
-    cropper: RegionCropper | None
+    locator: Locator | None
     settings: dict[str, Any]
+    seen: frozenset[int]
 
 
 def restore(file: Path) -> Restored:
@@ -34,15 +39,16 @@ def restore(file: Path) -> Restored:
         InputError: no such file, or no checkpoint of this project.
     """
     checkpoint = read_checkpoint(file)
-    settings, stage = checkpoint["baa"]["settings"], checkpoint["baa"]["stage"]
-    module = MODULES[stage](**checkpoint["hyper_parameters"])
+    record = checkpoint["baa"]
+    module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     kept = checkpoint.get(CropDataModule.__qualname__)
-    cropper = None
+    locator = module.net if isinstance(module, LocatorModule) else None
     if kept is not None:
-        cropper = build_cropper(kept["recipe"]["locator"], kept["recipe"]["crops"])
+        locator = Locator(**kept["recipe"]["locator"])
+        cropper = RegionCropper(locator, **kept["recipe"]["crops"])
         cropper.load_state_dict(kept["weights"])
-    return Restored(stage, module.eval(), cropper, settings)
+    return Restored(record["stage"], module.eval(), locator, record["settings"], frozenset(record["seen"]))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -64,11 +70,6 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def build_cropper(locator: dict[str, Any], crops: dict[str, Any]) -> RegionCropper:
-    """A cropper with random weights from the arguments of `Locator` and of `RegionCropper`."""
-    return RegionCropper(Locator(**locator), **crops)
-
-
 def crop_recipe(locator_file: Path, crops: dict[str, Any]) -> tuple[RegionCropper, dict[str, Any]]:
     """The frozen cropper of a trained locator, and the plain data that rebuilds it and tells which file it came from.
 
@@ -77,7 +78,9 @@ def crop_recipe(locator_file: Path, crops: dict[str, Any]) -> tuple[RegionCroppe
     """
     restored = restore(locator_file)
     if not isinstance(restored.module, LocatorModule):
-        raise InputError(f"locator.checkpoint: {locator_file} is a checkpoint of the {restored.stage}, not of a locator")
+        raise InputError(
+            f"locator.checkpoint: {locator_file} is a checkpoint of the {restored.stage}, not of a locator"
+        )
     recipe = {
         "locator": dict(restored.module.hparams["net"]),
         "crops": crops,

@@ -1,9 +1,8 @@
 """From the settings of `data` to the radiographs of each split."""
 
-import csv
-import io
 from pathlib import Path
 
+import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.config import Data
@@ -52,7 +51,9 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
     radiographs = radiographs._replace(cases=cases)
     by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
     if data.limit is not None:
-        by_split = {name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()}
+        by_split = {
+            name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()
+        }
     return by_split
 
 
@@ -81,13 +82,11 @@ def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:
 
 @rank_zero_only
 def _list_oddities(folder: Path, problems: list[Problem], inverted: list[str]) -> None:
-    for name, header, rows in (
-        ("skipped", Problem._fields, problems),
-        ("inverted", ("id",), [(id_,) for id_ in inverted]),
-    ):
-        if rows:
-            text = io.StringIO()
-            csv.writer(text).writerows([header, *rows])
-            write_whole(folder / f"{name}.csv", text.getvalue())
-            said = {"skipped": "bad rows or images set aside", "inverted": "bright backgrounds turned dark"}[name]
-            rank_zero_info(f"{len(rows)} {said}: {folder / f'{name}.csv'}")
+    said = {
+        "skipped": ("bad rows or images set aside", pd.DataFrame(problems, columns=Problem._fields)),
+        "inverted": ("bright backgrounds turned dark", pd.DataFrame({"id": inverted})),
+    }
+    for name, (what, table) in said.items():
+        if len(table):
+            write_whole(folder / f"{name}.csv", table.to_csv(index=False))
+            rank_zero_info(f"{len(table)} {what}: {folder / f'{name}.csv'}")

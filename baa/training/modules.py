@@ -52,7 +52,7 @@ class AgeModule(L.LightningModule):
         """Added to the training loss."""
         return 0.0
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         prediction = self.predict(batch)
         loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty()
         mae = (prediction.months.detach() - batch.months).abs().mean()
@@ -60,7 +60,7 @@ class AgeModule(L.LightningModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.months), sync_dist=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.val_metrics.update(self.months(batch), batch.months)
 
     def on_validation_epoch_end(self) -> None:
@@ -68,7 +68,7 @@ class AgeModule(L.LightningModule):
         self.log("val_mae", self.val_metrics["mae"].compute(), prog_bar=True, logger=False)
         self.val_metrics.reset()
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         columns = [batch.index[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
         self.rows_with_regions = batch.regions is not None
         if batch.regions is not None:
@@ -98,7 +98,6 @@ class AgeModule(L.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
 
 
 class LocatorModule(AgeModule):

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from baa.training.verdict import draw_curve, judge
 
 FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
 """Settings that a resumed run may be given anew: they change where it runs, not what it computes."""
+
+FREE_UNTIL_ESTIMATOR = ("crops", "estimator")
+"""Settings that may still change while only the locator has been trained."""
 
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4
 
@@ -61,8 +65,9 @@ def _claim(config: Config) -> None:
     """Write the run's settings, or refuse a folder that was begun with others."""
     file = config.folder / "config.yaml"
     if file.exists():
+        free = FREE_TO_CHANGE if (config.folder / "estimator").exists() else (*FREE_TO_CHANGE, *FREE_UNTIL_ESTIMATOR)
         old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
-        changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in FREE_TO_CHANGE)]
+        changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in free)]
         if changed:
             key = changed[0]
             raise InputError(
@@ -95,8 +100,11 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
         epoch = read_checkpoint(last)["epoch"] + 1
         rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
     module = module.to(memory_format=torch.channels_last)
-    rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    trainer = _trainer(stage, config, fit)
+    rank_zero_info(
+        f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs"
+    )
+    seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
+    trainer = _trainer(stage, config, fit, seen)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
@@ -174,7 +182,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     common = {
         "batch_size": fit.batch_size,
         "workers": config.data.workers,
-        "augment": augmentation(**vars(config.data.augment)),
+        "augment": augmentation(**vars(config.data.augment), erase=config.locator.erase if stage == "locator" else 0.0),
         "seed": config.seed,
     }
     if stage == "locator" or set(config.estimator.streams) == {"whole"}:
@@ -184,12 +192,12 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     return CropDataModule(cohort, cropper.to(memory_format=torch.channels_last), recipe=recipe, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         EpochSeed(config.seed),
         LearningCurve(folder / "metrics.csv"),
-        RunConfig({"stage": stage, "settings": to_plain(config)}),
+        RunConfig(stage, to_plain(config), seen_ids),
         ModelCheckpoint(
             folder,
             filename="best",
@@ -199,25 +207,34 @@ def _trainer(stage: str, config: Config, fit: Optimisation) -> L.Trainer:
             enable_version_counter=False,
         ),
     ]
-    if config.trainer.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20))
-    logger: Logger | None = wandb_logger(stage, config) if config.wandb.enabled else None
+    return build_trainer(
+        config,
+        logger=wandb_logger(stage, config) if config.wandb.enabled else False,
+        callbacks=callbacks,
+        max_epochs=fit.epochs,
+        max_steps=fit.max_steps or -1,
+        gradient_clip_val=fit.clip,
+        default_root_dir=folder,
+    )
+
+
+def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
+    """A trainer as `config.trainer` says; `fit` is Lightning's own words for what only a fit needs."""
+    bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
         num_nodes=config.trainer.nodes,
         strategy=config.trainer.strategy,
         precision=config.trainer.precision,  # type: ignore[arg-type]
-        max_epochs=fit.epochs,
-        max_steps=fit.max_steps or -1,
-        gradient_clip_val=fit.clip,
-        callbacks=callbacks,
-        logger=logger or False,
+        callbacks=[*callbacks, *bar],
+        logger=logger,
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
+        enable_checkpointing=bool(callbacks),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        default_root_dir=folder,
+        **fit,
     )
 
 

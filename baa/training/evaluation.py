@@ -1,0 +1,104 @@
+"""Judge a checkpoint on any cases: the logic of `python -m baa.evaluate`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from baa.config import Config, load
+from baa.data.cache import Radiographs
+from baa.data.modules import CropDataModule, HandDataModule
+from baa.errors import InputError
+from baa.nets.heatmap import READINGS
+from baa.nets.regions import RULES, RegionCropper
+from baa.report.metrics import localisation
+from baa.training.callbacks import id_digest, write_whole
+from baa.training.checkpoints import Restored, restore
+from baa.training.cohort import read_cohort
+from baa.training.stages import build_trainer, crop_arguments, keep_freed_memory
+from baa.training.verdict import judge
+
+UNSEEN = "unseen"
+
+
+def evaluate(
+    checkpoint: Path, overrides: Sequence[str], *, split: str, out: Path, compare: bool = False
+) -> dict[str, Any]:
+    """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
+
+    Args:
+        checkpoint: of either stage; its own settings apply where `overrides` say nothing.
+        overrides: settings, `key=value`.
+        split: `train`, `val`, `test`, or `unseen`: every case that the checkpoint was neither trained nor chosen on.
+        out: a folder, made if need be.
+        compare: also measure where the locator looks under every reading of its heat map and both box rules, written to
+            `readings.json`.
+
+    Raises:
+        InputError: the checkpoint, a setting or the data cannot be used, or the split has no case.
+    """
+    restored = restore(checkpoint)
+    config = load(None, overrides, base=restored.settings)
+    keep_freed_memory()
+    out.mkdir(parents=True, exist_ok=True)
+    radiographs = _judged(read_cohort(config.data, out), split, restored)
+    if not radiographs.cases:
+        raise InputError(f"split {split} has no case; data.split decides which case is in which")
+    rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
+    trainer = build_trainer(config, logger=False)
+    metrics = judge(restored.module, _data(config, restored, radiographs, split), trainer, out)
+    result = {restored.stage: metrics}
+    write_whole(out / "metrics.json", json.dumps(result, indent=2))
+    if compare:
+        write_whole(
+            out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2)
+        )
+    return result
+
+
+def _judged(cohort: dict[str, Radiographs], split: str, restored: Restored) -> Radiographs:
+    if split != UNSEEN:
+        seen = sum(id_digest(case.id) in restored.seen for case in cohort[split].cases)
+        if seen and split == "test":
+            rank_zero_info(f"{seen} of these cases were trained or chosen on; --split unseen leaves them out")
+        return cohort[split]
+    every = next(iter(cohort.values()))
+    cases = [case for radiographs in cohort.values() for case in radiographs.cases]
+    rows = [row for radiographs in cohort.values() for row in radiographs.row]
+    return every._replace(cases=cases, row=rows).keep([id_digest(case.id) not in restored.seen for case in cases])
+
+
+def _data(config: Config, restored: Restored, radiographs: Radiographs, split: str, **crops: Any) -> HandDataModule:
+    fit = config.locator.fit if restored.stage == "locator" else config.estimator.fit
+    common: dict[str, Any] = {"batch_size": fit.batch_size, "workers": config.data.workers, "judged": split}
+    if restored.locator is None:
+        return HandDataModule({split: radiographs}, **common)
+    locator = restored.locator.to(memory_format=torch.channels_last)
+    return CropDataModule(
+        {split: radiographs}, RegionCropper(locator, **(crop_arguments(config) | crops)), recipe={}, **common
+    )
+
+
+def _compare(
+    config: Config, restored: Restored, radiographs: Radiographs, split: str, trainer: L.Trainer
+) -> dict[str, dict[str, float | list[float]]]:
+    if restored.locator is None:
+        raise InputError("--compare-readings needs a checkpoint with a locator; this one reads the whole hand")
+    compared = {}
+    for reading, rule in _combinations(restored):
+        data = _data(config, restored, radiographs, split, reading=reading, rule=rule)
+        trainer.test(restored.module, datamodule=data, verbose=False)
+        compared[f"{reading}/{rule}"] = localisation(restored.module.take_predictions(), split)
+    return compared
+
+
+def _combinations(restored: Restored) -> Iterator[tuple[str, str]]:
+    assert restored.locator is not None
+    for reading in READINGS:
+        if reading != "class" or restored.locator.head.age.kind == "distribution":
+            for rule in RULES:
+                yield reading, rule
