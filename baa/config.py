@@ -92,7 +92,7 @@ class Optimisation:
     schedule: Literal["constant", "onecycle"] = "constant"
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
     clip: float | None = None  # largest norm of the gradient
-    max_steps: int | None = None  # stop early, for a trial
+    epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
 
 
 @dataclass
@@ -299,9 +299,7 @@ def _check(config: Config) -> None:
         ("estimator.streams", config.estimator.streams, STREAMS),
     ):
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
-            problems.append(
-                f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one"
-            )
+            problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
     if config.stages == ["estimator", "locator"]:
         problems.append("stages: the locator comes before the estimator")
     if not 0 <= config.estimator.fusion.exchange <= 1:
@@ -313,9 +311,7 @@ def _check(config: Config) -> None:
         )
     split = config.data.split
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
-        problems.append(
-            f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by"
-        )
+        problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
     for setting in ("extents", "smallest", "largest", "typical"):
         pair = getattr(config.crops, setting)
         if len(pair) != 2 or min(pair) <= 0:

@@ -41,9 +41,7 @@ def main() -> None:
         epilog=EPILOG + describe_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml"
-    )
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the file's")
     arguments, more = parser.parse_known_args()
     config = load(arguments.config, [*arguments.settings, *more])

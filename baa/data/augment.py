@@ -26,7 +26,7 @@ def augmentation(
         flip: probability of a left-right flip.
         erase: probability of a black rectangle of 2 to 15 % of the area.
     """
-    steps: list[nn.Module] = []
+    steps: list[K.AugmentationBase2D] = []
     if degrees or scale or shift:
         steps.append(K.RandomAffine(degrees=degrees, translate=(shift, shift), scale=(1 - scale, 1 + scale), p=1.0))
     if flip:

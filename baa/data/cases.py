@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
@@ -14,6 +14,7 @@ SPLITS = ("train", "val", "test")
 SHOWN_PROBLEMS = 50
 
 
+@runtime_checkable
 class Image(Protocol):
     """Anything that a radiograph can be had from: a file, a stretch of a tar, a phantom's recipe."""
 

@@ -19,14 +19,14 @@ NO_BOX = (float("nan"),) * 4
 class Sample(NamedTuple):
     """A case on its way to the device; batched, each field gets a leading B.
 
-    image [1, S, S] uint8; months (NaN if unknown); sex; index of the case in its split; truth [2, 4]: the true carpal and
+    image [1, S, S] uint8; months (NaN if unknown); sex; case: its place in its split; truth [2, 4]: the true carpal and
     hand boxes as shares of the square, NaN where unknown; capitate [2] likewise.
     """
 
     image: Tensor
     months: Tensor
     sex: Tensor
-    index: Tensor
+    case: Tensor
     truth: Tensor
     capitate: Tensor
 
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     image: Tensor
     months: Tensor
     sex: Tensor
-    index: Tensor
+    case: Tensor
     truth: Tensor
     capitate: Tensor
     regions: Regions | None = None
@@ -64,7 +64,7 @@ class RadiographDataset(Dataset[Sample]):
             image=torch.from_numpy(self.radiographs.pixels(index).copy())[None],
             months=torch.tensor(float("nan") if case.months is None else case.months, dtype=torch.float32),
             sex=torch.tensor(int(case.sex)),
-            index=torch.tensor(index),
+            case=torch.tensor(index),
             truth=boxes * share.repeat(2) + margin.repeat(2),
             capitate=torch.tensor(case.capitate or NO_BOX[:2]) * share + margin,
         )
@@ -113,7 +113,9 @@ class HandDataModule(L.LightningDataModule):
         # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = self.datasets[split]
-        sampler = DistributedSampler(dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed)
+        sampler: DistributedSampler[Sample] = DistributedSampler(
+            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
+        )
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -22,7 +22,7 @@ VERSION = 1
 """Counted up whenever the same seed would give other pixels."""
 
 YOUNGEST_MONTHS, OLDEST_MONTHS = 6, 222
-FIELD_MM = 270.0
+FIELD_MM = 285.0
 """What a phantom's square shows, at an adult's scale."""
 
 CARPALS_MM = {  # centre x, y (up), half width, half height, tilt in degrees
@@ -47,11 +47,11 @@ class Ray(NamedTuple):
 
 
 RAYS = (
-    Ray((24.0, 8.0), 42.0, 30.0, (46, 32, 22)),
-    Ray((12.5, 14.0), 9.0, 11.0, (67, 40, 24, 17)),
-    Ray((1.0, 13.0), 0.0, 1.0, (64, 44, 28, 18)),
-    Ray((-9.5, 12.0), -7.0, -9.0, (57, 41, 26, 18)),
-    Ray((-18.0, 9.5), -14.0, -20.0, (53, 33, 19, 16)),
+    Ray((24.0, 8.0), 44.0, 32.0, (46.0, 32.0, 22.0)),
+    Ray((12.5, 14.0), 10.0, 14.0, (67.0, 40.0, 24.0, 17.0)),
+    Ray((1.0, 13.0), 1.0, 2.0, (64.0, 44.0, 28.0, 18.0)),
+    Ray((-9.5, 12.0), -8.0, -11.0, (57.0, 41.0, 26.0, 18.0)),
+    Ray((-18.0, 9.5), -16.0, -25.0, (53.0, 33.0, 19.0, 16.0)),
 )
 SHAFTS_MM = {  # half width in the middle, at the proximal end, at the distal end
     "metacarpal": (4.0, 7.0, 7.0),
@@ -118,7 +118,7 @@ class Phantom:
         angle = np.deg2rad(rng.normal(0, 7))
         zoom = rng.uniform(0.92, 1.08) * self.scale**-0.55 / FIELD_MM
         cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
-        x, y = 0.5 + rng.normal(0, 0.025), 0.66 + rng.normal(0, 0.025)
+        x, y = 0.5 + rng.normal(0, 0.025), 0.69 + rng.normal(0, 0.025)
         return np.array([[cos, sin, x], [sin, -cos, y]])
 
     @cached_property
@@ -156,13 +156,13 @@ def phantom_cases(count: int, *, seed: int) -> list[Case]:
     cases = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        months = round(float(rng.uniform(YOUNGEST_MONTHS, OLDEST_MONTHS)))
+        months = float(rng.integers(YOUNGEST_MONTHS, OLDEST_MONTHS + 1))
         hand = Phantom(seed, index, months, Sex(int(rng.integers(2))))
         cases.append(
             Case(
                 id=f"phantom-{seed}-{index}",
                 image=hand,
-                months=float(months),
+                months=months,
                 sex=hand.sex,
                 carpal=hand.region("carpal"),
                 hand=hand.region("hand"),
@@ -182,7 +182,9 @@ def _bones(hand: Phantom) -> Iterator[Piece]:
             direction = np.deg2rad(tilt)
             half = max(b - a * 0.7, 0.3) * size
             dx, dy = np.sin(direction) * half, np.cos(direction) * half
-            yield Piece((x * s - dx, y * s - dy), (x * s + dx, y * s + dy), a * size, a * size * 0.75, a * size * 0.75, 0.9, "carpal")
+            yield Piece(
+                (x * s - dx, y * s - dy), (x * s + dx, y * s + dy), a * size, a * size * 0.75, a * size * 0.75, 0.9, "carpal"
+            )
     for number, ray in enumerate(RAYS):
         yield from _ray(ray, number, individual, sex, s, spread=rng.normal(0, 2.0) + (number - 2) * rng.normal(0, 0.6))
     for name, (x, y, end, shaft, height) in FOREARM_MM.items():
@@ -264,7 +266,7 @@ def _soft_tissue(hand: Phantom, px: int) -> np.ndarray:
     s = hand.scale
     fingers = [piece for piece in hand.pieces if piece.region == "hand"]
     for piece in fingers:
-        width = (5.5 + 1.2 * max(piece.near, piece.far) / s) * s
+        width = (3.6 + 1.15 * max(piece.near, piece.far) / s) * s
         for point in (piece.start, piece.end):
             u, v = place(*point)
             r = width * zoom

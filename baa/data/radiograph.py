@@ -112,9 +112,7 @@ def is_negative(levels: np.ndarray) -> bool:
     """
     height, width = levels.shape
     scale = POLARITY_PX / max(height, width)
-    small = Image.fromarray(levels).resize(
-        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX
-    )
+    small = Image.fromarray(levels).resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
     coarse = small.filter(ImageFilter.GaussianBlur(POLARITY_BLUR_PX))
     detail = np.asarray(small, np.float32) - np.asarray(coarse, np.float32)
     rim = min(POLARITY_RIM_PX, (min(detail.shape) - 1) // 2)  # films have bright or dark edges
@@ -131,7 +129,7 @@ def pad_square(levels: np.ndarray, px: int) -> np.ndarray:
     resized = Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
     square = np.zeros((px, px), np.uint8)
     left, top = (px - size[0]) // 2, (px - size[1]) // 2
-    square[top : top + size[1], left : left + size[0]] = resized
+    square[top : top + size[1], left : left + size[0]] = np.asarray(resized)
     return square
 
 

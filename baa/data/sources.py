@@ -2,7 +2,7 @@
 
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -108,7 +108,7 @@ def read_table(
     }
     for setting, column in named.items():
         if column is not None and column not in table.columns:
-            raise InputError(f"data.table.{setting}: {file} has no column {column!r}; it has {', '.join(table)}")
+            raise InputError(f"data.table.{setting}: {file} has no column {column!r}; it has {', '.join(map(str, table))}")
     folder = images or file.parent
     if not folder.is_dir():
         raise InputError(f"data.root: {folder} is not a folder")
@@ -136,10 +136,16 @@ def _image_in(folder: Path, name: str) -> ImageFile | None:
 
 
 def _rows_to_cases(
-    file: Path, table: pd.DataFrame, image_of, months_per_unit: float = 1.0, ages: bool = True
-) -> CaseList:  # noqa: ANN001
+    file: Path,
+    table: pd.DataFrame,
+    image_of: Callable[[dict[str, str]], ImageFile | None],
+    *,
+    months_per_unit: float = 1.0,
+    ages: bool = True,
+) -> CaseList:
     cases, problems = [], []
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    rows: list[dict[str, str]] = table.to_dict("records")  # type: ignore[assignment]
+    for line, row in enumerate(rows, start=2):
         place = f"{file}, line {line}"
         try:
             if not row["id"].strip():

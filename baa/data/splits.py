@@ -51,8 +51,6 @@ def assign_splits(
             split = (case.split or "").strip().lower()
             split = SPLIT_WORDS.get(split, split)
             if split not in SPLITS:
-                raise InputError(
-                    f"data.split.by=source: case {case.id} has split {case.split!r}, not train, val or test"
-                )
+                raise InputError(f"data.split.by=source: case {case.id} has split {case.split!r}, not train, val or test")
         assigned.append(replace(case, split=split))
     return assigned

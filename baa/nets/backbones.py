@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from baa.errors import InputError
 
-FeatureMap = Float[Tensor, "batch channel height width"]
+FeatureMap = Float[Tensor, "batch channel rows columns"]
 GreyImage = Float[Tensor, "batch 1 height width"]
 
 # ImageNet weights that a Python package carries, for machines that reach a package index but no model hub.
@@ -43,13 +44,16 @@ class Backbone(nn.Module):
             near = timm.list_models(f"*{name[:6]}*")[:3]
             raise InputError(f"backbone {name!r} is not a timm model; near it: {', '.join(near) or 'none'}")
         self.name = name
-        self.net = timm.create_model(name, num_classes=0, global_pool="")
-        self.channels: int = self.net.num_features
-        self.register_buffer("mean", torch.tensor(self.net.pretrained_cfg["mean"])[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(self.net.pretrained_cfg["std"])[:, None, None], persistent=False)
+        net: Any = timm.create_model(name, num_classes=0, global_pool="")
+        self.net = net
+        self.channels: int = net.num_features
+        trained_on = net.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(trained_on["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(trained_on["std"])[:, None, None], persistent=False)
 
     def forward(self, image: GreyImage) -> FeatureMap:
-        return self.net.forward_features((image - self.mean) / self.std)
+        net: Any = self.net
+        return net.forward_features((image - self.mean) / self.std)
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:
@@ -93,7 +97,7 @@ def _copy_tensors(backbone: Backbone, file: Path) -> None:
     if not file.is_file():
         raise InputError(f"weights: {file} is not a file; give one, or imagenet, or none")
     try:
-        loaded = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+        loaded: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
         tensors: dict[str, Tensor] = loaded.get("state_dict", loaded)
     except Exception as error:
         raise InputError(f"weights: {file} holds no tensors that torch can read: {error}") from error

@@ -71,10 +71,9 @@ class Estimator(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.streams = nn.ModuleDict(
-            {name: Stream(backbone, conv_pool=name in conv_pool) for name, backbone in backbones.items()}
-        )
-        widths = [stream.features for stream in self.streams.values()]
+        streams = {name: Stream(backbone, conv_pool=name in conv_pool) for name, backbone in backbones.items()}
+        widths = [stream.features for stream in streams.values()]
+        self.streams = nn.ModuleDict(streams)
         self.exchange = Exchange(widths, width, mode=exchange_mode, exchange=exchange, learnt=exchange_learnt)
         self.gates = nn.ModuleList(
             SexGate(width, alpha_image=alpha_image, alpha_sex=alpha_sex, learnt=alpha_learnt) for _ in widths
@@ -87,6 +86,12 @@ class Estimator(nn.Module):
             hidden=hidden,
             dropout=dropout,
         )
+
+    def stream(self, name: str) -> Stream:
+        """One of the streams."""
+        stream = self.streams[name]
+        assert isinstance(stream, Stream)
+        return stream
 
     def forward(self, crops: Mapping[str, Tensor], sex: Int[Tensor, " batch"]) -> AgePrediction:
         fused = self.exchange([stream(crops[name]) for name, stream in self.streams.items()])

@@ -42,6 +42,8 @@ class Exchange(nn.Module):
         list of S [B, features_s] -> [S, B, width]
     """
 
+    own: Tensor
+
     def __init__(
         self, features: list[int], width: int, *, mode: str = "whole", exchange: float = 1.0, learnt: bool = False
     ) -> None:
@@ -53,10 +55,8 @@ class Exchange(nn.Module):
         owner = torch.arange(width) * len(features) // width
         self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width
 
-    own: Tensor
-
     def forward(self, streams: list[Tensor]) -> Streams:
-        x = torch.stack([n(p(s)) for n, p, s in zip(self.norms, self.project, streams, strict=True)])
+        x = torch.stack([norm(project(s)) for norm, project, s in zip(self.norms, self.project, streams, strict=True)])
         if self.mode == "none":
             return x.relu()
         other = (x.sum(dim=0) - x) / (len(x) - 1)
@@ -67,7 +67,7 @@ class Exchange(nn.Module):
         return torch.where(empty[:, None], other, x).relu()
 
     def _scales(self) -> Float[Tensor, "stream width"]:
-        return torch.stack([norm.weight.abs() for norm in self.norms])
+        return torch.stack([norm.weight.abs() for norm in self.norms if isinstance(norm, nn.BatchNorm1d)])
 
     def sparsity(self) -> Float[Tensor, ""]:
         """The L1 norm of the scales that each stream owns, the penalty that empties channels (Wang et al., eq. 3)."""

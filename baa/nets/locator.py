@@ -5,6 +5,8 @@ timm, like its authors' released code, batch-normalises the spatial convolution;
 unless asked to.
 """
 
+from typing import Any
+
 from jaxtyping import Float
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ class PooledAgeHead(nn.Module):
 
 def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
     """Channel attention, then spatial attention (eq. 1 and 2), [B, C, h, w] -> [B, C, h, w]."""
-    block = CbamModule(channels, spatial_kernel_size=SPATIAL_KERNEL)
+    block: Any = CbamModule(channels, spatial_kernel_size=SPATIAL_KERNEL)
     if not spatial_norm:
         block.spatial.conv = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2)
     return block
@@ -70,9 +72,7 @@ class Locator(nn.Module):
         self.px = px
         self.backbone = Backbone(backbone)
         self.attention = (
-            nn.Identity()
-            if attention == "none"
-            else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
+            nn.Identity() if attention == "none" else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
         )
         self.head = PooledAgeHead(
             AgeHead(self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months, dropout=dropout)

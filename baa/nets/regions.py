@@ -89,7 +89,7 @@ def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
     highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
     mass = (heat / highest).pow(sharpness)
     mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
-    centres = [(torch.arange(n, device=heat.device) + 0.5) / n for n in (width, height)]
+    centres = [(torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) / n for n in (width, height)]
     means, halves = [], []
     for profile, centre in zip((mass.sum(dim=1), mass.sum(dim=2)), centres, strict=True):
         mean = profile @ centre

@@ -52,9 +52,7 @@ def localisation_figure(
 def _draw_box(axis: Axes, box: np.ndarray, colour: str, style: str) -> None:
     x0, y0, x1, y1 = box
     if np.isfinite(box).all():
-        axis.add_patch(
-            Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5)
-        )
+        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5))
 
 
 def age_figure(cases: Sequence[Case], months: np.ndarray, title: str) -> Figure:

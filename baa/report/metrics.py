@@ -3,6 +3,7 @@
 Every metric of ages is in months. Metrics end in a flat dict `{"test/mae": ...}`, the same for `fit` and `evaluate`.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -105,7 +106,7 @@ def summarise(cases: Sequence[Case], predictions: Predictions, split: str) -> di
     groups = {"": known}
     for sex in Sex:
         groups[f"{sex.name.lower()}/"] = known & torch.tensor([case.sex == sex for case in cases])
-    for low, high in zip(AGE_BANDS_MONTHS, AGE_BANDS_MONTHS[1:], strict=False):
+    for low, high in itertools.pairwise(AGE_BANDS_MONTHS):
         groups[f"{low}_to_{high - 1}_months/"] = known & (true >= low) & (true < high)
     for group, chosen in groups.items():
         if chosen.sum() >= 2:

@@ -78,9 +78,7 @@ def crop_recipe(locator_file: Path, crops: dict[str, Any]) -> tuple[RegionCroppe
     """
     restored = restore(locator_file)
     if not isinstance(restored.module, LocatorModule):
-        raise InputError(
-            f"locator.checkpoint: {locator_file} is a checkpoint of the {restored.stage}, not of a locator"
-        )
+        raise InputError(f"locator.checkpoint: {locator_file} is a checkpoint of the {restored.stage}, not of a locator")
     recipe = {
         "locator": dict(restored.module.hparams["net"]),
         "crops": crops,

@@ -51,9 +51,7 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
     radiographs = radiographs._replace(cases=cases)
     by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
     if data.limit is not None:
-        by_split = {
-            name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()
-        }
+        by_split = {name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()}
     return by_split
 
 

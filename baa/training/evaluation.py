@@ -25,9 +25,7 @@ from baa.training.verdict import judge
 UNSEEN = "unseen"
 
 
-def evaluate(
-    checkpoint: Path, overrides: Sequence[str], *, split: str, out: Path, compare: bool = False
-) -> dict[str, Any]:
+def evaluate(checkpoint: Path, overrides: Sequence[str], *, split: str, out: Path, compare: bool = False) -> dict[str, Any]:
     """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
 
     Args:
@@ -54,9 +52,7 @@ def evaluate(
     result = {restored.stage: metrics}
     write_whole(out / "metrics.json", json.dumps(result, indent=2))
     if compare:
-        write_whole(
-            out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2)
-        )
+        write_whole(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
     return result
 
 
@@ -78,9 +74,7 @@ def _data(config: Config, restored: Restored, radiographs: Radiographs, split: s
     if restored.locator is None:
         return HandDataModule({split: radiographs}, **common)
     locator = restored.locator.to(memory_format=torch.channels_last)
-    return CropDataModule(
-        {split: radiographs}, RegionCropper(locator, **(crop_arguments(config) | crops)), recipe={}, **common
-    )
+    return CropDataModule({split: radiographs}, RegionCropper(locator, **(crop_arguments(config) | crops)), recipe={}, **common)
 
 
 def _compare(

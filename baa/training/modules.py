@@ -31,7 +31,12 @@ class AgeModule(L.LightningModule):
     def __init__(self, *, loss: str, optimizer: str, lr: float, weight_decay: float, schedule: str) -> None:
         super().__init__()
         self.loss = loss
-        self.optimisation = {"optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule}
+        self.optimisation: dict[str, Any] = {
+            "optimizer": optimizer,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "schedule": schedule,
+        }
         self.val_metrics = age_metrics("val/")
         self.rows = Rows()
         self.rows_with_regions = False
@@ -69,7 +74,7 @@ class AgeModule(L.LightningModule):
         self.val_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        columns = [batch.index[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
+        columns = [batch.case[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
         self.rows_with_regions = batch.regions is not None
         if batch.regions is not None:
             peaks = torch.stack([peak(batch.regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
@@ -80,8 +85,8 @@ class AgeModule(L.LightningModule):
         """What `test` saw, every process's share, in the order of the cases; then forget it."""
         rows = self.rows.compute().cpu()
         self.rows.reset()
-        index, place = rows[:, 0].long(), torch.arange(len(rows))
-        first = torch.full((int(index.max()) + 1,), len(rows)).scatter_reduce(0, index, place, "amin")
+        case, place = rows[:, 0].long(), torch.arange(len(rows))
+        first = torch.full((int(case.max()) + 1,), len(rows)).scatter_reduce(0, case, place, "amin")
         rows = rows[first]  # a distributed sampler repeats cases to fill its last batch
         months, truth, capitate = rows[:, 1].float(), rows[:, 2:10].view(-1, 2, 4).float(), rows[:, 10:12].float()
         if not self.rows_with_regions:

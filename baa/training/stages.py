@@ -79,7 +79,7 @@ def _claim(config: Config) -> None:
 
 
 def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in node.items():
         flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return flat
@@ -100,9 +100,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
         epoch = read_checkpoint(last)["epoch"] + 1
         rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
     module = module.to(memory_format=torch.channels_last)
-    rank_zero_info(
-        f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs"
-    )
+    rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
     trainer = _trainer(stage, config, fit, seen)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
@@ -169,8 +167,9 @@ def _take_weights(module: AgeModule, config: Config) -> None:
     if isinstance(module, LocatorModule):
         load_weights(module.net.backbone, config.locator.backbone.weights)
     elif isinstance(module, EstimatorModule):
-        for name, stream in module.net.streams.items():
-            load_weights(stream.backbone, getattr(config.estimator, name).weights)
+        for name in config.estimator.streams:
+            backbone = module.net.stream(name).backbone
+            load_weights(backbone, getattr(config.estimator, name).weights)
 
 
 def crop_arguments(config: Config) -> dict[str, Any]:
@@ -179,7 +178,7 @@ def crop_arguments(config: Config) -> dict[str, Any]:
 
 
 def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
-    common = {
+    common: dict[str, Any] = {
         "batch_size": fit.batch_size,
         "workers": config.data.workers,
         "augment": augmentation(**vars(config.data.augment), erase=config.locator.erase if stage == "locator" else 0.0),
@@ -212,7 +211,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
         logger=wandb_logger(stage, config) if config.wandb.enabled else False,
         callbacks=callbacks,
         max_epochs=fit.epochs,
-        max_steps=fit.max_steps or -1,
+        limit_train_batches=fit.epoch_steps,
         gradient_clip_val=fit.clip,
         default_root_dir=folder,
     )

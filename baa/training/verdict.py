@@ -61,9 +61,7 @@ def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:
             logger.log_image(name, [str(file)])
 
 
-def predictions_table(
-    cases: Sequence[Case], sizes: Sequence[tuple[int, int]], predictions: Predictions
-) -> pd.DataFrame:
+def predictions_table(cases: Sequence[Case], sizes: Sequence[tuple[int, int]], predictions: Predictions) -> pd.DataFrame:
     """A row a case: id, sex, true and predicted months, and both boxes in pixels of the case's own file."""
     rows = []
     for i, (case, (width, height)) in enumerate(zip(cases, sizes, strict=True)):
@@ -88,7 +86,7 @@ def heat_map_figure(data: CropDataModule, predictions: Predictions, shown: int =
     """Heat maps and boxes of some cases of the judged split, evenly spaced in age order (fig. 9)."""
     dataset = data.datasets[data.judged]
     cases = dataset.radiographs.cases
-    order = sorted(range(len(cases)), key=lambda i: cases[i].months if cases[i].months is not None else -1.0)
+    order = sorted(range(len(cases)), key=lambda i: -1.0 if (age := cases[i].months) is None else age)
     chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(shown, len(order)))]
     images = torch.stack([dataset[i].image for i in chosen]).float() / 255
     regions = data.crop.cpu()(images)

@@ -1,0 +1,42 @@
+"""Shared: a small real locator, a batch of phantoms, the folder of real radiographs where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SMALL_BACKBONE = "resnet10t"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def locator():
+    from baa.nets.locator import Locator
+
+    net = Locator(backbone=SMALL_BACKBONE, px=96, head="distribution")
+    with torch.no_grad():
+        net(torch.rand(8, 1, 96, 96))  # move the batch-norm statistics off their start
+    return net.eval()
+
+
+@pytest.fixture
+def phantom_batch():
+    """Four hands, [4, 1, 192, 192] in [0, 1]."""
+    from baa.data.phantom import phantom_cases
+
+    pixels = [torch.from_numpy(case.image.load(192).pixels.copy()) for case in phantom_cases(4, seed=0)]
+    return torch.stack(pixels)[:, None].float() / 255
+
+
+@pytest.fixture
+def real_data():
+    """The folder that BAA_DATA names."""
+    folder = os.environ.get("BAA_DATA")
+    if not folder:
+        pytest.skip("BAA_DATA is not set: it names a folder of RSNA radiographs (rsna-640/, roi.csv)")
+    return Path(folder)

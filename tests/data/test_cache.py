@@ -1,0 +1,51 @@
+"""The cache is built once, by content, and believed only when whole."""
+
+import numpy as np
+import pytest
+
+from baa.data import cache
+from baa.data.cache import open_cache
+from baa.data.phantom import phantom_cases
+
+
+@pytest.fixture
+def hands():
+    return phantom_cases(5, seed=0)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_read_is_what_was_decoded(tmp_path, hands, workers):
+    radiographs = open_cache(hands, folder=tmp_path, px=48, workers=workers)
+
+    assert [case.id for case in radiographs.cases] == [case.id for case in hands]
+    for index, case in enumerate(hands):
+        np.testing.assert_array_equal(radiographs.pixels(index), case.image.load(48).pixels)
+
+
+def test_a_second_opening_decodes_nothing(tmp_path, hands, monkeypatch):
+    open_cache(hands, folder=tmp_path, px=48, workers=1)
+    monkeypatch.setattr(cache, "_build", lambda *_: pytest.fail("decoded again"))
+
+    assert len(open_cache(hands, folder=tmp_path, px=48, workers=1).cases) == 5
+
+
+def test_other_images_or_another_size_are_another_cache(tmp_path, hands):
+    for cases, px in ((hands, 48), (hands, 32), (hands[:4], 48)):
+        open_cache(cases, folder=tmp_path, px=px, workers=1)
+
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
+
+
+def test_a_killed_build_is_not_believed(tmp_path, hands, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_decode_row", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_cache(hands, folder=tmp_path, px=48, workers=1)
+    assert [path.name for path in tmp_path.iterdir() if ".building" in path.name]
+
+    radiographs = open_cache(hands, folder=tmp_path, px=48, workers=1)
+    np.testing.assert_array_equal(radiographs.pixels(4), hands[4].image.load(48).pixels)
+    assert not [path.name for path in tmp_path.iterdir() if ".building" in path.name]

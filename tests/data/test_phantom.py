@@ -1,0 +1,63 @@
+"""A phantom grows up as children do, and knows where its bones are."""
+
+import numpy as np
+import pytest
+
+from baa.data.ossification import CARPAL_APPEARS, cap, carpal_size
+from baa.data.phantom import Phantom, phantom_cases, render
+from baa.nets.fusion import Sex
+
+
+def test_the_same_seed_gives_the_same_pixels():
+    a, b = (phantom_cases(n, seed=5)[2] for n in (3, 10))
+    np.testing.assert_array_equal(render(a.image, 200), render(b.image, 200))
+
+
+def test_another_seed_gives_another_hand():
+    a, b = (phantom_cases(1, seed=seed)[0].image.load(100).pixels.astype(int) for seed in (0, 1))
+    assert np.abs(a - b).mean() > 5
+
+
+@pytest.mark.parametrize("bone", CARPAL_APPEARS)
+def test_girls_are_ahead_and_centres_only_grow(bone):
+    sizes = {sex: [carpal_size(bone, float(m), sex) for m in range(0, 220, 4)] for sex in (Sex.MALE, Sex.FEMALE)}
+
+    assert all(np.diff(series).min() >= 0 for series in sizes.values())
+    assert all(girl >= boy for girl, boy in zip(sizes[Sex.FEMALE], sizes[Sex.MALE], strict=True))
+
+
+def test_carpals_appear_in_the_order_of_the_literature():
+    order = sorted(CARPAL_APPEARS, key=lambda bone: CARPAL_APPEARS[bone].male)
+    assert order[:4] == ["capitate", "hamate", "triquetrum", "lunate"]
+    assert order[-1] == "pisiform"
+
+
+def test_epiphyses_appear_widen_and_fuse():
+    widths = [cap("radius", float(months), Sex.MALE) for months in (6, 24, 96, 180, 230)]
+
+    assert [round(state.width, 1) for state in widths][0] == 0
+    assert widths[1].width < widths[2].width < widths[3].width
+    assert [state.gap for state in widths] == [1, 1, 1, 1, 0]
+
+
+def test_true_boxes_lie_on_bone():
+    """Inside its true box a carpus is brighter than the film beside the hand."""
+    for case in phantom_cases(10, seed=2):
+        pixels = case.image.load(300).pixels
+        x0, y0, x1, y1 = (round(edge * 300) for edge in case.carpal)
+        assert pixels[y0:y1, x0:x1].mean() > np.median(pixels) + 20
+        assert case.hand.y0 < case.hand.y1
+        assert case.hand.y0 < case.carpal.y0
+
+
+def test_the_capitate_is_in_the_carpal_box():
+    for case in phantom_cases(20, seed=4):
+        x, y = case.capitate
+        assert case.carpal.x0 < x < case.carpal.x1
+        assert case.carpal.y0 < y < case.carpal.y1
+
+
+def test_an_older_hand_shows_more_bone():
+    ossified = [len(Phantom(0, 0, float(months), Sex.FEMALE).pieces) for months in (6, 30, 60, 120)]
+    assert ossified == sorted(ossified)
+    assert ossified[0] < ossified[-1]

@@ -1,0 +1,86 @@
+"""Files to grey pixels: every depth and mode, truth kept; what is no image is refused with the reason."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from baa.data.phantom import phantom_cases
+from baa.data.radiograph import ImageFile, decode, is_negative, pad_square, padding
+from baa.errors import InputError
+
+
+def encode(image, kind="PNG"):
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def hand():
+    return phantom_cases(1, seed=3)[0].image.load(256).pixels
+
+
+def test_a_16_bit_ramp_keeps_its_order_and_is_not_clipped_white():
+    ramp = np.tile(np.linspace(300, 40_000, 200).astype(np.uint16), (50, 1))
+    row = decode(encode(Image.fromarray(ramp)), 200).pixels[100]
+
+    assert row[2] < 10
+    assert row[-3] > 245
+    assert abs(int(row[100]) - 128) < 10
+    assert (np.diff(row.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA"])
+def test_every_mode_gives_the_same_radiograph(hand, mode):
+    grey = Image.fromarray(hand)
+    expected = decode(encode(grey), 256).pixels.astype(int)
+    assert np.abs(decode(encode(grey.convert(mode)), 256).pixels - expected).mean() < 1
+
+
+def test_a_jpeg_is_near_its_png(hand):
+    png, jpeg = (decode(encode(Image.fromarray(hand), kind), 256).pixels.astype(int) for kind in ("PNG", "JPEG"))
+    assert np.abs(png - jpeg).mean() < 4
+
+
+def test_8_and_16_bit_are_the_same_radiograph(hand):
+    wide = Image.fromarray(hand.astype(np.uint16) * 257)
+    assert np.abs(decode(encode(wide), 256).pixels - decode(encode(Image.fromarray(hand)), 256).pixels.astype(int)).max() <= 1
+
+
+def test_negatives_are_turned_and_say_so():
+    for case in phantom_cases(12, seed=1):
+        pixels = case.image.load(256).pixels
+        assert not is_negative(pixels)
+        negative = decode(encode(Image.fromarray(255 - pixels)), 256)
+        assert negative.inverted
+        assert np.abs(negative.pixels - decode(encode(Image.fromarray(pixels)), 256).pixels.astype(int)).mean() < 12
+
+
+def test_the_longer_side_fills_the_square_and_the_aspect_is_kept():
+    square = pad_square(np.full((30, 60), 200, np.uint8), 120)
+
+    assert (square[30:90] == 200).all()
+    assert not square[:30].any()
+    assert not square[90:].any()
+    assert padding(60, 30) == (0.0, 0.25, 60.0)
+
+
+def test_what_is_no_image_is_refused_with_the_reason(hand):
+    whole = encode(Image.fromarray(hand))
+    with pytest.raises(InputError, match="not an image"):
+        decode(b"id,boneage\n1,2\n", 64)
+    with pytest.raises(InputError, match="truncated|broken|incomplete"):
+        decode(whole[: len(whole) // 2], 64)
+
+
+def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path, hand):
+    a, b, c = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    a.write_bytes(encode(Image.fromarray(hand)))
+    b.write_bytes(a.read_bytes())
+    changed = hand.copy()
+    changed[128, 128] ^= 255
+    c.write_bytes(encode(Image.fromarray(changed)))
+
+    assert ImageFile(a).fingerprint() == ImageFile(b).fingerprint() != ImageFile(c).fingerprint()

@@ -1,0 +1,127 @@
+"""The RSNA layout as it is released, any table, and every bad row named at once."""
+
+import tarfile
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from baa.data.cases import Box
+from baa.data.sources import read_rsna, read_table, with_truth
+from baa.errors import InputError
+from baa.nets.fusion import Sex
+
+
+def picture(file):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 10), 50).save(file)
+
+
+def test_the_official_layout_nested_as_kaggle_unzips_it(tmp_path):
+    (tmp_path / "train.csv").write_text("id,boneage,male\n1,180,True\n2,12,False\n")
+    (tmp_path / "val.csv").write_text("Image ID,male,Bone Age (months)\n3,TRUE,100\n")
+    (tmp_path / "test.csv").write_text("Case ID,Sex,Ground truth bone age (months)\n4,F,99.5\n")
+    for id_, folder in ((1, "a/a"), (2, "a/a"), (3, "b"), (4, "c")):
+        picture(tmp_path / folder / f"{id_}.png")
+
+    cases, problems = read_rsna(tmp_path)
+    assert problems == []
+    assert {(case.id, case.months, case.sex, case.split) for case in cases} == {
+        ("1", 180.0, Sex.MALE, "train"),
+        ("2", 12.0, Sex.FEMALE, "train"),
+        ("3", 100.0, Sex.MALE, "val"),
+        ("4", 99.5, Sex.FEMALE, "test"),
+    }
+
+
+def test_images_in_a_tar_are_read_in_place(tmp_path):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n")
+    picture(tmp_path / "out" / "7.png")
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        tar.add(tmp_path / "out" / "7.png", "t/7.png")
+    pixels = (tmp_path / "out" / "7.png").read_bytes()
+    (tmp_path / "out" / "7.png").unlink()
+
+    (case,), problems = read_rsna(tmp_path)
+    assert problems == []
+    assert case.split is None
+    assert case.image.fingerprint().endswith(pixels)
+    assert case.image.load(16).width == 8
+
+
+def test_every_bad_row_is_named_with_file_and_line(tmp_path):
+    rows = "1,60,True\n2,abc,True\n3,,False\n4,300,False\n5,60,perhaps\n6,60,True\n1,61,True\n"
+    (tmp_path / "t.csv").write_text("id,boneage,male\n" + rows)
+    for id_ in (1, 2, 3, 4, 5):
+        picture(tmp_path / f"{id_}.png")
+
+    cases, problems = read_rsna(tmp_path)
+    assert cases == []
+    assert [(p.id, p.place.rsplit(" ", 1)[-1]) for p in problems[:5]] == [
+        ("2", "3"),
+        ("3", "4"),
+        ("4", "5"),
+        ("5", "6"),
+        ("6", "7"),
+    ]
+    for problem, reason in zip(
+        problems,
+        [
+            "'abc' is not a number",
+            "age is missing",
+            "outside 0 to 240",
+            "'perhaps'",
+            "image 6.* is missing",
+            "2 times",
+            "2 times",
+        ],
+        strict=True,
+    ):
+        assert reason in problem.reason
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_hospitals_own_table(tmp_path, suffix):
+    table = pd.DataFrame({"file": ["x.png", "y.png"], "years": [10.5, 2.0], "gender": ["m", ""]})
+    file = tmp_path / f"ours.{suffix}"
+    table.to_csv(file, index=False) if suffix == "csv" else table.to_parquet(file)
+    for name in table["file"]:
+        picture(tmp_path / "images" / name)
+
+    cases, problems = read_table(
+        file,
+        images=tmp_path / "images",
+        image_column="file",
+        id_column=None,
+        months_column="years",
+        sex_column="gender",
+        split_column=None,
+        age_unit="years",
+    )
+    assert problems == []
+    assert [(c.id, c.months, c.sex) for c in cases] == [("x", 126.0, Sex.MALE), ("y", 24.0, Sex.UNKNOWN)]
+
+
+def test_a_wrong_column_is_named_with_those_there_are(tmp_path):
+    (tmp_path / "ours.csv").write_text("picture,age\n")
+    with pytest.raises(InputError, match=r"data.table.image: .*no column 'image'; it has picture, age"):
+        read_table(
+            tmp_path / "ours.csv",
+            images=None,
+            image_column="image",
+            id_column=None,
+            months_column="age",
+            sex_column=None,
+            split_column=None,
+        )
+
+
+def test_true_boxes_are_the_wrist_and_the_union_of_the_finger_joints(tmp_path):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n")
+    picture(tmp_path / "7.png")
+    roi = tmp_path / "roi.txt"
+    roi.write_text("id,region,xmin,ymin,xmax,ymax\n7,Wrist,.3,.6,.6,.8\n7,MCP,.2,.4,.3,.5\n7,DIP,.5,.1,.6,.2\n7,Ulna,0,0,1,1\n")
+    (case,) = with_truth(read_rsna(tmp_path)[0], roi, None)
+
+    assert case.carpal == Box(0.3, 0.6, 0.6, 0.8)
+    assert case.hand == Box(0.2, 0.1, 0.6, 0.5)

@@ -1,0 +1,45 @@
+"""An id has one split, on every machine and whatever is added."""
+
+import pytest
+
+from baa.data.cases import Case
+from baa.data.phantom import Phantom
+from baa.data.splits import assign_splits
+from baa.errors import InputError
+from baa.nets.fusion import Sex
+
+
+def cases(ids, split=None):
+    return [Case(str(i), Phantom(0, i, 60.0, Sex.MALE), 60.0, Sex.MALE, split) for i in ids]
+
+
+def test_shares_are_near_what_was_asked():
+    splits = [case.split for case in assign_splits(cases(range(5000)), val_share=0.1, test_share=0.2)]
+
+    assert splits.count("val") / 5000 == pytest.approx(0.1, abs=0.02)
+    assert splits.count("test") / 5000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_adding_cases_moves_none():
+    few = {case.id: case.split for case in assign_splits(cases(range(100)))}
+    many = {case.id: case.split for case in assign_splits(cases(range(1000)))}
+
+    assert few.items() <= many.items()
+
+
+def test_these_ids_fall_here_on_every_machine():
+    assert [case.split for case in assign_splits(cases([1377, 1393, 1406, 1422]), seed=0)] == PINNED
+
+
+PINNED = ["train", "train", "train", "train"]
+
+
+def test_ids_that_must_judge_judge():
+    held = frozenset(str(i) for i in range(50))
+    assert {case.split for case in assign_splits(cases(range(50)), test_ids=held)} == {"test"}
+
+
+def test_the_sources_split_is_taken_and_a_strange_one_refused():
+    assert assign_splits(cases([1], "Validation"))[0].split == "val"
+    with pytest.raises(InputError, match="case 1 has split 'fold 3'"):
+        assign_splits(cases([1], "fold 3"), by="source")

@@ -1,0 +1,80 @@
+"""Exchange and sex gate compute the papers' equations."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from baa.nets.fusion import Exchange, Sex, SexGate
+
+
+@pytest.fixture
+def streams():
+    return [torch.randn(6, 5), torch.randn(6, 7)]
+
+
+def projected(exchange, streams):
+    return [n(p(s)) for n, p, s in zip(exchange.norms, exchange.project, streams, strict=True)]
+
+
+@pytest.mark.parametrize("e", [0.0, 0.3, 1.0])
+def test_whole_exchange_mixes_by_e(streams, e):
+    exchange = Exchange([5, 7], 8, exchange=e).eval()
+    carpal, hand = projected(exchange, streams)
+
+    mixed = exchange(streams)
+    assert_close(mixed[0], ((1 - e) * carpal + e * hand).relu())
+    assert_close(mixed[1], ((1 - e) * hand + e * carpal).relu())
+
+
+def test_channel_exchange_replaces_empty_channels_that_the_stream_owns(streams):
+    exchange = Exchange([5, 7], 8, mode="channel").eval()
+    with torch.no_grad():
+        for norm in exchange.norms:
+            norm.weight.fill_(1.0)
+        exchange.norms[0].weight[1] = 1e-4  # its own: channels 0 to 3
+        exchange.norms[0].weight[6] = 1e-4  # the other's
+    carpal, hand = projected(exchange, streams)
+
+    mixed = exchange(streams)
+    assert_close(mixed[0, :, 1], hand[:, 1].relu())
+    assert_close(mixed[0, :, 6], carpal[:, 6].relu())
+    assert_close(mixed[1], hand.relu())
+
+
+def test_sparsity_counts_only_what_each_stream_owns():
+    exchange = Exchange([5, 7], 8, mode="channel")
+    with torch.no_grad():
+        exchange.norms[0].weight.copy_(torch.tensor([1.0, -2, 3, 4, 100, 100, 100, 100]))
+        exchange.norms[1].weight.copy_(torch.tensor([100.0, 100, 100, 100, 5, 6, 7, 8]))
+
+    assert exchange.sparsity().item() == 36
+
+
+def test_one_stream_has_nobody_to_exchange_with(streams):
+    exchange = Exchange([5], 8, exchange=1.0).eval()
+    assert_close(exchange(streams[:1])[0], projected(exchange, streams[:1])[0].relu())
+
+
+def test_a_learnt_exchange_has_a_gradient_and_a_fixed_one_has_not(streams):
+    learnt = Exchange([5, 7], 8, exchange=0.5, learnt=True)
+    learnt(streams).square().sum().backward()
+
+    assert learnt.weight.grad.abs() > 0
+    assert not Exchange([5, 7], 8, exchange=0.5).weight.requires_grad
+
+
+def test_sex_gate_is_equation_3():
+    gate = SexGate(4, alpha_image=2.0, alpha_sex=0.5)
+    image = torch.randn(3, 4)
+    sex = torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN])
+
+    for row, (features, code) in enumerate(zip(image, sex, strict=True)):
+        assert_close(gate(image, sex)[row], 2.0 * features + 0.5 * gate.embed.weight[code])
+
+
+def test_unknown_sex_is_a_state_of_its_own():
+    gate = SexGate(4)
+    same = torch.zeros(3, 4)
+    rows = gate(same, torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN]))
+
+    assert len(torch.unique(rows, dim=0)) == 3

@@ -1,0 +1,140 @@
+"""Heat map to box to crop, against boxes and crops worked out by hand."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchvision.ops import box_iou
+
+from baa.nets.regions import (
+    CARPAL,
+    HAND,
+    RegionCropper,
+    black_out,
+    cut,
+    degenerate,
+    favour,
+    moments_box,
+    peak,
+    peak_box,
+    square_inside,
+)
+
+
+def bump(x, y, width=0.1, cells=20):
+    grid = (torch.arange(cells) + 0.5) / cells
+    return torch.exp(-((grid[None] - x) ** 2 + (grid[:, None] - y) ** 2) / (2 * width**2))[None]
+
+
+def test_the_peak_is_where_the_bump_is():
+    assert_close(peak(bump(0.3, 0.7)), torch.tensor([[0.3, 0.7]]), atol=0.03, rtol=0)
+
+
+def test_the_peak_box_holds_the_half_maximum_of_the_peak_only():
+    heat = torch.maximum(bump(0.3, 0.7), 0.9 * bump(0.8, 0.2))
+    half_width = 0.1 * (2 * torch.log(torch.tensor(2.0))).sqrt()
+    box = peak_box(heat, threshold=0.5, margin=0.0)
+
+    expected = torch.tensor([[0.3 - half_width, 0.7 - half_width, 0.3 + half_width, 0.7 + half_width]])
+    assert_close(box, expected, atol=0.03, rtol=0)
+
+
+def test_the_margin_is_added_on_each_side():
+    tight, wide = (peak_box(bump(0.5, 0.5), threshold=0.5, margin=margin) for margin in (0.0, 0.1))
+    assert_close(wide - tight, torch.tensor([[-0.1, -0.1, 0.1, 0.1]]))
+
+
+def test_the_moments_box_is_mean_and_deviation_of_the_sharpened_map():
+    box = moments_box(bump(0.4, 0.6, width=0.1, cells=50), sharpness=4.0, extent=2.0)
+    half = 2 * 0.1 / 4**0.5  # a Gaussian to the fourth has half the deviation
+
+    assert_close(box, torch.tensor([[0.4 - half, 0.6 - half, 0.4 + half, 0.6 + half]]), atol=0.005, rtol=0)
+
+
+def test_the_moments_box_is_differentiable_in_the_map():
+    heat = bump(0.4, 0.6).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda h: moments_box(h, sharpness=2.0, extent=2.0), heat)
+
+
+def test_flat_broken_and_border_maps_are_degenerate():
+    flat = torch.full((1, 20, 20), 0.3)
+    broken = bump(0.5, 0.5).clone()
+    broken[0, 3, 3] = float("nan")
+    maps = torch.cat([flat, torch.zeros(1, 20, 20), broken, bump(0.0, 0.5), bump(0.5, 0.5)])
+
+    assert degenerate(maps).tolist() == [True, True, True, True, False]
+
+
+def test_squares_keep_their_centre_and_move_inside():
+    boxes = torch.tensor([[0.4, 0.3, 0.6, 0.7], [-0.1, 0.0, 0.1, 0.1], [0.49, 0.49, 0.51, 0.51]])
+    expected = torch.tensor([[0.3, 0.3, 0.7, 0.7], [0.0, 0.0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6]])
+
+    assert_close(square_inside(boxes, smallest=0.2, largest=0.5), expected)
+
+
+def test_a_crop_of_half_the_source_at_its_own_resolution_is_a_slice():
+    ramp = torch.linspace(0, 1, 64).expand(64, 64)[None, None]
+    box = torch.tensor([[0.25, 0.5, 0.75, 1.0]])
+
+    assert_close(cut(ramp, box, 32), ramp[:, :, 32:, 16:48])
+
+
+def test_a_crop_at_half_the_resolution_averages_and_does_not_skip():
+    stripes = (torch.arange(64) % 2).float().expand(64, 64)[None, None]
+    crop = cut(stripes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 32)
+
+    assert_close(crop, torch.full_like(crop, 0.5))
+
+
+def test_black_out_blackens_the_box_and_nothing_else():
+    view = black_out(torch.ones(1, 1, 10, 20), torch.tensor([[0.5, 0.2, 0.75, 0.4]]))
+
+    expected = torch.ones(10, 20)
+    expected[2:4, 10:15] = 0
+    assert_close(view[0, 0], expected)
+
+
+def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
+    heat = torch.maximum(bump(0.5, 0.2), bump(0.5, 0.7))
+    assert peak(favour(heat, (0.5, 0.65), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
+    assert peak(favour(heat, (0.5, 0.25), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize("rule", ["peak", "moments"])
+def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batch, rule):
+    cropper = RegionCropper(locator, px=64, reading="absolute", rule=rule)
+    regions = cropper(phantom_batch)
+    masked = black_out(
+        torch.nn.functional.interpolate(phantom_batch, (96, 96), mode="bilinear", antialias=True),
+        regions.boxes[:, CARPAL],
+    )
+
+    assert_close(regions.heat[:, HAND], cropper.look(masked, HAND))
+    assert (box_iou(regions.boxes[:, CARPAL], regions.boxes[:, HAND]).diagonal() < 1).all()
+    assert [crop.shape for crop in regions.crops] == [(4, 1, 64, 64)] * 2
+
+
+def test_a_locator_that_sees_nothing_gives_the_typical_boxes_and_says_so(locator, phantom_batch):
+    torch.nn.init.zeros_(locator.head.age.layers[-1].weight)
+    regions = RegionCropper(locator, px=32, reading="absolute", typical=(0.3, 0.6))(phantom_batch)
+
+    assert regions.fallback.all()
+    assert_close(regions.boxes[0], torch.tensor([[0.35, 0.35, 0.65, 0.65], [0.2, 0.2, 0.8, 0.8]]))
+
+
+def test_looking_leaves_the_locator_as_it_was(locator, phantom_batch):
+    before = {name: tensor.clone() for name, tensor in locator.state_dict().items()}
+    cropper = RegionCropper(locator, px=32).train()
+    with torch.inference_mode():
+        cropper(phantom_batch)
+
+    assert not cropper.training
+    assert not locator.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in locator.state_dict().items())
+    assert all(parameter.grad is None for parameter in locator.parameters())
+
+
+def test_the_images_of_a_batch_do_not_mix(locator, phantom_batch):
+    cropper = RegionCropper(locator, px=32, reading="absolute")
+    alone = torch.cat([cropper(image[None]).boxes for image in phantom_batch])
+
+    assert_close(cropper(phantom_batch).boxes, alone, atol=1e-4, rtol=0)
