@@ -3,15 +3,15 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 from filelock import FileLock
 
-from baa.data.cases import Case, Problem
+from baa.data.cases import Case, Image, Problem
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
 
@@ -132,7 +132,7 @@ def _build(cases: Sequence[Case], target: Path, px: int, workers: int) -> None:
     building.rename(target)
 
 
-def _decode_row(row: dict, images: list, px: int) -> dict:
+def _decode_row(row: Mapping[str, int], images: Sequence[Image], px: int) -> dict[str, Any]:
     try:
         radiograph: Radiograph = images[row["case"]].load(px)
     except InputError as error:

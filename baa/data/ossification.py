@@ -15,12 +15,12 @@ from baa.nets.fusion import Sex
 class Ages(NamedTuple):
     """An event's age in months."""
 
-    male: float
-    female: float
+    male: int
+    female: int
 
     def of(self, sex: Sex) -> float:
         """Boys' or girls' age; the mean of both for an unknown sex."""
-        return {Sex.MALE: self.male, Sex.FEMALE: self.female, Sex.UNKNOWN: (self.male + self.female) / 2}[sex]
+        return float({Sex.MALE: self.male, Sex.FEMALE: self.female, Sex.UNKNOWN: (self.male + self.female) / 2}[sex])
 
 
 CARPAL_APPEARS = {

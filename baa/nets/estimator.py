@@ -1,6 +1,6 @@
 """Stage 2 of Li et al. 2023: crops and sex to an age in months."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Int
@@ -56,7 +56,7 @@ class Estimator(nn.Module):
         self,
         *,
         backbones: Mapping[str, str],
-        conv_pool: tuple[str, ...] = ("carpal",),
+        conv_pool: Sequence[str] = ("carpal",),
         width: int = 512,
         exchange_mode: str = "whole",
         exchange: float = 1.0,

@@ -12,7 +12,7 @@ from baa.errors import InputError
 from baa.nets.backbones import FeatureMap
 from baa.nets.locator import PooledAgeHead
 
-HeatMap = Float[Tensor, "batch height width"]
+HeatMap = Float[Tensor, "batch rows columns"]
 
 READINGS = ("relu", "absolute", "deviation", "class")
 """How a map of signed evidence becomes attention.

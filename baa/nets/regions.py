@@ -3,6 +3,7 @@
 A box is (x0, y0, x1, y1) as fractions of the square source, so that it means the same at every resolution.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -139,7 +140,7 @@ def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
     return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
-def favour(heat: HeatMap, centre: tuple[float, float], spread: float) -> HeatMap:
+def favour(heat: HeatMap, centre: Sequence[float], spread: float) -> HeatMap:
     """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image."""
     height, width = heat.shape[1:]
     x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[0]
@@ -180,12 +181,12 @@ class RegionCropper(nn.Module):
         threshold: float = 0.5,
         margin: float = 0.03,
         sharpness: float = 2.0,
-        extents: tuple[float, float] = (1.5, 2.0),
-        centres: tuple[tuple[float, float], tuple[float, float]] = ((0.5, 0.69), (0.5, 0.4)),
-        spreads: tuple[float, float] = (0.0, 0.0),
-        smallest: tuple[float, float] = (0.2, 0.4),
-        largest: tuple[float, float] = (0.4, 0.8),
-        typical: tuple[float, float] = (0.3, 0.6),
+        extents: Sequence[float] = (1.5, 2.0),
+        centres: Sequence[Sequence[float]] = ((0.5, 0.69), (0.5, 0.4)),
+        spreads: Sequence[float] = (0.0, 0.0),
+        smallest: Sequence[float] = (0.2, 0.4),
+        largest: Sequence[float] = (0.4, 0.8),
+        typical: Sequence[float] = (0.3, 0.6),
     ) -> None:
         super().__init__()
         self.locator = locator

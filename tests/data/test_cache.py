@@ -37,7 +37,7 @@ def test_other_images_or_another_size_are_another_cache(tmp_path, hands):
 
 
 def test_a_killed_build_is_not_believed(tmp_path, hands, monkeypatch):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

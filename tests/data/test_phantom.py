@@ -35,7 +35,7 @@ def test_carpals_appear_in_the_order_of_the_literature():
 def test_epiphyses_appear_widen_and_fuse():
     widths = [cap("radius", float(months), Sex.MALE) for months in (6, 24, 96, 180, 230)]
 
-    assert [round(state.width, 1) for state in widths][0] == 0
+    assert next(round(state.width, 1) for state in widths) == 0
     assert widths[1].width < widths[2].width < widths[3].width
     assert [state.gap for state in widths] == [1, 1, 1, 1, 0]
 

@@ -56,7 +56,7 @@ def test_one_stream_has_nobody_to_exchange_with(streams):
 
 
 def test_a_learnt_exchange_has_a_gradient_and_a_fixed_one_has_not(streams):
-    learnt = Exchange([5, 7], 8, exchange=0.5, learnt=True)
+    learnt = Exchange([5, 7], 8, exchange=0.3, learnt=True)
     learnt(streams).square().sum().backward()
 
     assert learnt.weight.grad.abs() > 0

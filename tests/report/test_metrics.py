@@ -1,0 +1,72 @@
+"""Metrics against figures worked out by hand."""
+
+import pytest
+import torch
+
+from baa.data.cases import Case
+from baa.data.phantom import Phantom
+from baa.nets.fusion import Sex
+from baa.report.metrics import Predictions, Rows, localisation, summarise
+
+NOWHERE = torch.full((4, 2, 4), float("nan"))
+NO_POINT = torch.full((4, 2), float("nan"))
+
+
+def case(months, sex):
+    return Case("x", Phantom(0, 0, 60.0, sex), months, sex)
+
+
+def test_ages_by_group():
+    cases = [case(50.0, Sex.MALE), case(100.0, Sex.FEMALE), case(110.0, Sex.FEMALE), case(None, Sex.MALE)]
+    predictions = Predictions(torch.tensor([54.0, 107.0, 90.0, 1.0]), NOWHERE, NO_POINT)
+    result = summarise(cases, predictions, "test")
+
+    assert result["test/cases"] == 3
+    assert result["test/mae"] == pytest.approx((4 + 7 + 20) / 3)
+    assert result["test/rmse"] == pytest.approx(((16 + 49 + 400) / 3) ** 0.5)
+    assert result["test/within_6"] == pytest.approx(1 / 3)
+    assert result["test/within_12"] == pytest.approx(2 / 3)
+    assert result["test/bias"] == pytest.approx((4 + 7 - 20) / 3)
+    assert result["test/female/mae"] == pytest.approx(13.5)
+    assert result["test/60_to_119_months/mae"] == pytest.approx(13.5)
+    assert "test/male/mae" not in result  # one case says nothing
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_cases():
+    def width(n):
+        errors = torch.randn(n, generator=torch.Generator().manual_seed(1)) * 10
+        cases = [case(100.0, Sex.MALE)] * n
+        predictions = Predictions(100 + errors, NOWHERE[:1].repeat(n, 1, 1), NO_POINT[:1].repeat(n, 1))
+        result = summarise(cases, predictions, "test")
+        low, high = result["test/mae_ci"]
+        assert low < result["test/mae"] < high
+        return high - low
+
+    assert width(400) == pytest.approx(2 * 1.96 * 10 * 0.6028 / 400**0.5, rel=0.25)  # deviation of |N(0, 1)|
+    assert width(400) < width(50)
+
+
+def test_localisation_by_hand():
+    truth = torch.tensor([[[0.2, 0.2, 0.4, 0.4], [0.0, 0.0, 1.0, 1.0]]])
+    boxes = torch.tensor([[[0.3, 0.2, 0.5, 0.4], [0.0, 0.0, 0.5, 0.5]]])
+    peaks = torch.tensor([[[0.45, 0.3], [0.5, 0.5]]])
+    fallback = torch.tensor([[False, True]])
+    result = localisation(Predictions(torch.zeros(1), truth, torch.tensor([[0.4, 0.34]]), boxes, peaks, fallback), "test")
+
+    assert result["test/carpal_pointing"] == 0
+    assert result["test/hand_pointing"] == 1
+    assert result["test/carpal_iou"] == pytest.approx(1 / 3)
+    assert result["test/carpal_coverage"] == pytest.approx(0.5)
+    assert result["test/hand_coverage"] == pytest.approx(0.25)
+    assert result["test/hand_fallback"] == 1
+    assert result["test/capitate_distance"] == pytest.approx(0.04)
+    assert result["test/capitate_distance_of_hand"] == pytest.approx(0.04)
+
+
+def test_rows_keep_nan_and_shape():
+    rows = Rows()
+    rows.update(torch.tensor([[1.0, float("nan")]]))
+    rows.update(torch.tensor([[2.0, 3.0]]))
+
+    assert rows.compute().shape == (2, 2)
+    assert rows.compute()[0, 1].isnan()

@@ -1,0 +1,85 @@
+"""Settings: closed, typed, and every refusal names the place and the nearest key."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from baa.config import load, to_yaml
+from baa.errors import InputError
+
+CONFIGS = sorted(Path("conf").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_config_loads_and_survives_being_written(file, tmp_path):
+    config = load(file)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+
+    assert config.name == file.stem
+    assert load(tmp_path / "config.yaml") == config
+
+
+def test_the_papers_settings_are_the_papers():
+    config = load(Path("conf/paper.yaml"))
+    streams = config.estimator.carpal.name, config.estimator.hand.name
+
+    assert (config.locator.backbone.name, *streams) == ("inception_v3", "legacy_xception", "resnet50")
+    for fit in (config.locator.fit, config.estimator.fit):
+        assert (fit.lr, fit.epochs, fit.loss) == (3e-4, 30, "mse")
+    assert (config.locator.px, config.crops.px, config.crops.rule, config.data.split.by) == (300, 300, "peak", "source")
+    assert config.crops.spreads == [0, 0]
+    assert config.estimator.fusion.exchange == 1
+
+
+def test_rsna_and_baseline_train_alike():
+    ours, baseline = (load(Path(f"conf/{name}.yaml")).estimator for name in ("rsna", "baseline"))
+    assert ours.fit == baseline.fit
+    assert ours.hand == baseline.whole
+    assert ours.dropout == baseline.dropout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("estimator.fusion.exhange=1", r"exhange is not a setting; did you mean estimator.fusion.exchange\?"),
+        ("estimator.fusion.exchange=two", r"estimator.fusion.exchange.*'two'"),
+        ("crops.rule=corner", r"crops.rule"),
+        ("estimator.fusion.exchange=1.5", r"exchange is 1.5; it lies in 0 to 1"),
+        ("stages=[estimator]", "no stage trains a locator"),
+        ("data.split.val=0", "data.split"),
+        ("nonsense", "is not key=value"),
+        ("crops.smallest=[0.1]", "crops.smallest"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_the_mend(override, message):
+    with pytest.raises(InputError, match=message):
+        load(Path("conf/rsna.yaml"), [override])
+
+
+def test_a_wrong_key_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("locator: {fit: {epoch: 3}}\n")
+    with pytest.raises(InputError, match=r"mine.yaml: locator.fit.epoch is not a setting; did you mean locator.fit.epochs\?"):
+        load(tmp_path / "mine.yaml")
+
+
+def test_later_settings_win_and_dashes_are_forgiven():
+    assert load(Path("conf/rsna.yaml"), ["--seed=3", "seed=4"]).seed == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(["--help"], 0, "estimator.fusion.exchange"), (["--config", "conf/rsna.yaml", "sed=1"], 2, "did you mean seed?")],
+)
+def test_help_and_config_errors_do_not_wait_for_torch(arguments, code, said):
+    start = time.monotonic()
+    command = "import sys, runpy; sys.argv[0] = 'fit'; runpy.run_module('baa.fit', run_name='__main__', alter_sys=True)"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", command, *arguments], capture_output=True, text=True)
+
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+    assert time.monotonic() - start < 10

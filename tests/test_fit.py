@@ -1,0 +1,176 @@
+"""The commands on phantoms: train, resume, judge, refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+TINY = [
+    "data.source=phantom",
+    "data.phantom.count=60",
+    "data.source_px=96",
+    "data.workers=0",
+    "data.split.val=0.15",
+    "data.split.test=0.25",
+    "locator.backbone.name=resnet10t",
+    "locator.backbone.weights=none",
+    "locator.px=64",
+    "locator.fit.epochs=2",
+    "crops.px=48",
+    "estimator.carpal.name=resnet10t",
+    "estimator.carpal.weights=none",
+    "estimator.hand.name=resnet10t",
+    "estimator.hand.weights=none",
+    "estimator.fit.epochs=2",
+    "trainer.progress=false",
+]
+
+
+def settings(folder, *more):
+    return ["name=tiny", f"runs={folder}", f"data.cache={folder}/cache", *TINY, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of both stages, and its metrics."""
+    from baa.config import load
+    from baa.training.stages import run
+
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, run(load(None, settings(folder)))
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    folder, metrics = finished
+    run = folder / "tiny"
+    for stage in ("locator", "estimator"):
+        files = {path.name for path in (run / stage).iterdir()}
+        assert files == {
+            "best.ckpt",
+            "last.ckpt",
+            "metrics.csv",
+            "predictions.csv",
+            "ages.png",
+            "heat_maps.png",
+            "learning_curve.png",
+        }
+        assert len(pd.read_csv(run / stage / "metrics.csv")) == 2
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert metrics["estimator"]["test/carpal_marked"] == metrics["estimator"]["test/cases"]
+
+
+def test_the_predictions_on_disk_have_the_mae_that_is_reported(finished):
+    folder, metrics = finished
+    table = pd.read_csv(folder / "tiny" / "estimator" / "predictions.csv")
+
+    assert len(table) == metrics["estimator"]["test/cases"]
+    assert (table.predicted_months - table.true_months).abs().mean() == pytest.approx(
+        metrics["estimator"]["test/mae"], abs=0.01
+    )
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    from baa.config import load
+    from baa.training.stages import run
+
+    folder, metrics = finished
+    before = (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
+    assert run(load(None, settings(folder))) == metrics
+    assert (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished):
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training.stages import run
+
+    with pytest.raises(InputError, match=r"locator.fit.lr was 0.0003 and is 0.1"):
+        run(load(None, settings(finished[0], "locator.fit.lr=0.1")))
+
+
+def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
+    from baa.training.evaluation import evaluate
+
+    folder, metrics = finished
+    alone = tmp_path / "only.ckpt"
+    alone.write_bytes((folder / "tiny" / "estimator" / "best.ckpt").read_bytes())
+    judged = evaluate(alone, [], split="test", out=tmp_path / "out")
+
+    assert judged["estimator"] == pytest.approx(metrics["estimator"])
+
+
+def test_unseen_cases_are_those_of_no_training(finished, tmp_path):
+    from baa.training.evaluation import evaluate
+
+    folder, metrics = finished
+    checkpoint = folder / "tiny" / "locator" / "best.ckpt"
+    judged = evaluate(checkpoint, ["data.phantom.count=70"], split="unseen", out=tmp_path, compare=True)
+
+    assert judged["locator"]["unseen/cases"] == metrics["locator"]["test/cases"] + 10
+    assert len(json.loads((tmp_path / "readings.json").read_text())) == 6  # a regression has no class reading
+
+
+def test_the_locator_is_frozen_while_the_estimator_learns(finished):
+    run = finished[0] / "tiny"
+    located = torch.load(run / "locator" / "best.ckpt", weights_only=True)["state_dict"]
+    carried = torch.load(run / "estimator" / "last.ckpt", weights_only=True)["CropDataModule"]["weights"]
+
+    assert carried
+    for name, tensor in carried.items():
+        assert torch.equal(tensor, located[name.replace("locator.", "net.", 1)])
+
+
+def command(folder, *more):
+    (folder / "tiny.yaml").write_text("stages: [locator]\n")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_a_killed_run_resumes_and_ends_as_the_unbroken_one(tmp_path):
+    runs = {}
+    for name in ("unbroken", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        more = ["locator.fit.epochs=4", "locator.fit.schedule=onecycle"]
+        process = command(folder, *more)
+        if name == "killed":
+            curve, deadline = folder / "tiny" / "locator" / "metrics.csv", time.monotonic() + 300
+            while not curve.exists() or len(curve.read_text().splitlines()) < 3:
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not (folder / "tiny" / "metrics.json").exists()
+            process = command(folder, *more)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+        assert ("resumes after epoch" in output) == (name == "killed")
+        runs[name] = (folder / "tiny" / "metrics.json").read_text(), (folder / "tiny" / "locator" / "metrics.csv").read_text()
+
+    assert runs["killed"] == runs["unbroken"]
+
+
+def test_a_bad_folder_is_reported_whole(tmp_path):
+    rows = "1,60,True\n2,60,True\n3,60,True\n4,abc,True\n5,60,True\n5,61,True\n6,60,False\n"
+    (tmp_path / "boneage-training-dataset.csv").write_text("id,boneage,male\n" + rows)
+    for id_ in (1, 4, 5, 6):
+        Image.effect_noise((64, 80), 50).save(tmp_path / f"{id_}.png")
+    whole = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "2.png").write_text("not a radiograph")
+    process = command(tmp_path, "data.source=rsna", f"data.root={tmp_path}")
+    output = process.communicate(timeout=300)[0]
+
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    for named in ("1.png: ", "2.png: not an image", "its image 3.* is missing", "'abc' is not a number", "id stands 2 times"):
+        assert named in output, output
