@@ -78,7 +78,7 @@ class HandDataModule(L.LightningDataModule):
         batch_size: of one process.
         workers: loader processes.
         augment: [B, 1, S, S] -> the same, applied in training.
-        seed: of the order of the training cases, which depends on it and on the epoch alone.
+        seed: of the order and the augmentation of the training cases.
         judged: the split that `test` reads.
     """
 
@@ -125,6 +125,13 @@ class HandDataModule(L.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def on_before_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
+        # Augmentation and dropout follow (seed, step, process) alone, for the same reason. Lightning's epoch hooks would not do:
+        # the first epoch after a resume gets none.
+        if self.trainer is not None and self.trainer.training:
+            torch.manual_seed((self.seed * 1_000_003 + self.trainer.global_step) * 1009 + self.trainer.global_rank)
+        return batch
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:

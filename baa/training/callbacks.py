@@ -1,4 +1,4 @@
-"""What happens around the epochs: the same random numbers after a resume, the run's own record of its curve."""
+"""What happens around the epochs: the run's own record of its curve, and of itself in each checkpoint."""
 
 import hashlib
 import json
@@ -9,16 +9,6 @@ from typing import Any
 import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
-
-
-class EpochSeed(Callback):
-    """Seed every epoch by (seed, epoch, process), so that a resumed run draws what the unbroken one would have drawn."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        L.seed_everything((self.seed * 100_003 + trainer.current_epoch) * 1009 + trainer.global_rank, verbose=False)
 
 
 class LearningCurve(Callback):

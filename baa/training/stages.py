@@ -19,7 +19,7 @@ from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.backbones import load_weights
-from baa.training.callbacks import EpochSeed, LearningCurve, RunConfig, read_json, write_whole
+from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
@@ -194,7 +194,6 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
 def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
-        EpochSeed(config.seed),
         LearningCurve(folder / "metrics.csv"),
         RunConfig(stage, to_plain(config), seen_ids),
         ModelCheckpoint(
