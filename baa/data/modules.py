@@ -127,8 +127,8 @@ class HandDataModule(L.LightningDataModule):
         )
 
     def on_before_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        # Augmentation and dropout follow (seed, step, process) alone, for the same reason. Lightning's epoch hooks would not do:
-        # the first epoch after a resume gets none.
+        # Augmentation and dropout follow (seed, step, process) alone, for the same reason. Lightning's epoch hooks would not
+        # do: the first epoch after a resume gets none.
         if self.trainer is not None and self.trainer.training:
             torch.manual_seed((self.seed * 1_000_003 + self.trainer.global_step) * 1009 + self.trainer.global_rank)
         return batch
