@@ -131,6 +131,7 @@ class Crops:
     extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
     centres: list[list[float]] = field(default_factory=lambda: [[0.5, 0.69], [0.5, 0.4]])  # where expected, (x, y)
     spreads: list[float] = field(default_factory=lambda: [0.0, 0.0])  # one standard deviation; 0: expect nothing
+    floor: float = 0.0  # share of the heat map's maximum that counts as seen everywhere, where a place is expected
     smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image
     largest: list[float] = field(default_factory=lambda: [0.4, 0.8])
     typical: list[float] = field(default_factory=lambda: [0.3, 0.6])

@@ -140,8 +140,12 @@ def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
     return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
-def favour(heat: HeatMap, centre: Sequence[float], spread: float) -> HeatMap:
-    """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image."""
+def favour(heat: HeatMap, centre: Sequence[float], spread: float, floor: float = 0.0) -> HeatMap:
+    """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image.
+
+    `floor`, a share of the maximum, is added first: with it the expectation speaks where the map is silent.
+    """
+    heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
     height, width = heat.shape[1:]
     x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[0]
     y = (torch.arange(height, device=heat.device) + 0.5) / height - centre[1]
@@ -163,6 +167,7 @@ class RegionCropper(nn.Module):
         centres: where the (carpal, hand) region is expected in an upright hand, (x, y) as shares of the image.
         spreads: how far from there, one standard deviation; 0 expects nothing (the paper). A locator may well look at fingers
             first; what it sees in the expected place then decides.
+        floor: share of the map's maximum that counts as seen everywhere, where there is an expectation.
         extents: half sides of the (carpal, hand) box, in standard deviations, of `moments_box`.
         smallest, largest: limits of the (carpal, hand) box's side, as shares of the image.
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
@@ -184,6 +189,7 @@ class RegionCropper(nn.Module):
         extents: Sequence[float] = (1.5, 2.0),
         centres: Sequence[Sequence[float]] = ((0.5, 0.69), (0.5, 0.4)),
         spreads: Sequence[float] = (0.0, 0.0),
+        floor: float = 0.0,
         smallest: Sequence[float] = (0.2, 0.4),
         largest: Sequence[float] = (0.4, 0.8),
         typical: Sequence[float] = (0.3, 0.6),
@@ -199,6 +205,7 @@ class RegionCropper(nn.Module):
         self.extents = extents
         self.centres = centres
         self.spreads = spreads
+        self.floor = floor
         self.smallest = smallest
         self.largest = largest
         self.typical = typical
@@ -229,7 +236,7 @@ class RegionCropper(nn.Module):
         if not self.spreads[region]:
             return heat
         fine = upsample(heat, HEAT_GRID)  # an expectation is narrower than a cell
-        return favour(fine, self.centres[region], self.spreads[region])
+        return favour(fine, self.centres[region], self.spreads[region], self.floor)
 
     def box(self, heat: HeatMap, region: int) -> tuple[Boxes, Bool[Tensor, " batch"]]:
         """The square box of a region, and where the typical one had to stand in."""

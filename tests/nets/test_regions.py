@@ -99,6 +99,12 @@ def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
     assert peak(favour(heat, (0.5, 0.25), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
 
 
+def test_with_a_floor_the_expectation_speaks_where_the_map_is_silent():
+    heat = bump(0.5, 0.1, width=0.05)
+    for floor, expected in ((0.0, 0.3), (0.05, 0.7)):
+        assert peak(favour(heat, (0.5, 0.7), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
+
+
 @pytest.mark.parametrize("rule", ["peak", "moments"])
 def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batch, rule):
     cropper = RegionCropper(locator, px=64, reading="absolute", rule=rule)
