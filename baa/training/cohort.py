@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from baa.config import Data
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import SPLITS, Case, Problem, refuse
 from baa.data.phantom import phantom_cases
 from baa.data.sources import read_ids, read_rsna, read_table, with_truth
 from baa.data.splits import assign_splits
 from baa.errors import InputError
+from baa.schema import Data
 from baa.training.callbacks import write_whole
 
 

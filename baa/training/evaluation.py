@@ -9,13 +9,14 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
-from baa.config import Config, load
+from baa.config import load
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RULES, RegionCropper
 from baa.report.metrics import localisation
+from baa.schema import Config
 from baa.training.callbacks import id_digest, write_whole
 from baa.training.checkpoints import Restored, restore
 from baa.training.cohort import read_cohort

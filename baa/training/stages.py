@@ -13,12 +13,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
-from baa.config import Config, Optimisation, load, to_plain, to_yaml
+from baa.config import load, to_plain, to_yaml
 from baa.data.augment import augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.backbones import load_weights
+from baa.schema import Config, Optimisation
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort

@@ -8,7 +8,8 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from baa.config import Config, to_plain
+from baa.config import to_plain
+from baa.schema import Config
 
 REACH_SECONDS = 3.0
 

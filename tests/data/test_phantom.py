@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from baa.data.ossification import CARPAL_APPEARS, cap, carpal_size
-from baa.data.phantom import Phantom, phantom_cases, render
+from baa.data.phantom import Phantom, phantom_cases
+from baa.data.skeleton import FOREARM_MM
 from baa.nets.fusion import Sex
 
 
 def test_the_same_seed_gives_the_same_pixels():
     a, b = (phantom_cases(n, seed=5)[2] for n in (3, 10))
-    np.testing.assert_array_equal(render(a.image, 200), render(b.image, 200))
+    np.testing.assert_array_equal(a.image.load(200).pixels, b.image.load(200).pixels)
 
 
 def test_another_seed_gives_another_hand():
@@ -61,3 +62,19 @@ def test_an_older_hand_shows_more_bone():
     ossified = [len(Phantom(0, 0, float(months), Sex.FEMALE).pieces) for months in (6, 30, 60, 120)]
     assert ossified == sorted(ossified)
     assert ossified[0] < ossified[-1]
+
+
+def plate_depth(months: float) -> float:
+    """How much darker than the bone on both sides the radius is within 12 mm of its end."""
+    hand = Phantom(0, 0, months, Sex.MALE)
+    px, (x, top) = 640, FOREARM_MM["radius"]
+    down = np.arange(1.5, 12, 0.4)
+    points = np.stack([np.full_like(down, x), top - down], axis=1) * hand.scale
+    columns, rows = ((points @ hand.pose[:, :2].T + hand.pose[:, 2]) * px).astype(int).T
+    bone = hand.load(px).pixels[rows, columns].astype(float)
+    darkest = bone[3:-3].argmin() + 3
+    return min(bone[:darkest].max(), bone[darkest + 1 :].max()) - bone[darkest]
+
+
+def test_the_growth_plate_of_the_radius_is_open_in_a_child_and_gone_in_an_adult():
+    assert plate_depth(100) > 3 * plate_depth(222)

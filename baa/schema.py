@@ -1,0 +1,202 @@
+"""The schema of a run: every setting, its type, its default, and what it means.
+
+The defaults are the paper's (Li et al. 2023) where the paper speaks.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass
+class Table:
+    """`data.source=table`: the columns of a CSV or Parquet file."""
+
+    file: str | None = None
+    image: str = "image"
+    id: str | None = None  # the image's stem
+    months: str | None = "age"
+    sex: str | None = "sex"
+    split: str | None = None
+    age_unit: Literal["months", "years", "days"] = "months"
+
+
+@dataclass
+class Phantom:
+    """`data.source=phantom`: synthetic hands."""
+
+    count: int = 600
+    seed: int = 0
+
+
+@dataclass
+class Split:
+    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id."""
+
+    by: Literal["auto", "source", "hash"] = "auto"
+    seed: int = 0
+    val: float = 0.1
+    test: float = 0.1
+    test_ids: str | None = None  # a CSV whose ids are in the test split whatever the rest says
+
+
+@dataclass
+class Augment:
+    """Drawn anew for each training image: shares of the side, factors up to 1 +- x, degrees to either side."""
+
+    degrees: float = 15.0
+    scale: float = 0.1
+    shift: float = 0.05
+    contrast: float = 0.2
+    brightness: float = 0.1
+    flip: float = 0.5
+
+
+@dataclass
+class Data:
+    """Where the radiographs come from and how they are kept."""
+
+    source: Literal["rsna", "table", "phantom"] = "rsna"
+    root: str | None = None  # the folder of the radiographs
+    table: Table = field(default_factory=Table)
+    phantom: Phantom = field(default_factory=Phantom)
+    split: Split = field(default_factory=Split)
+    source_px: int = 640  # side of the square source that crops are cut from
+    cache: str = "runs/cache"
+    on_bad: Literal["stop", "skip"] = "stop"
+    workers: int = 2  # processes that decode, and that load
+    limit: int | None = None  # of cases in each split, for a quick look
+    roi: str | None = None  # true boxes, to measure the locator by: id, region, xmin, ymin, xmax, ymax
+    capitate: str | None = None  # true carpal centres: id, x, y
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass
+class Optimisation:
+    """How one stage is trained."""
+
+    epochs: int = 30
+    batch_size: int = 16
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "onecycle"] = "constant"
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    clip: float | None = None  # largest norm of the gradient
+    epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
+
+
+@dataclass
+class Backbone:
+    """A timm network. Weights: `imagenet`, `none`, or a file."""
+
+    name: str = "inception_v3"
+    weights: str = "imagenet"
+    conv_pool: bool = False  # the paper's convolution and max pool after it (estimator streams only)
+
+
+@dataclass
+class Locator:
+    """Stage 1: looks at the whole radiograph."""
+
+    backbone: Backbone = field(default_factory=Backbone)
+    px: int = 300
+    attention: Literal["cbam", "cbam_norm", "none"] = "cbam"
+    head: Literal["regression", "distribution"] = "regression"
+    dropout: float = 0.0
+    erase: float = 0.0  # probability of a black rectangle on a training radiograph, as the second look will see one
+    checkpoint: str | None = None  # a trained locator to take instead of training one
+    fit: Optimisation = field(default_factory=Optimisation)
+
+
+@dataclass
+class Crops:
+    """Between the stages: heat map to box to crop. Pairs are (carpal, hand)."""
+
+    px: int = 300
+    reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
+    rule: Literal["peak", "moments"] = "peak"
+    threshold: float = 0.5  # peak: share of the maximum that is hot
+    margin: float = 0.03  # peak: added on each side, share of the image
+    sharpness: float = 2.0  # moments: power of the heat map
+    extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
+    centres: list[list[float]] = field(default_factory=lambda: [[0.5, 0.69], [0.5, 0.4]])  # where expected, (x, y)
+    spreads: list[float] = field(default_factory=lambda: [0.0, 0.0])  # one standard deviation; 0: expect nothing
+    floor: float = 0.0  # share of the heat map's maximum that counts as seen everywhere, where a place is expected
+    smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image
+    largest: list[float] = field(default_factory=lambda: [0.4, 0.8])
+    typical: list[float] = field(default_factory=lambda: [0.3, 0.6])
+
+
+@dataclass
+class Fusion:
+    """Exchange between the streams, and the sex gates (eq. 3)."""
+
+    width: int = 512
+    mode: Literal["whole", "channel", "none"] = "whole"
+    exchange: float = 1.0
+    exchange_learnt: bool = False
+    sparsity: float = 1e-3  # channel: weight of the penalty that empties channels
+    alpha_image: float = 1.0
+    alpha_sex: float = 1.0
+    alpha_learnt: bool = True
+
+
+@dataclass
+class Estimator:
+    """Stage 2: reads the crops. Streams are any of `carpal`, `hand` (the crops) and `whole` (the radiograph)."""
+
+    streams: list[str] = field(default_factory=lambda: ["carpal", "hand"])
+    carpal: Backbone = field(default_factory=lambda: Backbone("legacy_xception", conv_pool=True))
+    hand: Backbone = field(default_factory=lambda: Backbone("resnet50"))
+    whole: Backbone = field(default_factory=lambda: Backbone("resnet50"))
+    whole_px: int = 300
+    fusion: Fusion = field(default_factory=Fusion)
+    head: Literal["regression", "distribution"] = "regression"
+    hidden: int = 0
+    dropout: float = 0.0
+    flip_average: bool = True  # average the ages of a radiograph and of its mirror image when evaluating
+    fit: Optimisation = field(default_factory=Optimisation)
+
+
+@dataclass
+class Trainer:
+    """Where it runs, in Lightning's words."""
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    progress: bool = True
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases; falls back to offline where there is no key or no network."""
+
+    enabled: bool = False
+    project: str = "baa"
+    entity: str | None = None
+    figures: bool = False  # figures show radiographs: sending them is an export of patient data
+
+
+@dataclass
+class Config:
+    """A run."""
+
+    name: str = ""  # the config file's
+    runs: str = "runs"
+    seed: int = 0
+    stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
+    data: Data = field(default_factory=Data)
+    locator: Locator = field(default_factory=Locator)
+    crops: Crops = field(default_factory=Crops)
+    estimator: Estimator = field(default_factory=Estimator)
+    trainer: Trainer = field(default_factory=Trainer)
+    wandb: Wandb = field(default_factory=Wandb)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's output goes."""
+        return Path(self.runs) / self.name
