@@ -29,7 +29,7 @@ examples
   python -m baa.fit --config conf/rsna.yaml data.source=table data.table.file=ours.csv data.table.months=age_months
   python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
 
-settings and their defaults (baa/config.py says what each means)
+settings and their defaults (baa/schema.py says what each means)
 """
 
 

@@ -33,7 +33,7 @@ def phantom_batch():
     return torch.stack(pixels)[:, None].float() / 255
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data():
     """The folder that BAA_DATA names."""
     folder = os.environ.get("BAA_DATA")

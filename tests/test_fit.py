@@ -1,41 +1,14 @@
 """The commands on phantoms: train, resume, judge, refuse."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-
-TINY = [
-    "data.source=phantom",
-    "data.phantom.count=60",
-    "data.source_px=96",
-    "data.workers=0",
-    "data.split.val=0.15",
-    "data.split.test=0.25",
-    "locator.backbone.name=resnet10t",
-    "locator.backbone.weights=none",
-    "locator.px=64",
-    "locator.fit.epochs=2",
-    "crops.px=48",
-    "estimator.carpal.name=resnet10t",
-    "estimator.carpal.weights=none",
-    "estimator.hand.name=resnet10t",
-    "estimator.hand.weights=none",
-    "estimator.fit.epochs=2",
-    "trainer.progress=false",
-]
-
-
-def settings(folder, *more):
-    return ["name=tiny", f"runs={folder}", f"data.cache={folder}/cache", *TINY, *more]
-
+from tiny_run import command, settings
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -127,13 +100,6 @@ def test_the_locator_is_frozen_while_the_estimator_learns(finished):
     assert carried
     for name, tensor in carried.items():
         assert torch.equal(tensor, located[name.replace("locator.", "net.", 1)])
-
-
-def command(folder, *more):
-    (folder / "tiny.yaml").write_text("stages: [locator]\n")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def test_a_killed_run_resumes_and_ends_as_the_unbroken_one(tmp_path):

@@ -1,12 +1,12 @@
 """Weights & Biases, where there is one."""
 
-import os
 import socket
 from urllib.parse import urlparse
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
+from requests.utils import get_netrc_auth
 
 from baa.config import to_plain
 from baa.schema import Config
@@ -16,7 +16,8 @@ REACH_SECONDS = 3.0
 
 def wandb_logger(stage: str, config: Config) -> WandbLogger:
     """A logger for one stage, offline where there is no key or no network; never waits for either."""
-    reason = _why_offline()
+    asked = wandb.setup().settings.mode
+    reason = _why_offline() if asked == "online" else ""
     if reason:
         rank_zero_info(f"W&B: {reason}; this run is kept offline, upload it later with `wandb sync`")
     folder = config.folder / stage
@@ -27,18 +28,16 @@ def wandb_logger(stage: str, config: Config) -> WandbLogger:
         project=config.wandb.project,
         entity=config.wandb.entity,
         save_dir=folder,
-        offline=bool(reason),
+        mode="offline" if reason else asked,
         config=to_plain(config),
     )
 
 
 def _why_offline() -> str:
-    mode = os.environ.get("WANDB_MODE", "online")
-    if mode != "online":
-        return f"WANDB_MODE={mode}"
-    if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+    settings = wandb.setup().settings
+    if not (settings.api_key or get_netrc_auth(settings.base_url)):
         return "no key (`wandb login` sets one)"
-    server = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    server = urlparse(settings.base_url)
     port = server.port or (80 if server.scheme == "http" else 443)
     try:
         socket.create_connection((server.hostname or "", port), REACH_SECONDS).close()

@@ -1,0 +1,39 @@
+"""A whole run that takes seconds: small phantoms, small networks."""
+
+import os
+import subprocess
+import sys
+
+TINY = [
+    "data.source=phantom",
+    "data.phantom.count=60",
+    "data.source_px=96",
+    "data.workers=0",
+    "data.split.val=0.15",
+    "data.split.test=0.25",
+    "locator.backbone.name=resnet10t",
+    "locator.backbone.weights=none",
+    "locator.px=64",
+    "locator.fit.epochs=2",
+    "crops.px=48",
+    "estimator.carpal.name=resnet10t",
+    "estimator.carpal.weights=none",
+    "estimator.hand.name=resnet10t",
+    "estimator.hand.weights=none",
+    "estimator.fit.epochs=2",
+    "trainer.progress=false",
+]
+
+
+def settings(folder, *more):
+    """Of a run in `folder`/tiny."""
+    return ["name=tiny", f"runs={folder}", f"data.cache={folder}/cache", *TINY, *more]
+
+
+def command(folder, *more, **environment):
+    """`baa.fit` in a process of its own, not waited for."""
+    (folder / "tiny.yaml").write_text("stages: [locator]\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
+    environment = clean | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
