@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tiny_run import command, settings
 
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of both stages, and its metrics."""
@@ -142,3 +143,28 @@ def test_a_bad_folder_is_reported_whole(tmp_path):
     assert "Traceback" not in output
     for named in ("1.png: ", "2.png: not an image", "its image 3.* is missing", "'abc' is not a number", "id stands 2 times"):
         assert named in output, output
+    assert len(pd.read_csv(tmp_path / "tiny" / "refused.csv")) == 6  # both rows of the duplicate
+
+
+def test_a_hospitals_parquet_is_trained_on_and_its_bad_rows_are_set_aside(tmp_path):
+    from baa.config import load
+    from baa.data.phantom import phantom_cases
+    from baa.training.stages import run
+
+    hands = phantom_cases(40, seed=9)
+    for i, case in enumerate(hands):
+        Image.fromarray(case.image.load(96).pixels).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_text("not a radiograph")
+    years = [case.months / 12 for case in hands]
+    years[5] = -1.0
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(40)], "years": years, "sex": [c.sex.name.lower() for c in hands]})
+    table.to_parquet(tmp_path / "ours.parquet")
+    columns = ["data.table.image=file", "data.table.months=years", "data.table.age_unit=years"]
+    place = ["data.source=table", f"data.table.file={tmp_path}/ours.parquet", f"data.root={tmp_path}", "data.on_bad=skip"]
+    run(load(None, settings(tmp_path, *place, *columns, "stages=[locator]", "locator.fit.epochs=1")))
+
+    skipped = pd.read_csv(tmp_path / "tiny" / "skipped.csv")
+    assert set(skipped.id.astype(str)) == {"3", "5"}
+    assert set(skipped.reason) == {"not an image", "age '-1.0' is outside 0 to 240 months"}
+    judged = pd.read_csv(tmp_path / "tiny" / "locator" / "predictions.csv")
+    assert judged.true_months.between(6, 222).all()

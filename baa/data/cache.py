@@ -56,10 +56,6 @@ class Radiographs(NamedTuple):
         chosen = [i for i, keep in enumerate(kept) if keep]
         return self._replace(cases=[self.cases[i] for i in chosen], row=[self.row[i] for i in chosen])
 
-    def with_cases(self, cases: list[Case]) -> "Radiographs":
-        """The same pixels under other labels or splits."""
-        return self._replace(cases=cases)
-
 
 def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) -> Radiographs:
     """Decode every case's image, or map what an earlier run decoded.

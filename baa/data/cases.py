@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from baa.data.radiograph import Radiograph
@@ -61,14 +62,13 @@ class Problem(NamedTuple):
     reason: str
 
 
-def refuse(problems: Sequence[Problem]) -> InputError:
-    """One error that lists every problem."""
+def refuse(problems: Sequence[Problem], listed_in: Path) -> InputError:
+    """One error that lists the problems, and names the file that has room for all of them."""
     lines = [f"  {problem.place}: {problem.reason} (id {problem.id or '?'})" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"  ... and {len(problems) - SHOWN_PROBLEMS} more")
-    return InputError(
-        f"{len(problems)} bad rows or images; mend them, or set them aside with data.on_bad=skip:\n" + "\n".join(lines)
-    )
+    mend = f"mend them (all stand in {listed_in}), or set them aside with data.on_bad=skip"
+    return InputError(f"{len(problems)} bad rows or images; {mend}:\n" + "\n".join(lines))
 
 
 def parse_months(text: str, months_per_unit: float = 1.0) -> float:

@@ -18,8 +18,8 @@ from baa.training.callbacks import write_whole
 def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
     """Read the cases, decode or map their images, split them.
 
-    Rows and images that cannot be used stop everything with one list of them all, or, by `data.on_bad=skip`, are listed in
-    `skipped.csv`. Negatives that were turned are counted and listed in `inverted.csv`.
+    Rows and images that cannot be used stop everything and are listed in `refused.csv`, or, by `data.on_bad=skip`, are set
+    aside and listed in `skipped.csv`. Negatives that were turned are counted and listed in `inverted.csv`.
 
     Args:
         data: the settings.
@@ -32,7 +32,9 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
     radiographs = open_cache(cases, folder=Path(data.cache), px=data.source_px, workers=data.workers)
     problems = problems + radiographs.problems
     if problems and data.on_bad == "stop":
-        raise refuse(problems)
+        listed_in = folder / "refused.csv"
+        _write_list(listed_in, _problem_table(problems))
+        raise refuse(problems, listed_in)
     _list_oddities(folder, problems, radiographs.inverted)
     split = data.split
     cases = with_truth(
@@ -78,13 +80,21 @@ def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:
     )
 
 
-@rank_zero_only
 def _list_oddities(folder: Path, problems: list[Problem], inverted: list[str]) -> None:
     said = {
-        "skipped": ("bad rows or images set aside", pd.DataFrame(problems, columns=Problem._fields)),
+        "skipped": ("bad rows or images set aside", _problem_table(problems)),
         "inverted": ("bright backgrounds turned dark", pd.DataFrame({"id": inverted})),
     }
     for name, (what, table) in said.items():
         if len(table):
-            write_whole(folder / f"{name}.csv", table.to_csv(index=False))
+            _write_list(folder / f"{name}.csv", table)
             rank_zero_info(f"{len(table)} {what}: {folder / f'{name}.csv'}")
+
+
+def _problem_table(problems: list[Problem]) -> pd.DataFrame:
+    return pd.DataFrame(problems, columns=Problem._fields)
+
+
+@rank_zero_only
+def _write_list(file: Path, table: pd.DataFrame) -> None:
+    write_whole(file, table.to_csv(index=False))
