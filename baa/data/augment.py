@@ -1,22 +1,23 @@
-"""Augmentation of a batch on its device, by kornia: the paper's resampling, rotation, contrast and brightness, and flips."""
+"""Augmentation of a batch on its device: the paper's resampling, rotation, contrast and brightness; flips; black rectangles.
 
-import kornia.augmentation as K
-from torch import nn
+Nothing is resampled here. A `Film` says how its source is to be looked at, and each view of it interpolates once.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from kornia.geometry.transform import get_affine_matrix2d
+from torch import Tensor
+
+from baa.nets.backbones import GreyImage
+from baa.nets.film import Film, compose
 
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.15), (0.5, 2.0)
 
 
-def augmentation(
-    *,
-    degrees: float = 15.0,
-    scale: float = 0.1,
-    shift: float = 0.05,
-    contrast: float = 0.2,
-    brightness: float = 0.1,
-    flip: float = 0.5,
-    erase: float = 0.0,
-) -> nn.Module:
-    """A module [B, 1, H, W] -> [B, 1, H, W], both in [0, 1], that draws anew for every image.
+@dataclass(frozen=True)
+class Augmentation:
+    """Draws anew for every image: [B, 1, S, S] in [0, 1] -> `Film`.
 
     Args:
         degrees: rotation to either side.
@@ -26,15 +27,40 @@ def augmentation(
         flip: probability of a left-right flip.
         erase: probability of a black rectangle of 2 to 15 % of the area.
     """
-    steps: list[K.AugmentationBase2D] = []
-    if degrees or scale or shift:
-        steps.append(K.RandomAffine(degrees=degrees, translate=(shift, shift), scale=(1 - scale, 1 + scale), p=1.0))
-    if flip:
-        steps.append(K.RandomHorizontalFlip(p=flip))
-    if contrast:
-        steps.append(K.RandomContrast(contrast=(1 - contrast, 1 + contrast), p=1.0))
-    if brightness:
-        steps.append(K.RandomBrightness(brightness=(1 - brightness, 1 + brightness), p=1.0))
-    if erase:
-        steps.append(K.RandomErasing(scale=ERASED_AREA, ratio=ERASED_ASPECT, value=0.0, p=erase))
-    return K.AugmentationSequential(*steps, data_keys=["input"]) if steps else nn.Identity()
+
+    degrees: float = 15.0
+    scale: float = 0.1
+    shift: float = 0.05
+    contrast: float = 0.2
+    brightness: float = 0.1
+    flip: float = 0.5
+    erase: float = 0.0
+
+    def __call__(self, source: GreyImage) -> Film:
+        count = len(source)
+
+        def draw(low: float, high: float, *shape: int) -> Tensor:
+            return torch.empty(count, *shape, device=source.device).uniform_(low, high)
+
+        moved = get_affine_matrix2d(
+            translations=draw(-self.shift, self.shift, 2),
+            center=source.new_full((count, 2), 0.5),
+            scale=draw(1 - self.scale, 1 + self.scale, 1).expand(count, 2),
+            angle=draw(-self.degrees, self.degrees),
+        )
+        mirrored = torch.tensor([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]], device=source.device).expand(count, 2, 3)
+        upright = torch.eye(2, 3, device=source.device).expand(count, 2, 3)
+        turned = torch.where((draw(0, 1) < self.flip)[:, None, None], mirrored, upright)
+        return Film(
+            source=source,
+            frame=compose(torch.linalg.inv(moved)[:, :2], turned),
+            contrast=draw(1 - self.contrast, 1 + self.contrast),
+            brightness=draw(-self.brightness, self.brightness),
+            hidden=self._rectangles(draw(*ERASED_AREA), draw(*ERASED_ASPECT), draw(0, 1, 2), draw(0, 1) < self.erase),
+        )
+
+    @staticmethod
+    def _rectangles(area: Tensor, aspect: Tensor, place: Tensor, shown: Tensor) -> Tensor:
+        size = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=1)
+        low = place * (1 - size)
+        return torch.cat([low, low + size], dim=1).masked_fill(~shown[:, None], torch.nan)

@@ -1,6 +1,6 @@
 """Batches: uint8 from the cache, augmented and cut into crops on the device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from baa.data.cache import Radiographs
 from baa.data.cases import Box
 from baa.data.radiograph import padding
+from baa.nets.film import Film
 from baa.nets.regions import Regions
 
 NO_BOX = (float("nan"),) * 4
@@ -32,9 +33,9 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the nets are trained on: `Sample`'s fields batched, image float in [0, 1], and the regions once cut."""
+    """What the nets are trained on: `Sample`'s fields batched, the image on a film, and the regions once cut."""
 
-    image: Tensor
+    film: Film
     months: Tensor
     sex: Tensor
     case: Tensor
@@ -77,7 +78,7 @@ class HandDataModule(L.LightningDataModule):
         radiographs: by split; those that a run does not need may be absent.
         batch_size: of one process.
         workers: loader processes.
-        augment: [B, 1, S, S] -> the same, applied in training.
+        augment: [B, 1, S, S] in [0, 1] -> `Film`, applied in training.
         seed: of the order and the augmentation of the training cases.
         judged: the split that `test` reads.
     """
@@ -88,7 +89,7 @@ class HandDataModule(L.LightningDataModule):
         *,
         batch_size: int,
         workers: int = 0,
-        augment: nn.Module | None = None,
+        augment: Callable[[Tensor], Film] = Film.plain,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
@@ -97,7 +98,7 @@ class HandDataModule(L.LightningDataModule):
         self.datasets = {split: RadiographDataset(cases) for split, cases in radiographs.items()}
         self.batch_size = batch_size
         self.workers = workers
-        self.augment = augment or nn.Identity()
+        self.augment = augment
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -135,10 +136,10 @@ class HandDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
-        image = batch.image.float() / 255
-        if self.trainer is not None and self.trainer.training:
-            image = self.augment(image)
-        return Batch(**(batch._asdict() | {"image": image}))
+        source = batch.image.float() / 255
+        training = self.trainer is not None and self.trainer.training
+        film = self.augment(source) if training else Film.plain(source)
+        return Batch(film, *batch[1:])
 
 
 class CropDataModule(HandDataModule):
@@ -149,7 +150,7 @@ class CropDataModule(HandDataModule):
 
     Args:
         radiographs: by split.
-        crop: image [B, 1, S, S] -> `Regions`, a module whose `state_dict` is kept.
+        crop: `Film` of B -> `Regions` of B, a module whose `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
         batch_size, workers, augment, seed, judged: as of `HandDataModule`.
     """
@@ -162,7 +163,7 @@ class CropDataModule(HandDataModule):
         recipe: dict[str, Any],
         batch_size: int,
         workers: int = 0,
-        augment: nn.Module | None = None,
+        augment: Callable[[Tensor], Film] = Film.plain,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
@@ -173,7 +174,7 @@ class CropDataModule(HandDataModule):
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         whole = super().on_after_batch_transfer(batch, dataloader_idx)
-        return whole._replace(regions=self.crop.to(whole.image.device)(whole.image))
+        return whole._replace(regions=self.crop.to(whole.film.source.device)(whole.film))
 
     def state_dict(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "weights": self.crop.state_dict()}

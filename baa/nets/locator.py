@@ -7,10 +7,8 @@ unless asked to.
 
 from typing import Any
 
-from jaxtyping import Float
 from timm.layers.cbam import CbamModule
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from baa.nets.backbones import Backbone, FeatureMap, GreyImage
 from baa.nets.heads import AgeHead, AgePrediction
@@ -84,8 +82,3 @@ class Locator(nn.Module):
 
     def forward(self, view: GreyImage) -> AgePrediction:
         return self.head(self.features(view))
-
-
-def square_view(source: GreyImage, px: int) -> Float[Tensor, "batch 1 px px"]:
-    """The whole radiograph at `px`, antialiased."""
-    return F.interpolate(source, size=(px, px), mode="bilinear", antialias=True, align_corners=False)

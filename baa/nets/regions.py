@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from kornia.contrib import connected_components
-from kornia.geometry.transform import crop_and_resize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baa.nets.backbones import GreyImage
+from baa.nets.film import Boxes, Film, black_out
 from baa.nets.heatmap import HeatMap, heat_map
-from baa.nets.locator import Locator, square_view
+from baa.nets.locator import Locator
 
 CARPAL, HAND = 0, 1
 REGIONS = ("carpal", "hand")
@@ -23,11 +23,6 @@ RULES = ("peak", "moments")
 
 HEAT_GRID = 48
 """Cells a side on which a box is found: below 2 % of the image a cell, and the flood fill stays short."""
-
-OVERSAMPLING = 2
-"""Samples a side for one pixel of a crop, averaged: an antialiased cut down to half the source's resolution."""
-
-Boxes = Float[Tensor, "batch 4"]
 
 
 class Regions(NamedTuple):
@@ -118,28 +113,6 @@ def square_inside(boxes: Boxes, smallest: float, largest: float) -> Boxes:
     return torch.cat([centre - side / 2, centre + side / 2], dim=1)
 
 
-def cut(source: GreyImage, boxes: Boxes, px: int) -> Float[Tensor, "batch 1 px px"]:
-    """Crops at `px`, resampled once from the source and antialiased; differentiable in the boxes."""
-    fine = px * OVERSAMPLING
-    inset = (boxes[:, 2:] - boxes[:, :2]) / (2 * fine)  # kornia's corners are the centres of the corner samples
-    low = (boxes[:, :2] + inset) * source.shape[-1] - 0.5
-    high = (boxes[:, 2:] - inset) * source.shape[-1] - 0.5
-    x0, y0, x1, y1 = torch.cat([low, high], dim=1).unbind(dim=1)
-    corners = torch.stack([x0, y0, x1, y0, x1, y1, x0, y1], dim=1).view(-1, 4, 2)
-    return F.avg_pool2d(crop_and_resize(source, corners, (fine, fine), padding_mode="border"), OVERSAMPLING)
-
-
-def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
-    """The view with a black rectangle over each box."""
-    height, width = view.shape[-2:]
-    x = (torch.arange(width, device=view.device) + 0.5) / width
-    y = (torch.arange(height, device=view.device) + 0.5) / height
-    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
-    columns = (x >= x0) & (x < x1)  # B W
-    rows = (y >= y0) & (y < y1)  # B H
-    return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
-
-
 def favour(heat: HeatMap, centre: Sequence[float], spread: float, floor: float = 0.0) -> HeatMap:
     """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image.
 
@@ -173,7 +146,7 @@ class RegionCropper(nn.Module):
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
 
     Shapes:
-        source [B, 1, S, S] in [0, 1] -> Regions of B
+        Film of B -> Regions of B
     """
 
     def __init__(
@@ -215,18 +188,24 @@ class RegionCropper(nn.Module):
         """Stay in eval mode, whatever a trainer asks."""
         return super().train(False)
 
-    def forward(self, source: GreyImage) -> Regions:
-        view = square_view(source, self.locator.px)
+    def forward(self, film: Film) -> Regions:
+        view = film.view(self.locator.px)
         carpal_heat = self.look(view, CARPAL)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
         hand_heat = self.look(black_out(view, carpal), HAND)
         hand, hand_fallback = self.box(hand_heat, HAND)
+        boxes = torch.stack([carpal, hand], dim=1)
         return Regions(
-            boxes=torch.stack([carpal, hand], dim=1),
+            boxes=boxes,
             heat=torch.stack([carpal_heat, hand_heat], dim=1),
             fallback=torch.stack([carpal_fallback, hand_fallback], dim=1),
-            crops=(cut(source, carpal, self.px), cut(source, hand, self.px)),
+            crops=self.cut(film, boxes),
         )
+
+    def cut(self, film: Film, boxes: Float[Tensor, "batch 2 4"]) -> tuple[Tensor, Tensor]:
+        """Both crops, each [B, 1, px, px], straight from the source."""
+        carpal, hand = (film.crop(boxes[:, i], self.px, self.largest[i]) for i in (CARPAL, HAND))
+        return carpal, hand
 
     def look(self, view: GreyImage, region: int) -> HeatMap:
         """The heat map of a view [B, 1, px, px] for a region; the trunk runs without a graph."""

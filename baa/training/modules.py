@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baa.data.modules import Batch
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction
-from baa.nets.locator import Locator, square_view
+from baa.nets.locator import Locator
 from baa.nets.regions import REGIONS, peak
 from baa.report.metrics import Predictions, Rows, age_metrics
 
@@ -125,7 +125,7 @@ class LocatorModule(AgeModule):
         return self.net.head.age
 
     def predict(self, batch: Batch) -> AgePrediction:
-        return self.net(square_view(batch.image, self.net.px))
+        return self.net(batch.film.view(self.net.px))
 
 
 class EstimatorModule(AgeModule):
@@ -165,7 +165,7 @@ class EstimatorModule(AgeModule):
         """What each stream of the net looks at."""
         crops = dict(zip(REGIONS, batch.regions.crops, strict=True)) if batch.regions is not None else {}
         if "whole" in self.net.streams:
-            crops["whole"] = square_view(batch.image, self.whole_px)
+            crops["whole"] = batch.film.view(self.whole_px)
         return crops
 
     def predict(self, batch: Batch) -> AgePrediction:

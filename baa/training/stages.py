@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from baa.config import load, to_plain, to_yaml
-from baa.data.augment import augmentation
+from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
@@ -182,7 +182,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     common: dict[str, Any] = {
         "batch_size": fit.batch_size,
         "workers": config.data.workers,
-        "augment": augmentation(**vars(config.data.augment), erase=config.locator.erase if stage == "locator" else 0.0),
+        "augment": Augmentation(**vars(config.data.augment), erase=config.locator.erase if stage == "locator" else 0.0),
         "seed": config.seed,
     }
     if stage == "locator" or set(config.estimator.streams) == {"whole"}:

@@ -5,12 +5,11 @@ import torch
 from torch.testing import assert_close
 from torchvision.ops import box_iou
 
+from baa.nets.film import Film, black_out
 from baa.nets.regions import (
     CARPAL,
     HAND,
     RegionCropper,
-    black_out,
-    cut,
     degenerate,
     favour,
     moments_box,
@@ -71,28 +70,6 @@ def test_squares_keep_their_centre_and_move_inside():
     assert_close(square_inside(boxes, smallest=0.2, largest=0.5), expected)
 
 
-def test_a_crop_of_half_the_source_at_its_own_resolution_is_a_slice():
-    ramp = torch.linspace(0, 1, 64).expand(64, 64)[None, None]
-    box = torch.tensor([[0.25, 0.5, 0.75, 1.0]])
-
-    assert_close(cut(ramp, box, 32), ramp[:, :, 32:, 16:48])
-
-
-def test_a_crop_at_half_the_resolution_averages_and_does_not_skip():
-    stripes = (torch.arange(64) % 2).float().expand(64, 64)[None, None]
-    crop = cut(stripes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 32)
-
-    assert_close(crop, torch.full_like(crop, 0.5))
-
-
-def test_black_out_blackens_the_box_and_nothing_else():
-    view = black_out(torch.ones(1, 1, 10, 20), torch.tensor([[0.5, 0.2, 0.75, 0.4]]))
-
-    expected = torch.ones(10, 20)
-    expected[2:4, 10:15] = 0
-    assert_close(view[0, 0], expected)
-
-
 def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
     heat = torch.maximum(bump(0.5, 0.2), bump(0.5, 0.7))
     assert peak(favour(heat, (0.5, 0.65), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
@@ -108,11 +85,9 @@ def test_with_a_floor_the_expectation_speaks_where_the_map_is_silent():
 @pytest.mark.parametrize("rule", ["peak", "moments"])
 def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batch, rule):
     cropper = RegionCropper(locator, px=64, reading="absolute", rule=rule)
-    regions = cropper(phantom_batch)
-    masked = black_out(
-        torch.nn.functional.interpolate(phantom_batch, (96, 96), mode="bilinear", antialias=True),
-        regions.boxes[:, CARPAL],
-    )
+    film = Film.plain(phantom_batch)
+    regions = cropper(film)
+    masked = black_out(film.view(96), regions.boxes[:, CARPAL])
 
     assert_close(regions.heat[:, HAND], cropper.look(masked, HAND))
     assert (box_iou(regions.boxes[:, CARPAL], regions.boxes[:, HAND]).diagonal() < 1).all()
@@ -121,7 +96,7 @@ def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batc
 
 def test_a_locator_that_sees_nothing_gives_the_typical_boxes_and_says_so(locator, phantom_batch):
     torch.nn.init.zeros_(locator.head.age.layers[-1].weight)
-    regions = RegionCropper(locator, px=32, reading="absolute", typical=(0.3, 0.6))(phantom_batch)
+    regions = RegionCropper(locator, px=32, reading="absolute", typical=(0.3, 0.6))(Film.plain(phantom_batch))
 
     assert regions.fallback.all()
     assert_close(regions.boxes[0], torch.tensor([[0.35, 0.35, 0.65, 0.65], [0.2, 0.2, 0.8, 0.8]]))
@@ -131,7 +106,7 @@ def test_looking_leaves_the_locator_as_it_was(locator, phantom_batch):
     before = {name: tensor.clone() for name, tensor in locator.state_dict().items()}
     cropper = RegionCropper(locator, px=32).train()
     with torch.inference_mode():
-        cropper(phantom_batch)
+        cropper(Film.plain(phantom_batch))
 
     assert not cropper.training
     assert not locator.training
@@ -141,6 +116,6 @@ def test_looking_leaves_the_locator_as_it_was(locator, phantom_batch):
 
 def test_the_images_of_a_batch_do_not_mix(locator, phantom_batch):
     cropper = RegionCropper(locator, px=32, reading="absolute")
-    alone = torch.cat([cropper(image[None]).boxes for image in phantom_batch])
+    alone = torch.cat([cropper(Film.plain(image[None])).boxes for image in phantom_batch])
 
-    assert_close(cropper(phantom_batch).boxes, alone, atol=1e-4, rtol=0)
+    assert_close(cropper(Film.plain(phantom_batch)).boxes, alone, atol=1e-4, rtol=0)
