@@ -114,6 +114,7 @@ class Crops:
     """Between the stages: heat map to box to crop. Pairs are (carpal, hand)."""
 
     px: int = 300
+    boxes: Literal["live", "remembered"] = "live"  # remembered: found once per radiograph, carried along with the augmentation
     reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
     rule: Literal["peak", "moments"] = "peak"
     threshold: float = 0.5  # peak: share of the maximum that is hot

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from baa.data.cache import Radiographs
 from baa.data.cases import Box
 from baa.data.radiograph import padding
 from baa.nets.film import Film
-from baa.nets.regions import Regions
+from baa.nets.regions import RegionCropper, Regions
 
 NO_BOX = (float("nan"),) * 4
 
@@ -21,7 +21,8 @@ class Sample(NamedTuple):
     """A case on its way to the device; batched, each field gets a leading B.
 
     image [1, S, S] uint8; months (NaN if unknown); sex; case: its place in its split; truth [2, 4]: the true carpal and
-    hand boxes as shares of the square, NaN where unknown; capitate [2] likewise.
+    hand boxes as shares of the square, NaN where unknown; capitate [2] likewise; remembered [2, 4]: the boxes that a locator
+    found in the radiograph as it is, NaN if it was not asked.
     """
 
     image: Tensor
@@ -30,6 +31,7 @@ class Sample(NamedTuple):
     case: Tensor
     truth: Tensor
     capitate: Tensor
+    remembered: Tensor
 
 
 class Batch(NamedTuple):
@@ -41,14 +43,16 @@ class Batch(NamedTuple):
     case: Tensor
     truth: Tensor
     capitate: Tensor
+    remembered: Tensor
     regions: Regions | None = None
 
 
 class RadiographDataset(Dataset[Sample]):
-    """The cases of one split, straight from the memory map."""
+    """The cases of one split, straight from the memory map, with remembered boxes [N, 2, 4] if there are any."""
 
-    def __init__(self, radiographs: Radiographs) -> None:
+    def __init__(self, radiographs: Radiographs, remembered: Tensor | None = None) -> None:
         self.radiographs = radiographs
+        self.remembered = remembered
         self.sizes = radiographs.sizes()
 
     def __len__(self) -> int:
@@ -68,6 +72,7 @@ class RadiographDataset(Dataset[Sample]):
             case=torch.tensor(index),
             truth=boxes * share.repeat(2) + margin.repeat(2),
             capitate=torch.tensor(case.capitate or NO_BOX[:2]) * share + margin,
+            remembered=torch.full((2, 4), torch.nan) if self.remembered is None else self.remembered[index],
         )
 
 
@@ -145,22 +150,25 @@ class HandDataModule(L.LightningDataModule):
 class CropDataModule(HandDataModule):
     """Radiographs, and the crops that a frozen locator cuts from them, after the augmentation and on the device.
 
+    Or from boxes that it found before, carried along with the augmentation: two looks at a case then serve a whole training.
     The locator is no submodule of what is trained, so nobody else would save it: this module's state is the locator's,
     and goes into the checkpoint of whatever is trained on its crops.
 
     Args:
         radiographs: by split.
-        crop: `Film` of B -> `Regions` of B, a module whose `state_dict` is kept.
+        crop: its `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
+        remembered: boxes [N, 2, 4] by split; a split without is looked at live.
         batch_size, workers, augment, seed, judged: as of `HandDataModule`.
     """
 
     def __init__(
         self,
         radiographs: Mapping[str, Radiographs],
-        crop: nn.Module,
+        crop: RegionCropper,
         *,
         recipe: dict[str, Any],
+        remembered: Mapping[str, Tensor] | None = None,
         batch_size: int,
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
@@ -168,13 +176,23 @@ class CropDataModule(HandDataModule):
         judged: str = "test",
     ) -> None:
         super().__init__(radiographs, batch_size=batch_size, workers=workers, augment=augment, seed=seed, judged=judged)
+        self.remembered = remembered or {}
+        for split, boxes in self.remembered.items():
+            self.datasets[split] = RadiographDataset(radiographs[split], boxes)
         self.crop = crop.requires_grad_(False)
         self.recipe = recipe
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         whole = super().on_after_batch_transfer(batch, dataloader_idx)
-        return whole._replace(regions=self.crop.to(whole.film.source.device)(whole.film))
+        crop = self.crop.to(whole.film.source.device)
+        recalled = self._split() in self.remembered
+        return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
+
+    def _split(self) -> str:
+        if self.trainer is None or self.trainer.testing:
+            return self.judged
+        return "train" if self.trainer.training else "val"
 
     def state_dict(self) -> dict[str, Any]:
         return {"recipe": self.recipe, "weights": self.crop.state_dict()}

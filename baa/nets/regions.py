@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baa.nets.backbones import GreyImage
-from baa.nets.film import Boxes, Film, black_out
+from baa.nets.film import Boxes, Film, black_out, carry
 from baa.nets.heatmap import HeatMap, heat_map
 from baa.nets.locator import Locator
 
@@ -29,12 +29,13 @@ class Regions(NamedTuple):
     """Both regions of a batch, `CARPAL` first.
 
     boxes [B, 2, 4], heat [B, 2, h, w] (the second map is of the masked radiograph), fallback [B, 2] bool (the map was
-    degenerate and the box is the typical one), crops: one [B, 1, px, px] for each region.
+    degenerate and the box is the typical one), crops: one [B, 1, px, px] for each region. Where nobody looked, and the boxes
+    were remembered, heat and fallback are None.
     """
 
     boxes: Tensor
-    heat: Tensor
-    fallback: Tensor
+    heat: Tensor | None
+    fallback: Tensor | None
     crops: tuple[Tensor, Tensor]
 
 
@@ -189,18 +190,26 @@ class RegionCropper(nn.Module):
         return super().train(False)
 
     def forward(self, film: Film) -> Regions:
+        boxes, heat, fallback = self.locate(film)
+        return Regions(boxes, heat, fallback, self.cut(film, boxes))
+
+    def locate(self, film: Film) -> tuple[Tensor, Tensor, Tensor]:
+        """Both looks, without the cut: boxes [B, 2, 4], heat [B, 2, h, w], fallback [B, 2]."""
         view = film.view(self.locator.px)
         carpal_heat = self.look(view, CARPAL)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
         hand_heat = self.look(black_out(view, carpal), HAND)
         hand, hand_fallback = self.box(hand_heat, HAND)
-        boxes = torch.stack([carpal, hand], dim=1)
-        return Regions(
-            boxes=boxes,
-            heat=torch.stack([carpal_heat, hand_heat], dim=1),
-            fallback=torch.stack([carpal_fallback, hand_fallback], dim=1),
-            crops=self.cut(film, boxes),
+        return (
+            torch.stack([carpal, hand], dim=1),
+            torch.stack([carpal_heat, hand_heat], dim=1),
+            torch.stack([carpal_fallback, hand_fallback], dim=1),
         )
+
+    def recall(self, film: Film, remembered: Float[Tensor, "batch 2 4"]) -> Regions:
+        """The regions of a film from the boxes found in its source: no look at all."""
+        boxes = torch.stack([carry(remembered[:, region], film.frame) for region in (CARPAL, HAND)], dim=1)
+        return Regions(boxes, None, None, self.cut(film, boxes))
 
     def cut(self, film: Film, boxes: Float[Tensor, "batch 2 4"]) -> tuple[Tensor, Tensor]:
         """Both crops, each [B, 1, px, px], straight from the source."""

@@ -54,11 +54,11 @@ def id_digest(case_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(case_id.encode(), digest_size=7).digest(), "big")
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.new")
-    fresh.write_text(text)
+    fresh.write_bytes(content.encode() if isinstance(content, str) else content)
     fresh.replace(file)
 
 

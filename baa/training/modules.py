@@ -75,10 +75,11 @@ class AgeModule(L.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         columns = [batch.case[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
-        self.rows_with_regions = batch.regions is not None
-        if batch.regions is not None:
-            peaks = torch.stack([peak(batch.regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
-            columns += [batch.regions.boxes.flatten(1), peaks.flatten(1), batch.regions.fallback]
+        regions = batch.regions
+        self.rows_with_regions = regions is not None and regions.heat is not None
+        if regions is not None and regions.heat is not None and regions.fallback is not None:
+            peaks = torch.stack([peak(regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
+            columns += [regions.boxes.flatten(1), peaks.flatten(1), regions.fallback]
         self.rows.update(torch.cat([column.double() for column in columns], dim=1))
 
     def take_predictions(self) -> Predictions:

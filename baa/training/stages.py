@@ -20,6 +20,7 @@ from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.backbones import load_weights
 from baa.schema import Config, Optimisation
+from baa.training.boxes import remember_boxes
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
@@ -175,7 +176,7 @@ def _take_weights(module: AgeModule, config: Config) -> None:
 
 def crop_arguments(config: Config) -> dict[str, Any]:
     """The settings of `crops` as arguments of `RegionCropper`."""
-    return dict(vars(config.crops))
+    return {name: value for name, value in vars(config.crops).items() if name != "boxes"}
 
 
 def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
@@ -189,7 +190,9 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         return HandDataModule(cohort, **common)
     file = Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
     cropper, recipe = crop_recipe(file, crop_arguments(config))
-    return CropDataModule(cohort, cropper.to(memory_format=torch.channels_last), recipe=recipe, **common)
+    cropper = cropper.to(memory_format=torch.channels_last)
+    remembered = remember_boxes(cropper, recipe, cohort, config) if config.crops.boxes == "remembered" else None
+    return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
 def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:

@@ -119,3 +119,22 @@ def test_the_images_of_a_batch_do_not_mix(locator, phantom_batch):
     alone = torch.cat([cropper(Film.plain(image[None])).boxes for image in phantom_batch])
 
     assert_close(cropper(Film.plain(phantom_batch)).boxes, alone, atol=1e-4, rtol=0)
+
+
+def test_remembered_boxes_are_the_live_ones_on_the_radiograph_as_it_is(locator, phantom_batch):
+    cropper = RegionCropper(locator, px=64, reading="absolute", rule="moments")
+    film = Film.plain(phantom_batch)
+    live, recalled = cropper(film), cropper.recall(film, cropper.locate(film)[0])
+
+    assert_close(recalled.boxes, live.boxes)
+    assert_close(recalled.crops, live.crops)
+
+
+def test_a_remembered_crop_of_the_mirrored_hand_is_the_mirrored_crop(locator, phantom_batch):
+    cropper = RegionCropper(locator, px=64, reading="absolute", rule="moments")
+    film = Film.plain(phantom_batch)
+    mirrored = film._replace(frame=torch.tensor([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]).expand(4, 2, 3))
+    boxes = cropper.locate(film)[0]
+
+    for crop, other in zip(cropper.recall(film, boxes).crops, cropper.recall(mirrored, boxes).crops, strict=True):
+        assert_close(other, crop.flip(-1), atol=1e-5, rtol=0)

@@ -1,0 +1,59 @@
+"""A run on remembered boxes looks at each radiograph once, and trains on the boxes that a live look would find."""
+
+import pytest
+import torch
+from tiny_run import settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from baa.config import load
+    from baa.training.stages import run
+
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, run(load(None, settings(folder, "crops.boxes=remembered")))
+
+
+def test_boxes_are_kept_beside_the_cache_and_judged_live(run):
+    folder, metrics = run
+    (kept,) = folder.glob("cache/boxes-*.safetensors")
+
+    assert kept.stat().st_size > 0
+    assert metrics["estimator"]["test/carpal_marked"] == metrics["estimator"]["test/cases"]
+
+
+def test_what_is_kept_is_what_the_locator_finds(run):
+    from safetensors.torch import load_file
+
+    from baa.config import load
+    from baa.nets.film import Film
+    from baa.training.checkpoints import crop_recipe
+    from baa.training.cohort import read_cohort
+    from baa.training.stages import crop_arguments
+
+    folder, _ = run
+    config = load(None, settings(folder, "crops.boxes=remembered"))
+    cropper, _ = crop_recipe(folder / "tiny" / "locator" / "best.ckpt", crop_arguments(config))
+    radiographs = read_cohort(config.data, folder)["val"]
+    pixels = torch.stack([torch.from_numpy(radiographs.pixels(i).copy()) for i in range(len(radiographs.cases))])
+    (kept,) = folder.glob("cache/boxes-*.safetensors")
+
+    live = cropper.locate(Film.plain(pixels[:, None].float() / 255))[0]
+    torch.testing.assert_close(load_file(kept)["val"], live, atol=1e-4, rtol=0)
+
+
+def test_another_run_of_the_same_locator_does_not_look_again(run, monkeypatch):
+    from baa.config import load
+    from baa.nets.regions import RegionCropper
+    from baa.training import boxes
+    from baa.training.checkpoints import crop_recipe
+    from baa.training.cohort import read_cohort
+    from baa.training.stages import crop_arguments
+
+    folder, _ = run
+    config = load(None, settings(folder, "crops.boxes=remembered"))
+    cropper, recipe = crop_recipe(folder / "tiny" / "locator" / "best.ckpt", crop_arguments(config))
+    monkeypatch.setattr(RegionCropper, "locate", lambda *_: pytest.fail("looked again"))
+    remembered = boxes.remember_boxes(cropper, recipe, read_cohort(config.data, folder), config)
+
+    assert remembered["train"].shape[1:] == (2, 4)
