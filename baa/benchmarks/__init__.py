@@ -1,0 +1,1 @@
+"""What baa's parts cost, against the arithmetic they cannot do without and against what people use today."""

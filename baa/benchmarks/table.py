@@ -1,0 +1,33 @@
+"""All benchmarks by name, and their rows as a table."""
+
+import json
+
+from baa.benchmarks import cropping, loading, starting, stepping
+from baa.benchmarks.pairs import Row
+from baa.training.stages import keep_freed_memory
+
+BENCHMARKS = {"crops": cropping.bench, "step": stepping.bench, "loader": loading.bench, "start": starting.bench}
+
+
+def measure(name: str) -> list[Row]:
+    """The rows of one benchmark, or of `all`."""
+    keep_freed_memory()
+    chosen = BENCHMARKS if name == "all" else {name: BENCHMARKS[name]}
+    return [row for bench in chosen.values() for row in bench()]
+
+
+def as_text(rows: list[Row]) -> str:
+    """A table in Markdown."""
+    lines = ["| name | what | ratio | spread | must | met |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        sign = ">=" if row.at_least else "<="
+        spread = f"{row.low:.2f} to {row.high:.2f}"
+        met = "yes" if row.met else "no"
+        lines.append(f"| {row.name} | {row.what} | {row.ratio:.2f} | {spread} | {sign} {row.must:g} | {met} |")
+    return "\n".join(lines)
+
+
+def as_json(rows: list[Row]) -> str:
+    """{name: {"ratio", "spread", "must", "met"}}."""
+    said = {row.name: {"ratio": row.ratio, "spread": [row.low, row.high], "must": row.must, "met": row.met} for row in rows}
+    return json.dumps(said, indent=2)
