@@ -170,6 +170,7 @@ class Trainer:
     strategy: str = "auto"
     precision: str = "32-true"
     progress: bool = True
+    profile: bool = False  # trace a few steps of each stage, and say where they went
 
 
 @dataclass

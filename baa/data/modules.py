@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from baa.data.cache import Radiographs
@@ -15,6 +16,9 @@ from baa.nets.film import Film
 from baa.nets.regions import RegionCropper, Regions
 
 NO_BOX = (float("nan"),) * 4
+
+PHASE = "baa: "
+"""What a step's phases are called in a trace."""
 
 
 class Sample(NamedTuple):
@@ -187,7 +191,8 @@ class CropDataModule(HandDataModule):
         whole = super().on_after_batch_transfer(batch, dataloader_idx)
         crop = self.crop.to(whole.film.source.device)
         recalled = self._split() in self.remembered
-        return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
+        with record_function(f"{PHASE}crops"):
+            return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
 
     def _split(self) -> str:
         if self.trainer is None or self.trainer.testing:

@@ -6,8 +6,9 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.profiler import record_function
 
-from baa.data.modules import Batch
+from baa.data.modules import PHASE, Batch
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction
 from baa.nets.locator import Locator
@@ -58,7 +59,8 @@ class AgeModule(L.LightningModule):
         return 0.0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        prediction = self.predict(batch)
+        with record_function(f"{PHASE}forward"):
+            prediction = self.predict(batch)
         loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty()
         mae = (prediction.months.detach() - batch.months).abs().mean()
         logged = {"train/loss": loss.detach(), "train/mae": mae}

@@ -25,6 +25,7 @@ from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_wh
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+from baa.training.profile import Profile
 from baa.training.tracking import wandb_logger
 from baa.training.verdict import draw_curve, judge
 
@@ -209,6 +210,8 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
             enable_version_counter=False,
         ),
     ]
+    if config.trainer.profile:
+        callbacks.append(Profile(folder))
     return build_trainer(
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else False,
