@@ -32,12 +32,14 @@ FEATURES = datasets.Features(
 class Radiographs(NamedTuple):
     """Cases and, row by row, their pixels.
 
-    `row[i]` is where case i lies in `table`; `inverted` names the negatives that were turned.
+    `row[i]` is where case i lies in `table`; `key` is the cache's, the same for the same images; `inverted` names the negatives
+    that were turned.
     """
 
     cases: list[Case]
     row: list[int]
     table: datasets.Dataset
+    key: str
     px: int
     problems: list[Problem]
     inverted: list[str]
@@ -95,6 +97,7 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
         cases=[cases[row] for row in good],
         row=good,
         table=table,
+        key=key,
         px=px,
         problems=[Problem(cases[row].id, cases[row].image.name, error) for row, error in enumerate(errors) if error],
         inverted=[cases[row].id for row in good if inverted[row]],

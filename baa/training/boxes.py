@@ -51,8 +51,12 @@ def remember_boxes(
 
 
 def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
-    said = [recipe["sha256"], recipe["crops"], *([c.id for c in cohort[split].cases] for split in REMEMBERED_SPLITS)]
-    said += [cohort[split].table._fingerprint for split in REMEMBERED_SPLITS]
+    said = [
+        recipe["sha256"],
+        recipe["crops"],
+        cohort["train"].key,
+        *([c.id for c in cohort[split].cases] for split in REMEMBERED_SPLITS),
+    ]
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=12).hexdigest()
 
 
