@@ -12,6 +12,7 @@ names
   step     a training step with crops cut live, and from remembered boxes
   loader   an epoch of batches from the cache, against decoding PNGs each epoch; building the cache
   start    help, a config error, the first training step
+  ddp      two processes with a thread each, against one
   all      each of these
 
 Sides of a comparison run in turns, in one process or one after the other: only the quotients mean anything. The spread is
@@ -31,7 +32,7 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=("crops", "step", "loader", "start", "all"), help="what to measure")
+    parser.add_argument("name", choices=("crops", "step", "loader", "start", "ddp", "all"), help="what to measure")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the rows to a file")
     arguments = parser.parse_args()
 

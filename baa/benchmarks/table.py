@@ -2,11 +2,17 @@
 
 import json
 
-from baa.benchmarks import cropping, loading, starting, stepping
+from baa.benchmarks import cropping, loading, ranks, starting, stepping
 from baa.benchmarks.pairs import Row
 from baa.training.stages import keep_freed_memory
 
-BENCHMARKS = {"crops": cropping.bench, "step": stepping.bench, "loader": loading.bench, "start": starting.bench}
+BENCHMARKS = {
+    "crops": cropping.bench,
+    "step": stepping.bench,
+    "loader": loading.bench,
+    "start": starting.bench,
+    "ddp": ranks.bench,
+}
 
 
 def measure(name: str) -> list[Row]:
