@@ -19,6 +19,8 @@ what it writes, in DIR
 examples
   python -m baa.evaluate --checkpoint runs/rsna/estimator/best.ckpt --out runs/rsna/judged
   python -m baa.evaluate --checkpoint runs/rsna/locator/best.ckpt --out boxes --split unseen --compare-readings data.roi=roi.csv
+  python -m baa.evaluate --checkpoint runs/rsna/estimator/best.ckpt --out judged \\
+      --against runs/baseline/estimator/predictions.csv
 """
 
 
@@ -39,6 +41,9 @@ def main() -> None:
         help="which cases; unseen: all that the checkpoint was neither trained nor chosen on (default: test)",
     )
     parser.add_argument("--compare-readings", action="store_true", help="measure every heat map reading and box rule")
+    parser.add_argument(
+        "--against", type=Path, metavar="CSV", help="another predictions.csv of these cases: adds the paired difference"
+    )
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the checkpoint's")
     arguments, more = parser.parse_known_args()
 
@@ -51,6 +56,7 @@ def main() -> None:
         split=arguments.split,
         out=arguments.out,
         compare=arguments.compare_readings,
+        against=arguments.against,
     )
     for stage, metrics in result.items():
         print(f"{stage}:")

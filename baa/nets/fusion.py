@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 Streams = Float[Tensor, "stream batch width"]
 
+NORM_MOMENTUM = 0.02
+"""Of the projections' batch norm: pooled features follow the age, and the mean of ten small batches is months off."""
+
 NEGLIGIBLE_SCALE = 1e-2
 """A batch-norm scale from which on down a channel counts as empty, as in Wang et al.'s released configuration."""
 
@@ -50,7 +53,7 @@ class Exchange(nn.Module):
         super().__init__()
         self.mode = mode if len(features) > 1 else "none"
         self.project = nn.ModuleList(nn.Linear(n, width, bias=False) for n in features)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in features)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width, momentum=NORM_MOMENTUM) for _ in features)
         self.weight = nn.Parameter(torch.tensor(exchange), requires_grad=learnt and self.mode == "whole")
         owner = torch.arange(width) * len(features) // width
         self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width

@@ -121,19 +121,19 @@ def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, floa
     values = age_metrics(prefix)(predicted, true)
     summary |= {name: float(value) for name, value in values.items()}
     summary[f"{prefix}bias"] = float((predicted - true).mean())
+    summary[f"{prefix}mae_ci"] = interval(MeanAbsoluteError(), predicted, true)
+    return summary
+
+
+def interval(metric: Metric, *values: Tensor) -> list[float]:
+    """The bootstrap 95 % interval of a metric over cases: [low, high]. The same cases give the same interval."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         bootstrap = BootStrapper(
-            MeanAbsoluteError(),
-            BOOTSTRAPS,
-            mean=False,
-            std=False,
-            quantile=torch.tensor(INTERVAL),
-            sampling_strategy="multinomial",
+            metric, BOOTSTRAPS, mean=False, std=False, quantile=torch.tensor(INTERVAL), sampling_strategy="multinomial"
         )
-        bootstrap.update(predicted, true)
-        summary[f"{prefix}mae_ci"] = [float(edge) for edge in bootstrap.compute()["quantile"]]
-    return summary
+        bootstrap.update(*values)
+        return [float(edge) for edge in bootstrap.compute()["quantile"]]
 
 
 def localisation(predictions: Predictions, split: str) -> dict[str, float | list[float]]:

@@ -15,6 +15,7 @@ from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RULES, RegionCropper
+from baa.report.comparison import paired_difference, read_predictions
 from baa.report.metrics import localisation
 from baa.schema import Config
 from baa.training.callbacks import id_digest, write_whole
@@ -26,7 +27,15 @@ from baa.training.verdict import judge
 UNSEEN = "unseen"
 
 
-def evaluate(checkpoint: Path, overrides: Sequence[str], *, split: str, out: Path, compare: bool = False) -> dict[str, Any]:
+def evaluate(
+    checkpoint: Path,
+    overrides: Sequence[str],
+    *,
+    split: str,
+    out: Path,
+    compare: bool = False,
+    against: Path | None = None,
+) -> dict[str, Any]:
     """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
 
     Args:
@@ -36,11 +45,13 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], *, split: str, out: Pat
         out: a folder, made if need be.
         compare: also measure where the locator looks under every reading of its heat map and both box rules, written to
             `readings.json`.
+        against: another `predictions.csv` of these cases, to add the paired difference of the MAE to the metrics.
 
     Raises:
         InputError: the checkpoint, a setting or the data cannot be used, or the split has no case.
     """
     restored = restore(checkpoint)
+    theirs = read_predictions(against) if against else None
     config = load(None, overrides, base=restored.settings)
     keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
@@ -50,6 +61,8 @@ def evaluate(checkpoint: Path, overrides: Sequence[str], *, split: str, out: Pat
     rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
     trainer = build_trainer(config, logger=False)
     metrics = judge(restored.module, _data(config, restored, radiographs, split), trainer, out)
+    if theirs is not None:
+        metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
     result = {restored.stage: metrics}
     write_whole(out / "metrics.json", json.dumps(result, indent=2))
     if compare:
