@@ -5,6 +5,7 @@ schema does not know and names the nearest key it does.
 """
 
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -19,6 +20,48 @@ from baa.schema import Config
 
 STAGES = ("locator", "estimator")
 STREAMS = ("carpal", "hand", "whole")
+
+SMALLEST_RATE = 1e-12
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.phantom.count": (1, math.inf),
+    "data.source_px": (32, math.inf),
+    "data.workers": (0, math.inf),
+    "data.limit": (1, math.inf),
+    "data.augment.degrees": (0, 180),
+    "data.augment.scale": (0, 0.9),
+    "data.augment.shift": (0, 1),
+    "data.augment.contrast": (0, 1),
+    "data.augment.brightness": (0, 1),
+    "data.augment.flip": (0, 1),
+    "locator.px": (32, math.inf),
+    "locator.dropout": (0, 1),
+    "locator.erase": (0, 1),
+    "crops.px": (32, math.inf),
+    "crops.threshold": (0, 1),
+    "crops.margin": (0, 0.5),
+    "crops.sharpness": (0.01, math.inf),
+    "crops.floor": (0, math.inf),
+    "estimator.whole_px": (32, math.inf),
+    "estimator.fusion.width": (1, math.inf),
+    "estimator.fusion.exchange": (0, 1),
+    "estimator.fusion.sparsity": (0, math.inf),
+    "estimator.hidden": (0, math.inf),
+    "estimator.dropout": (0, 1),
+    "trainer.nodes": (1, math.inf),
+    **{
+        f"{stage}.fit.{setting}": limits
+        for stage in STAGES
+        for setting, limits in {
+            "epochs": (1, math.inf),
+            "batch_size": (2, math.inf),  # batch norm has nothing to say of one
+            "lr": (SMALLEST_RATE, math.inf),
+            "weight_decay": (0, math.inf),
+            "clip": (SMALLEST_RATE, math.inf),
+            "epoch_steps": (1, math.inf),
+        }.items()
+    },
+}
 
 
 def load(file: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> Config:
@@ -100,7 +143,7 @@ def _leaves(node: Any, above: str = "") -> Iterator[str]:
 
 def _check(config: Config) -> None:
     """What types cannot say."""
-    problems = []
+    problems = list(_out_of_range(config))
     for setting, chosen, known in (
         ("stages", config.stages, STAGES),
         ("estimator.streams", config.estimator.streams, STREAMS),
@@ -109,8 +152,6 @@ def _check(config: Config) -> None:
             problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
     if config.stages == ["estimator", "locator"]:
         problems.append("stages: the locator comes before the estimator")
-    if not 0 <= config.estimator.fusion.exchange <= 1:
-        problems.append(f"estimator.fusion.exchange is {config.estimator.fusion.exchange}; it lies in 0 to 1")
     needs_locator = "estimator" in config.stages and set(config.estimator.streams) - {"whole"}
     if needs_locator and "locator" not in config.stages and not config.locator.checkpoint:
         problems.append(
@@ -119,17 +160,29 @@ def _check(config: Config) -> None:
     split = config.data.split
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
-    for setting in ("extents", "smallest", "largest", "typical"):
-        pair = getattr(config.crops, setting)
-        if len(pair) != 2 or min(pair) <= 0:
+    crops = config.crops
+    for setting in ("extents", "smallest", "largest", "typical", "spreads"):
+        pair = getattr(crops, setting)
+        if len(pair) != 2 or min(pair) < 0 or (setting != "spreads" and min(pair) == 0):
             problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0, carpal and hand")
-    if config.crops.reading == "class" and config.locator.head != "distribution" and not config.locator.checkpoint:
+    if [len(centre) for centre in crops.centres] != [2, 2]:
+        problems.append(f"crops.centres is {crops.centres}; it takes [[x, y], [x, y]], carpal and hand")
+    if not problems and any(low > high for low, high in zip(crops.smallest, crops.largest, strict=True)):
+        problems.append(f"crops.smallest is {crops.smallest}, above crops.largest, {crops.largest}")
+    if crops.reading == "class" and config.locator.head != "distribution" and not config.locator.checkpoint:
         problems.append("crops.reading=class needs locator.head=distribution")
-    for stage in (config.locator, config.estimator):
-        if stage.fit.epochs < 1 or stage.fit.batch_size < 1 or stage.fit.lr <= 0:
-            problems.append(f"{type(stage).__name__.lower()}.fit: epochs, batch_size and lr must be above 0")
     if problems:
         raise InputError("; ".join(problems))
+
+
+def _out_of_range(config: Config) -> Iterator[str]:
+    for setting, (low, high) in RANGES.items():
+        value: Any = config
+        for name in setting.split("."):
+            value = getattr(value, name)
+        if value is not None and not low <= value <= high:
+            limits = f"from {low} to {high}" if high < math.inf else f"{low} or more"
+            yield f"{setting} is {value}; it takes {limits}"
 
 
 def to_plain(config: Config) -> dict[str, Any]:
