@@ -48,6 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "estimator.fusion.sparsity": (0, math.inf),
     "estimator.hidden": (0, math.inf),
     "estimator.dropout": (0, 1),
+    "estimator.auxiliary": (0, math.inf),
     "trainer.nodes": (1, math.inf),
     **{
         f"{stage}.fit.{setting}": limits

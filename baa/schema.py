@@ -156,6 +156,7 @@ class Estimator:
     head: Literal["regression", "distribution"] = "regression"
     hidden: int = 0
     dropout: float = 0.0
+    auxiliary: float = 0.0  # weight of the loss of each stream judged alone, so that none rests on another
     flip_average: bool = True  # average the ages of a radiograph and of its mirror image when evaluating
     fit: Optimisation = field(default_factory=Optimisation)
 

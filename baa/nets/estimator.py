@@ -47,6 +47,8 @@ class Estimator(nn.Module):
         mean_months, std_months: of the training ages.
         hidden: width of the head's hidden layer, 0 for none.
         dropout: share of features dropped before the last layer in training.
+        auxiliary: whether each stream also answers alone, in training: a loss on that keeps one stream from resting on another
+            (Wang et al., "What makes training multi-modal classification networks hard?", CVPR 2020).
 
     Shapes:
         {stream: [B, 1, H, W] in [0, 1]}, sex [B] -> AgePrediction of [B]
@@ -69,6 +71,7 @@ class Estimator(nn.Module):
         std_months: float = 41.0,
         hidden: int = 0,
         dropout: float = 0.0,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
         streams = {name: Stream(backbone, conv_pool=name in conv_pool) for name, backbone in backbones.items()}
@@ -86,6 +89,10 @@ class Estimator(nn.Module):
             hidden=hidden,
             dropout=dropout,
         )
+        self.alone = nn.ModuleList(
+            AgeHead(width, mean_months=mean_months, std_months=std_months, hidden=hidden, dropout=dropout)
+            for _ in (widths if auxiliary else ())
+        )
 
     def stream(self, name: str) -> Stream:
         """One of the streams."""
@@ -94,6 +101,12 @@ class Estimator(nn.Module):
         return stream
 
     def forward(self, crops: Mapping[str, Tensor], sex: Int[Tensor, " batch"]) -> AgePrediction:
-        fused = self.exchange([stream(crops[name]) for name, stream in self.streams.items()])
-        gated = [gate(image, sex) for gate, image in zip(self.gates, fused, strict=True)]
-        return self.head(torch.cat(gated, dim=1))
+        projected = self.exchange.projected([stream(crops[name]) for name, stream in self.streams.items()])
+        prediction: AgePrediction = self.head(torch.cat(self._gated(self.exchange(projected), sex), dim=1))
+        if not (self.alone and self.training):
+            return prediction
+        own = zip(self.alone, self._gated(projected.relu(), sex), strict=True)
+        return prediction._replace(alone=torch.stack([head(features).months for head, features in own]))
+
+    def _gated(self, streams: Tensor, sex: Tensor) -> list[Tensor]:
+        return [gate(features, sex) for gate, features in zip(self.gates, streams, strict=True)]

@@ -42,7 +42,7 @@ class Exchange(nn.Module):
         learnt: e is a parameter, started there.
 
     Shapes:
-        list of S [B, features_s] -> [S, B, width]
+        list of S [B, features_s] -> projected [S, B, width] -> exchanged [S, B, width]
     """
 
     own: Tensor
@@ -58,8 +58,11 @@ class Exchange(nn.Module):
         owner = torch.arange(width) * len(features) // width
         self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width
 
-    def forward(self, streams: list[Tensor]) -> Streams:
-        x = torch.stack([norm(project(s)) for norm, project, s in zip(self.norms, self.project, streams, strict=True)])
+    def projected(self, streams: list[Tensor]) -> Streams:
+        """P(x) of each stream, before any exchange."""
+        return torch.stack([norm(project(s)) for norm, project, s in zip(self.norms, self.project, streams, strict=True)])
+
+    def forward(self, x: Streams) -> Streams:
         if self.mode == "none":
             return x.relu()
         other = (x.sum(dim=0) - x) / (len(x) - 1)

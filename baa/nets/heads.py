@@ -19,10 +19,11 @@ Months = Float[Tensor, " batch"]
 
 
 class AgePrediction(NamedTuple):
-    """An age in months [B] and, from a distribution head, the logits of its bins [B, K]."""
+    """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone [S, B]."""
 
     months: Tensor
     logits: Tensor | None = None
+    alone: Tensor | None = None
 
 
 class AgeHead(nn.Module):
@@ -73,6 +74,10 @@ class AgeHead(nn.Module):
             return AgePrediction(answer[:, 0] * self.std_months + self.mean_months)
         return AgePrediction(answer.softmax(dim=1) @ self.bins, answer)
 
+    def error(self, predicted: Months, months: Months, kind: str) -> Float[Tensor, ""]:
+        """The regression loss alone, in units of the training ages' deviation."""
+        return REGRESSION_LOSSES[kind](predicted / self.std_months, months / self.std_months)
+
     def loss(self, prediction: AgePrediction, months: Months, kind: str) -> Float[Tensor, ""]:
         """The loss of a batch, eq. 4 of Li et al. 2023 for `mse`, in units of the training ages' deviation.
 
@@ -84,7 +89,7 @@ class AgeHead(nn.Module):
             months: the true ages.
             kind: `mse`, `l1` or `smooth_l1`.
         """
-        loss = REGRESSION_LOSSES[kind](prediction.months / self.std_months, months / self.std_months)
+        loss = self.error(prediction.months, months, kind)
         if prediction.logits is None:
             return loss
         distance = (months[:, None] - self.bins) / LABEL_BLUR_MONTHS

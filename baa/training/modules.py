@@ -54,14 +54,14 @@ class AgeModule(L.LightningModule):
     def head(self) -> AgeHead:
         raise NotImplementedError
 
-    def penalty(self) -> Tensor | float:
+    def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
         """Added to the training loss."""
         return 0.0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         with record_function(f"{PHASE}forward"):
             prediction = self.predict(batch)
-        loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty()
+        loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
         mae = (prediction.months.detach() - batch.months).abs().mean()
         logged = {"train/loss": loss.detach(), "train/mae": mae}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.months), sync_dist=True)
@@ -139,6 +139,7 @@ class EstimatorModule(AgeModule):
         optimisation: arguments of `AgeModule`.
         whole_px: side of the `whole` stream's view.
         sparsity: weight of the penalty that empties channels, for the `channel` exchange.
+        auxiliary: weight of the mean loss of the streams judged alone, if the net has them answer.
         flip_average: evaluate on the mirror image too, and average.
     """
 
@@ -151,6 +152,7 @@ class EstimatorModule(AgeModule):
         *,
         whole_px: int = 300,
         sparsity: float = 0.0,
+        auxiliary: float = 0.0,
         flip_average: bool = True,
     ) -> None:
         super().__init__(**optimisation)
@@ -158,6 +160,7 @@ class EstimatorModule(AgeModule):
         self.net = Estimator(**net)
         self.whole_px = whole_px
         self.sparsity = sparsity
+        self.auxiliary = auxiliary
         self.flip_average = flip_average
 
     @property
@@ -182,7 +185,11 @@ class EstimatorModule(AgeModule):
         mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
         return (months + self.net(mirrored, batch.sex).months) / 2
 
-    def penalty(self) -> Tensor | float:
-        if self.net.exchange.mode != "channel":
-            return 0.0
-        return self.sparsity * self.net.exchange.sparsity()
+    def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
+        penalty: Tensor | float = 0.0
+        if self.net.exchange.mode == "channel":
+            penalty = self.sparsity * self.net.exchange.sparsity()
+        if prediction.alone is not None:
+            alone = [self.head.error(answer, months, self.loss) for answer in prediction.alone]
+            penalty = penalty + self.auxiliary * torch.stack(alone).mean()
+        return penalty

@@ -145,6 +145,7 @@ def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
         "head": c.head,
         "hidden": c.hidden,
         "dropout": c.dropout,
+        "auxiliary": c.auxiliary > 0,
         **scale,
     }
     return EstimatorModule(
@@ -152,6 +153,7 @@ def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
         _optimisation(c.fit),
         whole_px=c.whole_px,
         sparsity=c.fusion.sparsity,
+        auxiliary=c.auxiliary,
         flip_average=c.flip_average,
     )
 

@@ -34,6 +34,17 @@ def test_both_crops_and_the_sex_move_the_age(estimator, crops):
     assert (estimator(crops, torch.full((4,), int(Sex.MALE))).months != base).all()
 
 
+def test_alone_each_stream_answers_from_its_own_crop_only(crops):
+    estimator = Estimator(backbones={"carpal": "resnet10t", "hand": "resnet10t"}, width=16, auxiliary=True)
+    sex = torch.full((4,), int(Sex.FEMALE))
+    base = estimator(crops, sex).alone
+    moved = estimator(crops | {"hand": torch.rand(4, 1, 64, 64)}, sex).alone != base
+
+    assert base.shape == (2, 4)
+    assert moved.tolist() == [[False] * 4, [True] * 4]
+    assert estimator.eval()(crops, sex).alone is None
+
+
 @pytest.mark.slow
 def test_the_papers_networks_have_the_papers_shapes():
     from baa.nets.locator import Locator
