@@ -59,6 +59,7 @@ RANGES: dict[str, tuple[float, float]] = {
             "lr": (SMALLEST_RATE, math.inf),
             "weight_decay": (0, math.inf),
             "clip": (SMALLEST_RATE, math.inf),
+            "ema": (0, 1 - SMALLEST_RATE),
             "epoch_steps": (1, math.inf),
         }.items()
     },

@@ -83,6 +83,7 @@ class Optimisation:
     schedule: Literal["constant", "onecycle"] = "constant"
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
     clip: float | None = None  # largest norm of the gradient
+    ema: float | None = None  # judge and keep weights averaged with this decay a step: 0.99 is about the last 100 steps
     epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
 
 

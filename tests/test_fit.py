@@ -36,6 +36,7 @@ def test_a_run_leaves_what_it_promises(finished):
             "learning_curve.png",
         }
         assert len(pd.read_csv(run / stage / "metrics.csv")) == 2
+        assert torch.load(run / stage / "last.ckpt", weights_only=True)["epoch"] == 1
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert metrics["estimator"]["test/carpal_marked"] == metrics["estimator"]["test/cases"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -203,15 +203,12 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
         RunConfig(stage, to_plain(config), seen_ids),
-        ModelCheckpoint(
-            folder,
-            filename="best",
-            monitor="val/mae",
-            save_last=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        # The best before the last, which remembers how good the best was. (`save_last` would save only with a new best.)
+        _checkpoint(folder, "best", monitor="val/mae"),
+        _checkpoint(folder, "last", monitor=None),
     ]
+    if fit.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=fit.ema))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
     return build_trainer(
@@ -223,6 +220,10 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
         gradient_clip_val=fit.clip,
         default_root_dir=folder,
     )
+
+
+def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
