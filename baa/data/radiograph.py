@@ -76,31 +76,44 @@ def decode(data: bytes, px: int) -> Radiograph:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         raise InputError(reason) from error
-    if min(grey.shape) < 2:
-        raise InputError(f"an image of {grey.shape[1]} x {grey.shape[0]} pixels")
-    levels, inverted = to_8_bit(grey)
-    height, width = grey.shape
-    return Radiograph(pad_square(levels, px), width, height, inverted)
+    if min(grey.size) < 2:
+        raise InputError(f"an image of {grey.width} x {grey.height} pixels")
+    low, high = _percentiles(grey)
+    inverted = is_negative(_stretched(shrink(grey, POLARITY_PX), low, high))
+    levels = _stretched(shrink(grey, px), low, high)
+    return Radiograph(on_square(255 - levels if inverted else levels), grey.width, grey.height, inverted)
 
 
-def _grey(image: Image.Image) -> np.ndarray:
-    """Grey levels [H, W], uint8 or wider, all bits kept."""
+def _grey(image: Image.Image) -> Image.Image:
+    """One channel: 8 bits, or floating point where there were more."""
     if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image)
-        return levels if image.mode == "F" else levels.clip(0, 65535).astype(np.uint16)
+        return image.convert("I").convert("F") if image.mode != "F" else image
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-    return np.asarray(image.convert("L"))
+    return image.convert("L")
 
 
-def to_8_bit(grey: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Stretch robust percentiles to 0..255, and turn a negative: [H, W] -> uint8 [H, W], turned or not."""
-    low, high = np.percentile(grey[::2, ::2], PERCENTILES)
-    scale = 255.0 / max(float(high) - float(low), 1e-6)
-    levels = ((grey.astype(np.float32) - low) * scale).clip(0, 255).astype(np.uint8)
-    inverted = is_negative(levels)
-    return (255 - levels if inverted else levels), inverted
+def _percentiles(grey: Image.Image) -> tuple[float, float]:
+    if grey.mode == "F":
+        low, high = np.percentile(np.asarray(grey)[::2, ::2], PERCENTILES)
+        return float(low), float(high)
+    share = np.cumsum(grey.histogram()) / (grey.width * grey.height) * 100
+    low, high = np.searchsorted(share, PERCENTILES)
+    return float(low), float(high)
+
+
+def shrink(grey: Image.Image, px: int) -> Image.Image:
+    """The longer side to `px`, aspect kept."""
+    scale = px / max(grey.size)
+    size = max(1, round(grey.width * scale)), max(1, round(grey.height * scale))
+    return grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def _stretched(grey: Image.Image, low: float, high: float) -> np.ndarray:
+    """The levels between `low` and `high` stretched over 0 to 255: uint8 [H, W]."""
+    scale = 255.0 / max(high - low, 1e-6)
+    return ((np.asarray(grey, np.float32) - low) * scale).clip(0, 255).astype(np.uint8)
 
 
 def is_negative(levels: np.ndarray) -> bool:
@@ -110,9 +123,7 @@ def is_negative(levels: np.ndarray) -> bool:
     dark side in a negative, whatever frames and letters do to the mean. So the sign of the skewness of what blurring takes away
     tells them apart, and the middle grey level has to agree. The threshold errs on the side of leaving an image as it is.
     """
-    height, width = levels.shape
-    scale = POLARITY_PX / max(height, width)
-    small = Image.fromarray(levels).resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BOX)
+    small = shrink(Image.fromarray(levels), POLARITY_PX)
     coarse = small.filter(ImageFilter.GaussianBlur(POLARITY_BLUR_PX))
     detail = np.asarray(small, np.float32) - np.asarray(coarse, np.float32)
     rim = min(POLARITY_RIM_PX, (min(detail.shape) - 1) // 2)  # films have bright or dark edges
@@ -121,15 +132,13 @@ def is_negative(levels: np.ndarray) -> bool:
     return bool(np.median(levels) > 127 and (standard**3).mean() < NEGATIVE_SKEWNESS)
 
 
-def pad_square(levels: np.ndarray, px: int) -> np.ndarray:
-    """The longer side to `px`, aspect kept, centred on black: uint8 [H, W] -> uint8 [px, px]."""
+def on_square(levels: np.ndarray) -> np.ndarray:
+    """Centred on the smallest black square: uint8 [H, W] -> uint8 [S, S]."""
     height, width = levels.shape
-    scale = px / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    resized = Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-    square = np.zeros((px, px), np.uint8)
-    left, top = (px - size[0]) // 2, (px - size[1]) // 2
-    square[top : top + size[1], left : left + size[0]] = np.asarray(resized)
+    side = max(height, width)
+    square = np.zeros((side, side), np.uint8)
+    left, top = (side - width) // 2, (side - height) // 2
+    square[top : top + height, left : left + width] = levels
     return square
 
 
