@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import settings
 
 SMALL_BACKBONE = "resnet10t"
 
@@ -40,3 +41,13 @@ def real_data():
     if not folder:
         pytest.skip("BAA_DATA is not set: it names a folder of RSNA radiographs (rsna-640/, roi.csv)")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A run of both stages, and its metrics."""
+    from baa.config import load
+    from baa.training.stages import run
+
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, run(load(None, settings(folder)))

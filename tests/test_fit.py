@@ -11,16 +11,6 @@ from PIL import Image
 from tiny_run import command, settings
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of both stages, and its metrics."""
-    from baa.config import load
-    from baa.training.stages import run
-
-    folder = tmp_path_factory.mktemp("runs")
-    return folder, run(load(None, settings(folder)))
-
-
 def test_a_run_leaves_what_it_promises(finished):
     folder, metrics = finished
     run = folder / "tiny"

@@ -84,6 +84,9 @@ class AgeModule(L.LightningModule):
             columns += [regions.boxes.flatten(1), peaks.flatten(1), regions.fallback]
         self.rows.update(torch.cat([column.double() for column in columns], dim=1))
 
+    def predict_step(self, batch: tuple[Batch, Any], batch_idx: int) -> Tensor:
+        return self.months(batch[0])
+
     def take_predictions(self) -> Predictions:
         """What `test` saw, every process's share, in the order of the cases; then forget it."""
         rows = self.rows.compute().cpu()

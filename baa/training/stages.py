@@ -239,7 +239,7 @@ def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Cal
         logger=logger,
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
-        enable_checkpointing=bool(callbacks),
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         **fit,

@@ -47,7 +47,9 @@ def judge(
         folder.mkdir(parents=True, exist_ok=True)
         table = predictions_table(radiographs.cases, radiographs.sizes(), predictions)
         write_whole(folder / "predictions.csv", table.to_csv(index=False))
-        figures = {"ages": age_figure(radiographs.cases, predictions.months.numpy(), f"{data.judged}: {folder}")}
+        figures: dict[str, Figure] = {}
+        if any(case.months is not None for case in radiographs.cases):
+            figures["ages"] = age_figure(radiographs.cases, predictions.months.numpy(), f"{data.judged}: {folder}")
         if isinstance(data, CropDataModule):
             figures["heat_maps"] = heat_map_figure(data, predictions)
         for name, figure in figures.items():

@@ -1,0 +1,69 @@
+"""Estimate bone ages from image files: `python -m baa.predict --checkpoint F INPUT... [--sex S] [--out DIR]`."""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from baa.errors import run_command
+
+EPILOG = """\
+what it writes, in DIR
+  predictions.csv    a row a file: file, sex, bone_age_months, the carpal and the hand box in pixels of the file, warnings,
+                     and the error where a file could not be read (the others are answered all the same; exit code 1)
+
+examples
+  python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt hand.png --sex female
+  python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt girls --sex female --out girls_read
+"""
+
+
+def main() -> None:
+    """Parse, predict, print where the table is."""
+    parser = argparse.ArgumentParser(
+        "python -m baa.predict",
+        description="Estimate the bone age of hand radiographs. A research tool, not a medical device.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="PNG or JPEG files, or folders of them")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="runs/NAME/STAGE/best.ckpt")
+    parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
+    parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
+    parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=max(1, (os.cpu_count() or 1) // 2),
+        metavar="N",
+        help="processes that decode (default: half the cores)",
+    )
+    arguments = parser.parse_args()
+
+    from baa.nets.fusion import Sex  # torch is not imported for --help
+    from baa.training.prediction import predict
+
+    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    count, unread = predict(
+        arguments.checkpoint,
+        arguments.inputs,
+        Sex[arguments.sex.upper()],
+        arguments.out,
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+    )
+    print(f"{count} files: {arguments.out / 'predictions.csv'}")
+    if unread:
+        print(f"{unread} could not be read, see the column error", file=sys.stderr)
+        sys.exit(1)
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_command(main)
