@@ -170,7 +170,9 @@ class Trainer:
     devices: str = "auto"
     nodes: int = 1
     strategy: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"  # the faster of 32-true and bf16-mixed, measured at the start of each stage
+    compile: bool = False  # torch.compile; where that fails, say why and go on without
+    deterministic: bool = False  # the same losses to the last bit on the same machine, slower on a GPU
     progress: bool = True
     profile: bool = False  # trace a few steps of each stage, and say where they went
 

@@ -35,7 +35,7 @@ def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
 
     assert predict(checkpoint, [hands], Sex.FEMALE, tmp_path / "out", batch_size=2, workers=0, progress=False) == (3, 0)
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert [name for name in read.file] == [str(file) for file in files]
+    assert list(read.file) == [str(file) for file in files]
     assert list(read.bone_age_months) == pytest.approx(list(judged.predicted_months), abs=0.06)
     boxes = [name for name in judged if name.endswith(("x0", "y0", "x1", "y1"))]
     assert len(boxes) == 8

@@ -22,6 +22,7 @@ TINY = [
     "estimator.hand.weights=none",
     "estimator.fit.epochs=2",
     "trainer.progress=false",
+    "trainer.precision=32-true",
 ]
 
 

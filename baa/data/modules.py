@@ -50,6 +50,16 @@ class Batch(NamedTuple):
     remembered: Tensor
     regions: Regions | None = None
 
+    @classmethod
+    def of_noise(cls, count: int, source_px: int, crop_px: int) -> "Batch":
+        """A batch of the shapes that training sees, to measure or to compile a network on."""
+        film = Film.plain(torch.rand(count, 1, source_px, source_px))
+        crops = torch.rand(2, count, 1, crop_px, crop_px).unbind()
+        boxes = film.source.new_zeros(count, 2, 4)
+        months, labels = torch.rand(count) * 200, torch.zeros(count, dtype=torch.long)
+        regions = Regions(boxes, None, None, (crops[0], crops[1]))
+        return cls(film, months, labels, labels, boxes, boxes[:, 0, :2], boxes, regions)
+
 
 class RadiographDataset(Dataset[Sample]):
     """The cases of one split, straight from the memory map, with remembered boxes [N, 2, 4] if there are any."""

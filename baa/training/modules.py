@@ -58,10 +58,14 @@ class AgeModule(L.LightningModule):
         """Added to the training loss."""
         return 0.0
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def objective(self, batch: Batch) -> tuple[AgePrediction, Tensor]:
+        """A batch's ages, and what training makes small."""
         with record_function(f"{PHASE}forward"):
             prediction = self.predict(batch)
-        loss = self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
+        return prediction, self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        prediction, loss = self.objective(batch)
         mae = (prediction.months.detach() - batch.months).abs().mean()
         logged = {"train/loss": loss.detach(), "train/mae": mae}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.months), sync_dist=True)
@@ -103,7 +107,9 @@ class AgeModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         recipe = self.optimisation
-        optimizer = OPTIMIZERS[recipe["optimizer"]](parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"])
+        optimizer = OPTIMIZERS[recipe["optimizer"]](
+            parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True
+        )
         if recipe["schedule"] == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)

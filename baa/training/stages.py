@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from baa.config import load, to_plain, to_yaml
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
-from baa.data.modules import CropDataModule, HandDataModule
+from baa.data.modules import Batch, CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.backbones import load_weights
 from baa.schema import Config, Optimisation
@@ -25,6 +25,7 @@ from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_wh
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+from baa.training.precision import FULL, Compile, choose_precision
 from baa.training.profile import Profile
 from baa.training.tracking import wandb_logger
 from baa.training.verdict import draw_curve, judge
@@ -105,7 +106,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     module = module.to(memory_format=torch.channels_last)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    trainer = _trainer(stage, config, fit, seen)
+    trainer = _trainer(stage, config, fit, seen, module)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
@@ -198,8 +199,9 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str], module: AgeModule) -> L.Trainer:
     folder = config.folder / stage
+    noise = Batch.of_noise(fit.batch_size, config.data.source_px, config.crops.px)
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
         RunConfig(stage, to_plain(config), seen_ids),
@@ -209,12 +211,15 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
     ]
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
+    if config.trainer.compile:
+        callbacks.append(Compile(noise))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
     return build_trainer(
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else False,
         callbacks=callbacks,
+        precision=_precision(config, module, noise, folder),
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,
         gradient_clip_val=fit.clip,
@@ -222,19 +227,31 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
     )
 
 
+def _precision(config: Config, module: AgeModule, noise: Batch, folder: Path) -> str:
+    if config.trainer.precision != "auto":
+        return config.trainer.precision
+    if config.trainer.deterministic:
+        return FULL
+    on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+    return choose_precision(module, noise, torch.device("cuda" if on_gpu else "cpu"), folder / "precision.json")
+
+
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
     return ModelCheckpoint(folder, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
-def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
-    """A trainer as `config.trainer` says; `fit` is Lightning's own words for what only a fit needs."""
+def build_trainer(
+    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str = FULL, **fit: Any
+) -> L.Trainer:
+    """A trainer as `config.trainer` says, save the precision; `fit` is Lightning's own words for what only a fit needs."""
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
         num_nodes=config.trainer.nodes,
         strategy=config.trainer.strategy,
-        precision=config.trainer.precision,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        deterministic=config.trainer.deterministic,
         callbacks=[*callbacks, *bar],
         logger=logger,
         enable_progress_bar=config.trainer.progress,
