@@ -30,7 +30,7 @@ def bench() -> list[Row]:
     augment = Augmentation()
 
     def film() -> Film:
-        return augment(pixels.float() / 255)
+        return augment(pixels.float().div_(255))
 
     def step(crops: tuple[Tensor, Tensor]) -> None:
         prediction = net(dict(zip(REGIONS, crops, strict=True)), sex)
@@ -54,9 +54,9 @@ def bench() -> list[Row]:
         step(crops)
 
     with torch.no_grad():
-        boxes = cropper.locate(Film.plain(pixels.float() / 255))[0]
-        ready = cropper.recall(Film.plain(pixels.float() / 255), boxes).crops
-        view = Film.plain(pixels.float() / 255).view(PX).contiguous(memory_format=torch.channels_last)
+        boxes = cropper.locate(Film.plain(pixels.float().div_(255)))[0]
+        ready = cropper.recall(Film.plain(pixels.float().div_(255)), boxes).crops
+        view = Film.plain(pixels.float().div_(255)).view(PX).contiguous(memory_format=torch.channels_last)
     sides: dict[str, Callable[[], object]] = {
         "ready": lambda: step(ready),
         "looks": two_looks,

@@ -87,7 +87,7 @@ class FileDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: FileSample, dataloader_idx: int) -> tuple[Batch, FileSample]:
-        film = Film.plain(batch.image.float().mul_(1 / 255))
+        film = Film.plain(batch.image.float().div_(255))
         unknown = film.source.new_full((len(film.source), 2, 4), torch.nan)
         regions = self.crop.to(film.source.device)(film) if self.crop is not None else None
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)

@@ -155,7 +155,7 @@ class HandDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
-        source = batch.image.float() / 255
+        source = batch.image.float().div_(255)
         training = self.trainer is not None and self.trainer.training
         film = self.augment(source) if training else Film.plain(source)
         return Batch(film, *batch[1:])

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from kornia.contrib import connected_components
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +21,12 @@ REGIONS = ("carpal", "hand")
 RULES = ("peak", "moments")
 
 HEAT_GRID = 48
-"""Cells a side on which a box is found: below 2 % of the image a cell, and the flood fill stays short."""
+"""Cells a side on which a box is found: below 2 % of the image a cell, and the flood stays short."""
+
+FLOOD_STEPS = 2 * HEAT_GRID
+"""Cells that a flood reaches: twice across the image, for regions that wind."""
+
+Cells = Bool[Tensor, "batch rows columns"]
 
 
 class Regions(NamedTuple):
@@ -60,12 +64,28 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
         margin: added on each side, as a share of the image.
     """
     grid = upsample(heat, HEAT_GRID)
-    hot = grid >= threshold * grid.amax(dim=(1, 2), keepdim=True)
-    labels = connected_components(hot[:, None].float(), num_iterations=2 * HEAT_GRID)[:, 0].flatten(1)
-    blob = (labels == labels.gather(1, grid.flatten(1).argmax(dim=1, keepdim=True))).view_as(grid)
+    highest = grid.amax(dim=(1, 2), keepdim=True)
+    blob = flood(grid >= threshold * highest, grid == highest)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges
     return torch.stack([x0 - margin, y0 - margin, x1 + margin, y1 + margin], dim=1)
+
+
+def flood(hot: Cells, seed: Cells) -> Cells:
+    """The cells that are hot and connected with a seed, corners included.
+
+    One component is all that a box needs; kornia's `connected_components` labels every one, in ten times the time.
+    """
+    blob = hot & seed
+    for _ in range(FLOOD_STEPS):
+        tall = blob.clone()
+        tall[:, 1:] |= blob[:, :-1]
+        tall[:, :-1] |= blob[:, 1:]
+        wide = tall.clone()
+        wide[:, :, 1:] |= tall[:, :, :-1]
+        wide[:, :, :-1] |= tall[:, :, 1:]
+        blob = wide & hot
+    return blob
 
 
 def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:

@@ -68,4 +68,4 @@ def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: 
     )
     cropper = cropper.to(device)
     batches = tqdm(loader, desc=f"boxes of {split}", disable=not config.trainer.progress)
-    return torch.cat([cropper.locate(Film.plain(batch.image.to(device).float() / 255))[0].cpu() for batch in batches])
+    return torch.cat([cropper.locate(Film.plain(batch.image.to(device).float().div_(255)))[0].cpu() for batch in batches])
