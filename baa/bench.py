@@ -12,7 +12,9 @@ names
   step     a training step with crops cut live, and from remembered boxes
   loader   an epoch of batches from the cache, against decoding PNGs each epoch; building the cache
   start    help, a config error, the first training step
+  predict  files to months, boxes and a table, against the networks alone
   ddp      two processes with a thread each, against one
+  growth   time and memory of each part with 100, 1,000 and 10,000 cases: slopes in a log-log plot
   all      each of these
 
 Sides of a comparison run in turns, in one process or one after the other: only the quotients mean anything. The spread is
@@ -20,8 +22,12 @@ the lowest and the highest quotient of the rounds. Peers come with `pip install 
 
 examples
   python -m baa.bench crops
-  python -m baa.bench all --json speed.json
+  python -m baa.bench loader --deeplasia ~/Deeplasia
+  python -m baa.bench all --json speed.json --figure growth.png
 """
+
+
+NAMES = ("crops", "step", "loader", "start", "predict", "ddp", "growth")
 
 
 def main() -> None:
@@ -32,14 +38,18 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", choices=("crops", "step", "loader", "start", "ddp", "all"), help="what to measure")
+    parser.add_argument("name", choices=(*NAMES, "all"), help="what to measure")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the rows to a file")
+    parser.add_argument("--figure", type=Path, metavar="F", help="growth: also draw it, a PNG")
+    parser.add_argument(
+        "--deeplasia", type=Path, metavar="DIR", help="loader: a checkout of github.com/aimi-bonn/Deeplasia to race"
+    )
     arguments = parser.parse_args()
 
     from baa.benchmarks.table import as_json, as_text, measure  # torch is not imported for --help
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
-    rows = measure(arguments.name)
+    rows = measure(arguments.name, deeplasia=arguments.deeplasia, figure=arguments.figure)
     print(as_text(rows))
     if arguments.json:
         arguments.json.write_text(as_json(rows))

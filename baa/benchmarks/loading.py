@@ -1,12 +1,16 @@
 """`loader` and `cache`: an epoch of batches ready on the device, and the one-time cost of making that fast."""
 
 import functools
+import importlib
 import io
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,9 +24,12 @@ from baa.data.cases import Case
 from baa.data.modules import HandDataModule
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
+from baa.errors import InputError
 from baa.nets.fusion import Sex
 
 COUNT, FILM_PX, SOURCE_PX, PX, BATCH = 32, (1500, 2000), 640, 300, 16
+EPOCHS = 8
+"""Of ours in a round: one is over before a clock of this machine has settled."""
 ROUNDS = 3
 
 
@@ -48,11 +55,15 @@ class PngDataset(Dataset[Tensor]):
         return self.transform(Image.open(self.files[index]).convert("L"))
 
 
-def bench() -> list[Row]:
-    """Films of the size that RSNA released, decoded each epoch by PIL, against ours from a warm cache; building that cache."""
+def bench(deeplasia: Path | None = None) -> list[Row]:
+    """Films of the size that RSNA released, decoded each epoch by PIL, against ours from a warm cache; building that cache.
+
+    Args:
+        deeplasia: a checkout of github.com/aimi-bonn/Deeplasia, whose loader then reads the same films too.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = write_films(folder)
+        files = write_films(folder, FILM_PX)
         cases = [Case(id=file.stem, image=ImageFile(file), months=100.0, sex=Sex.UNKNOWN) for file in files]
         radiographs = open_cache(cases, folder=folder / "cache", px=SOURCE_PX, workers=1)
         data = HandDataModule({"train": radiographs}, batch_size=BATCH)
@@ -60,8 +71,9 @@ def bench() -> list[Row]:
         plain = DataLoader(PngDataset(files), batch_size=BATCH)
 
         def ours() -> None:
-            for batch in data.train_dataloader():
-                augment(batch.image.float().div_(255)).view(PX)
+            for _ in range(EPOCHS):
+                for batch in data.train_dataloader():
+                    augment(batch.image.float().div_(255)).view(PX)
 
         def theirs() -> None:
             for _ in plain:
@@ -77,18 +89,44 @@ def bench() -> list[Row]:
             "build": build,
             "decode": functools.partial(_decode_all, files),
         }
+        if deeplasia is not None:
+            peer = DataLoader(deeplasia_dataset(deeplasia, files), batch_size=BATCH)
+            sides["deeplasia"] = lambda: [batch["x"] for batch in peer]
         seconds = alternate(sides, ROUNDS)
-    return [
-        quotient("loader", "PIL decode each epoch / ours, one epoch", seconds["pil"], seconds["ours"], 20.0, at_least=True),
-        quotient("cache", "decode + resize / building the cache", seconds["decode"], seconds["build"], 0.9, at_least=True),
-    ]
+    epoch = [second / EPOCHS for second in seconds["ours"]]
+    rows = [quotient("loader", "PIL decode each epoch / ours, one epoch", seconds["pil"], epoch, 20.0, at_least=True)]
+    if deeplasia is not None:
+        what = "Deeplasia's loader / ours, one epoch"
+        rows.append(quotient("loader-deeplasia", what, seconds["deeplasia"], epoch, 10.0, at_least=True))
+    what = "decode + resize / building the cache"
+    return [*rows, quotient("cache", what, seconds["decode"], seconds["build"], 0.9, at_least=True)]
 
 
-def write_films(folder: Path) -> list[Path]:
-    """Phantoms as PNG files of the size of a released radiograph."""
-    width, height = FILM_PX
+def deeplasia_dataset(checkout: Path, files: list[Path]) -> Dataset[dict[str, Any]]:
+    """Deeplasia's own training data set, from its own checkout, on our films, without masks.
+
+    Raises:
+        InputError: no such checkout, or what it imports is not installed.
+    """
+    if not (checkout / "lib" / "datasets.py").is_file():
+        raise InputError(f"--deeplasia: {checkout} is no checkout of github.com/aimi-bonn/Deeplasia")
+    sys.path.insert(0, str(checkout))
+    try:
+        peer: Any = importlib.import_module("lib.datasets")
+    except ImportError as error:
+        raise InputError(f"Deeplasia's loader needs {error.name}; pip install 'baa[bench]'") from error
+    finally:
+        sys.path.remove(str(checkout))
+    table = pd.DataFrame({"image_ID": [file.name for file in files], "dir": ".", "sex": "M", "bone_age": 100.0})
+    augment = peer.HandDatamodule.get_train_augmentation(input_size=(1, PX, PX))
+    return peer.HandDataset(table, img_dir=str(files[0].parent), mask_dirs=[], data_augmentation=augment)
+
+
+def write_films(folder: Path, size: tuple[int, int], count: int = COUNT) -> list[Path]:
+    """Phantoms as PNG files of a width and a height, upright."""
+    width, height = size
     files = []
-    for case in phantom_cases(COUNT, seed=0):
+    for case in phantom_cases(count, seed=0):
         square = case.image.load(height).pixels
         margin = (height - width) // 2
         file = folder / f"{case.id}.png"

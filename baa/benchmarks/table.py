@@ -1,24 +1,34 @@
 """All benchmarks by name, and their rows as a table."""
 
 import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
-from baa.benchmarks import cropping, loading, ranks, starting, stepping
+from baa.benchmarks import cropping, growing, loading, predicting, ranks, starting, stepping
 from baa.benchmarks.pairs import Row
 from baa.training.stages import keep_freed_memory
 
-BENCHMARKS = {
-    "crops": cropping.bench,
-    "step": stepping.bench,
-    "loader": loading.bench,
-    "start": starting.bench,
-    "ddp": ranks.bench,
-}
 
+def measure(name: str, *, deeplasia: Path | None = None, figure: Path | None = None) -> list[Row]:
+    """The rows of one benchmark, or of `all`.
 
-def measure(name: str) -> list[Row]:
-    """The rows of one benchmark, or of `all`."""
+    Args:
+        name: of a benchmark, or `all`.
+        deeplasia: a checkout of Deeplasia, for `loader`.
+        figure: a PNG to draw, for `growth`.
+    """
     keep_freed_memory()
-    chosen = BENCHMARKS if name == "all" else {name: BENCHMARKS[name]}
+    benchmarks: dict[str, Callable[[], list[Row]]] = {
+        "crops": cropping.bench,
+        "step": stepping.bench,
+        "loader": partial(loading.bench, deeplasia),
+        "start": starting.bench,
+        "predict": predicting.bench,
+        "ddp": ranks.bench,
+        "growth": partial(growing.bench, figure),
+    }
+    chosen = benchmarks if name == "all" else {name: benchmarks[name]}
     return [row for bench in chosen.values() for row in bench()]
 
 

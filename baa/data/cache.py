@@ -15,7 +15,7 @@ from baa.data.cases import Case, Image, Problem
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 """Counted up whenever the same file would become other pixels."""
 
 FEATURES = datasets.Features(
@@ -46,7 +46,8 @@ class Radiographs(NamedTuple):
 
     def pixels(self, index: int) -> np.ndarray:
         """Source pixels of a case, uint8 [px, px], read-only."""
-        return np.frombuffer(self.table[self.row[index]]["pixels"], np.uint8).reshape(self.px, self.px)
+        pixels = self.table.data.column("pixels")[self.row[index]].as_buffer()  # not a copy, as the table's rows would be
+        return np.frombuffer(pixels, np.uint8).reshape(self.px, self.px)
 
     def sizes(self) -> list[tuple[int, int]]:
         """(width, height) of each case's file."""

@@ -22,16 +22,15 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 class FileSample(NamedTuple):
     """A file on its way to the device; batched, each tensor gets a leading B and `error` is a list.
 
-    image [1, S, S] uint8, black where the file could not be read; sex; place in the list of files; width and height of the
-    file's image; whether it was a negative that has been turned; why it could not be read, or nothing.
+    image [1, S, S] uint8, black where the file could not be read; sex; place in the list of files; size [2]: width and
+    height of the file's image; whether it was a negative that has been turned; why it could not be read, or nothing.
     """
 
     image: Tensor
     sex: Tensor
     place: Tensor
-    width: int
-    height: int
-    inverted: bool
+    size: Tensor
+    inverted: Tensor
     error: str
 
 
@@ -52,9 +51,9 @@ class FileDataset(Dataset[FileSample]):
             radiograph = ImageFile(self.files[index]).load(self.px)
         except (InputError, OSError) as error:
             black = torch.zeros(1, self.px, self.px, dtype=torch.uint8)
-            return FileSample(black, sex, place, width=1, height=1, inverted=False, error=str(error))
-        pixels = torch.from_numpy(radiograph.pixels)[None]
-        return FileSample(pixels, sex, place, radiograph.width, radiograph.height, radiograph.inverted, error="")
+            return FileSample(black, sex, place, torch.ones(2), torch.tensor(False), error=str(error))
+        pixels, size = torch.from_numpy(radiograph.pixels)[None], torch.tensor([radiograph.width, radiograph.height])
+        return FileSample(pixels, sex, place, size.float(), torch.tensor(radiograph.inverted), error="")
 
 
 class FileDataModule(L.LightningDataModule):

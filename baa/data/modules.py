@@ -1,6 +1,6 @@
 """Batches: uint8 from the cache, augmented and cut into crops on the device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -10,7 +10,6 @@ from torch.profiler import record_function
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from baa.data.cache import Radiographs
-from baa.data.cases import Box
 from baa.data.radiograph import padding
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper, Regions
@@ -62,32 +61,54 @@ class Batch(NamedTuple):
 
 
 class RadiographDataset(Dataset[Sample]):
-    """The cases of one split, straight from the memory map, with remembered boxes [N, 2, 4] if there are any."""
+    """The cases of one split, straight from the memory map, with remembered boxes [N, 2, 4] if there are any.
+
+    A loader asks for a batch at a time and gets it as one `Sample`: `collate_fn=whole_batch`.
+    """
 
     def __init__(self, radiographs: Radiographs, remembered: Tensor | None = None) -> None:
         self.radiographs = radiographs
-        self.remembered = remembered
-        self.sizes = radiographs.sizes()
+        cases = radiographs.cases
+        frames = torch.tensor([_frame(*size) for size in radiographs.sizes()]).view(len(cases), 4)
+        share, margin = frames[:, :2], frames[:, 2:]
+        boxes = torch.tensor([[tuple(box or NO_BOX) for box in (case.carpal, case.hand)] for case in cases]).view(
+            len(cases), 2, 4
+        )
+        capitates = torch.tensor([case.capitate or NO_BOX[:2] for case in cases]).view(len(cases), 2)
+        self.labels = Sample(
+            image=torch.empty(len(cases), 0, dtype=torch.uint8),
+            months=torch.tensor([float("nan") if case.months is None else case.months for case in cases]),
+            sex=torch.tensor([int(case.sex) for case in cases], dtype=torch.long),
+            case=torch.arange(len(cases)),
+            truth=boxes * share.repeat(1, 2)[:, None] + margin.repeat(1, 2)[:, None],
+            capitate=capitates * share + margin,
+            remembered=torch.full((len(cases), 2, 4), torch.nan) if remembered is None else remembered,
+        )
 
     def __len__(self) -> int:
         return len(self.radiographs.cases)
 
     def __getitem__(self, index: int) -> Sample:
-        case = self.radiographs.cases[index]
-        width, height = self.sizes[index]
-        left, top, side = padding(width, height)
-        share = torch.tensor([width / side, height / side])
-        margin = torch.tensor([left, top])
-        boxes = torch.tensor([tuple(box) if isinstance(box, Box) else NO_BOX for box in (case.carpal, case.hand)])
-        return Sample(
-            image=torch.from_numpy(self.radiographs.pixels(index).copy())[None],
-            months=torch.tensor(float("nan") if case.months is None else case.months, dtype=torch.float32),
-            sex=torch.tensor(int(case.sex)),
-            case=torch.tensor(index),
-            truth=boxes * share.repeat(2) + margin.repeat(2),
-            capitate=torch.tensor(case.capitate or NO_BOX[:2]) * share + margin,
-            remembered=torch.full((2, 4), torch.nan) if self.remembered is None else self.remembered[index],
-        )
+        return Sample(*(field[0] for field in self.__getitems__([index])))
+
+    def __getitems__(self, indices: Sequence[int]) -> Sample:
+        px = self.radiographs.px
+        image = torch.empty(len(indices), 1, px, px, dtype=torch.uint8)
+        for place, index in enumerate(indices):
+            image.numpy()[place, 0] = self.radiographs.pixels(index)
+        chosen = torch.tensor(indices)
+        return Sample(*(field[chosen] for field in self.labels))._replace(image=image)
+
+
+def _frame(width: int, height: int) -> tuple[float, float, float, float]:
+    """Of a radiograph in its square: its share of the sides, and its margins."""
+    left, top, side = padding(width, height)
+    return width / side, height / side, left, top
+
+
+def whole_batch(batch: Any) -> Any:
+    """What `RadiographDataset` gives is collated already: a `Sample`."""
+    return batch
 
 
 class HandDataModule(L.LightningDataModule):
@@ -141,6 +162,7 @@ class HandDataModule(L.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             drop_last=shuffle and len(sampler) > self.batch_size,
+            collate_fn=whole_batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),

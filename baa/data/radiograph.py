@@ -15,8 +15,8 @@ PERCENTILES = (0.5, 98.5)
 
 SAMPLE_BYTES = 4096
 
-POLARITY_PX, POLARITY_BLUR_PX, POLARITY_RIM_PX, NEGATIVE_SKEWNESS = 160, 4, 8, -0.3
-"""On 1,164 RSNA radiographs, none a negative: one is taken for one, and 81 % of their negatives are recognised."""
+POLARITY_PX, POLARITY_BLUR_PX, POLARITY_RIM_PX, NEGATIVE_SKEWNESS = 160, 4, 8, -0.33
+"""On 1,164 RSNA radiographs, none a negative: one is taken for one, and 76 % of their negatives are recognised."""
 
 
 class Radiograph(NamedTuple):
@@ -78,9 +78,12 @@ def decode(data: bytes, px: int) -> Radiograph:
         raise InputError(reason) from error
     if min(grey.size) < 2:
         raise InputError(f"an image of {grey.width} x {grey.height} pixels")
-    low, high = _percentiles(grey)
-    inverted = is_negative(_stretched(shrink(grey, POLARITY_PX), low, high))
-    levels = _stretched(shrink(grey, px), low, high)
+    fine = shrink(grey, max(px, POLARITY_PX))
+    low, high = _percentiles(fine)
+    levels = _stretched(fine, low, high)
+    inverted = is_negative(levels)
+    if px < POLARITY_PX:
+        levels = _stretched(shrink(grey, px), low, high)
     return Radiograph(on_square(255 - levels if inverted else levels), grey.width, grey.height, inverted)
 
 
@@ -96,7 +99,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 def _percentiles(grey: Image.Image) -> tuple[float, float]:
     if grey.mode == "F":
-        low, high = np.percentile(np.asarray(grey)[::2, ::2], PERCENTILES)
+        low, high = np.percentile(np.asarray(grey), PERCENTILES)
         return float(low), float(high)
     share = np.cumsum(grey.histogram()) / (grey.width * grey.height) * 100
     low, high = np.searchsorted(share, PERCENTILES)
@@ -113,7 +116,9 @@ def shrink(grey: Image.Image, px: int) -> Image.Image:
 def _stretched(grey: Image.Image, low: float, high: float) -> np.ndarray:
     """The levels between `low` and `high` stretched over 0 to 255: uint8 [H, W]."""
     scale = 255.0 / max(high - low, 1e-6)
-    return ((np.asarray(grey, np.float32) - low) * scale).clip(0, 255).astype(np.uint8)
+    values = np.arange(256, dtype=np.float32) if grey.mode == "L" else np.asarray(grey, np.float32)
+    stretched = ((values - low) * scale).clip(0, 255).astype(np.uint8)
+    return np.asarray(grey.point(stretched.tolist())) if grey.mode == "L" else stretched
 
 
 def is_negative(levels: np.ndarray) -> bool:

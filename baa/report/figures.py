@@ -1,7 +1,8 @@
 """Figures of a run: where the locator looked (fig. 9 of Li et al. 2023), how the ages came out (fig. 10), how it learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,28 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     right.plot(curve["epoch"] + 1, curve["train/loss"], marker=".")
     left.set(xlabel="epoch", ylabel="MAE (months)", title=title, yscale="log")
     right.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    left.legend()
+    return figure
+
+
+class Cost(NamedTuple):
+    """What something took with so many cases."""
+
+    cases: int
+    seconds: float
+    mebibytes: float
+
+
+def growth_figure(costs: Mapping[str, Sequence[Cost]]) -> Figure:
+    """Seconds and peak memory over the number of cases, both logarithmic, a line for each part."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for part, measured in costs.items():
+        cases = [cost.cases for cost in measured]
+        left.plot(cases, [cost.seconds for cost in measured], marker=".", label=part)
+        right.plot(cases, [cost.mebibytes for cost in measured], marker=".", label=part)
+    left.set(xlabel="cases", ylabel="seconds", xscale="log", yscale="log", title="time")
+    right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory")
     left.legend()
     return figure
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from baa.data.cache import Radiographs
-from baa.data.modules import RadiographDataset
+from baa.data.modules import RadiographDataset, whole_batch
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
@@ -64,7 +64,10 @@ def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
 def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
     device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
     loader = DataLoader(
-        RadiographDataset(radiographs), batch_size=config.estimator.fit.batch_size, num_workers=config.data.workers
+        RadiographDataset(radiographs),
+        batch_size=config.estimator.fit.batch_size,
+        num_workers=config.data.workers,
+        collate_fn=whole_batch,
     )
     cropper = cropper.to(device)
     batches = tqdm(loader, desc=f"boxes of {split}", disable=not config.trainer.progress)

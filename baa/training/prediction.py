@@ -16,7 +16,7 @@ from baa.data.modules import Batch
 from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.training.checkpoints import restore
+from baa.training.checkpoints import Restored, restore
 from baa.training.stages import build_trainer, crop_arguments, keep_freed_memory
 from baa.training.verdict import CORNERS
 
@@ -46,9 +46,16 @@ def predict(
     """
     restored = restore(checkpoint)
     files = find_images(inputs)
+    keep_freed_memory()
+    return len(files), predict_files(restored, files, sex, out, batch_size=batch_size, workers=workers, progress=progress)
+
+
+def predict_files(
+    restored: Restored, files: Sequence[Path], sex: Sex, out: Path, *, batch_size: int, workers: int, progress: bool
+) -> int:
+    """`predict` with a checkpoint that has been read, on a list of files; how many of them could not be read."""
     settings = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto", f"trainer.progress={progress}"]
     config = load(None, settings, base=restored.settings)
-    keep_freed_memory()
     crop = None
     if restored.locator is not None:
         locator = restored.locator.to(memory_format=torch.channels_last)
@@ -57,7 +64,7 @@ def predict(
     writer = PredictionWriter(out / "predictions.csv", files)
     trainer = build_trainer(config, logger=False, callbacks=[writer])
     trainer.predict(restored.module.to(memory_format=torch.channels_last), data, return_predictions=False)
-    return len(files), writer.unread
+    return writer.unread
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -104,7 +111,7 @@ class PredictionWriter(BasePredictionWriter):
         warnings = ["bright background, turned dark"] if sample.inverted[i] else []
         row["bone_age_months"] = f"{float(months[i]):.1f}"
         if batch.regions is not None and batch.regions.fallback is not None:
-            left, top, side = padding(int(sample.width[i]), int(sample.height[i]))
+            left, top, side = padding(*map(int, sample.size[i]))
             pixels = (batch.regions.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
             row |= {name: f"{x:.1f}" for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
             lost = zip(REGIONS, batch.regions.fallback[i].tolist(), strict=True)

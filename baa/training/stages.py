@@ -127,7 +127,7 @@ def _locator(config: Config, scale: dict[str, float]) -> LocatorModule:
         "dropout": c.dropout,
         **scale,
     }
-    return LocatorModule(net, _optimisation(c.fit))
+    return LocatorModule(net, optimisation(c.fit))
 
 
 def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
@@ -151,7 +151,7 @@ def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
     }
     return EstimatorModule(
         net,
-        _optimisation(c.fit),
+        optimisation(c.fit),
         whole_px=c.whole_px,
         sparsity=c.fusion.sparsity,
         auxiliary=c.auxiliary,
@@ -159,7 +159,8 @@ def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
     )
 
 
-def _optimisation(fit: Optimisation) -> dict[str, Any]:
+def optimisation(fit: Optimisation) -> dict[str, Any]:
+    """The settings of a fit as arguments of `AgeModule`."""
     return {
         "loss": fit.loss,
         "optimizer": fit.optimizer,

@@ -1,0 +1,181 @@
+"""`growth`: time and memory of cache, loader, crops, step and predict as the cases become many."""
+
+import itertools
+import math
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from baa.benchmarks.loading import write_films
+from baa.benchmarks.pairs import Row
+from baa.config import load, to_plain
+from baa.data.augment import Augmentation
+from baa.data.cache import Radiographs, open_cache
+from baa.data.cases import Case
+from baa.data.modules import CropDataModule, HandDataModule
+from baa.data.radiograph import ImageFile
+from baa.nets.fusion import Sex
+from baa.nets.regions import RegionCropper
+from baa.report.figures import Cost, growth_figure, save
+from baa.training.checkpoints import Restored
+from baa.training.modules import EstimatorModule, LocatorModule
+from baa.training.prediction import predict_files
+from baa.training.stages import keep_freed_memory, optimisation
+
+COUNTS = (100, 1_000, 10_000)
+FILM_PX, SOURCE_PX, PX, BATCH = (120, 160), 128, 64, 16
+BACKBONE = "resnet10t"
+STEEPEST, STEEPEST_MEMORY = 1.05, 0.05
+SAMPLED_EVERY_S = 0.02
+
+
+def bench(figure: Path | None = None) -> list[Row]:
+    """Slopes in a log-log plot: between each count of cases and the next, in time and in memory.
+
+    Small radiographs and small networks: what is asked is how cost grows, not how high it is. Each part and count has a
+    process of its own, whose start is not counted.
+
+    Args:
+        figure: where to draw what was measured.
+    """
+    costs: dict[str, list[Cost]] = {part: [] for part in PARTS}
+    with tempfile.TemporaryDirectory() as name:
+        write_films(Path(name), FILM_PX, max(COUNTS))
+        for part, count in itertools.product(PARTS, COUNTS):
+            code = f"from baa.benchmarks.growing import print_cost; print_cost({part!r}, {count}, {name!r})"
+            done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+            seconds, mebibytes = map(float, done.stdout.split()[-2:])
+            costs[part].append(Cost(count, seconds, mebibytes))
+    if figure is not None:
+        save(growth_figure(costs), figure)
+    return [row for part, measured in costs.items() for row in _slopes(part, measured)]
+
+
+def _slopes(part: str, costs: list[Cost]) -> Iterator[Row]:
+    pairs = list(itertools.pairwise(costs))
+    grown = [math.log(b.cases / a.cases) for a, b in pairs]
+    time_ = [math.log(b.seconds / a.seconds) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
+    memory = [math.log(b.mebibytes / a.mebibytes) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
+    last = costs[-1]
+    told = f"{last.seconds / last.cases * 1e3:.1f} ms a case, {last.mebibytes:.0f} MiB at {last.cases:,}"
+    yield Row(f"growth-{part}", f"slope of the time of {part} ({told})", max(time_), min(time_), max(time_), STEEPEST)
+    what = f"slope of the memory of {part}"
+    yield Row(f"growth-{part}-memory", what, memory[-1], min(memory), max(memory), STEEPEST_MEMORY)
+
+
+def print_cost(part: str, count: int, films: str) -> None:
+    """Run one part on the first `count` films; print its seconds and the MiB that its own memory peaked at (Linux only)."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    files = sorted(Path(films).iterdir())[:count]
+    with tempfile.TemporaryDirectory() as folder:
+        work = PARTS[part](files, Path(folder))
+        with _peak() as peak:
+            start = time.perf_counter()
+            work()
+            seconds = time.perf_counter() - start
+    print(seconds, peak[0])  # noqa: T201
+
+
+@contextmanager
+def _peak() -> Iterator[list[float]]:
+    """The highest of the process's anonymous memory in MiB: pages of a mapped file are the system's to drop."""
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(SAMPLED_EVERY_S):
+            with open("/proc/self/status") as status:
+                kib = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+            peak[0] = max(peak[0], kib / 1024)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _cases(files: list[Path]) -> list[Case]:
+    return [Case(id=file.stem, image=ImageFile(file), months=100.0, sex=Sex.MALE) for file in files]
+
+
+def _cached(files: list[Path], folder: Path) -> Radiographs:
+    return open_cache(_cases(files), folder=folder / "cache", px=SOURCE_PX, workers=1)
+
+
+def _locator() -> LocatorModule:
+    config = load(None)
+    return LocatorModule({"backbone": BACKBONE, "px": PX}, optimisation(config.locator.fit)).eval()
+
+
+def _cropper() -> RegionCropper:
+    return RegionCropper(_locator().net, px=PX)
+
+
+def _estimator() -> EstimatorModule:
+    net = {"backbones": {"carpal": BACKBONE, "hand": BACKBONE}, "conv_pool": []}
+    return EstimatorModule(net, optimisation(load(None).estimator.fit))
+
+
+def _build(files: list[Path], folder: Path) -> Callable[[], object]:
+    return lambda: _cached(files, folder)
+
+
+def _load(files: list[Path], folder: Path) -> Callable[[], object]:
+    data = HandDataModule({"train": _cached(files, folder)}, batch_size=BATCH)
+    augment = Augmentation()
+
+    def epoch() -> None:
+        for batch in data.train_dataloader():
+            augment(batch.image.float().div_(255)).view(PX)
+
+    return epoch
+
+
+def _crop(files: list[Path], folder: Path) -> Callable[[], object]:
+    data = CropDataModule({"train": _cached(files, folder)}, _cropper(), recipe={}, batch_size=BATCH)
+
+    def epoch() -> None:
+        for batch in data.train_dataloader():
+            data.on_after_batch_transfer(batch, 0)
+
+    return epoch
+
+
+def _step(files: list[Path], folder: Path) -> Callable[[], object]:
+    data = CropDataModule({"train": _cached(files, folder)}, _cropper(), recipe={}, batch_size=BATCH)
+    module = _estimator().train()
+    optimizer = torch.optim.Adam(module.parameters(), 1e-4)
+
+    def epoch() -> None:
+        for batch in data.train_dataloader():
+            _, loss = module.objective(data.on_after_batch_transfer(batch, 0))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def _predict(files: list[Path], folder: Path) -> Callable[[], object]:
+    settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px={PX}"]))
+    restored = Restored("estimator", _estimator().eval(), _locator().net, settings, frozenset())
+    return lambda: predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
+
+
+PARTS: dict[str, Callable[[list[Path], Path], Callable[[], object]]] = {
+    "cache": _build,
+    "loader": _load,
+    "crops": _crop,
+    "step": _step,
+    "predict": _predict,
+}

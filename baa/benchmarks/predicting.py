@@ -1,0 +1,70 @@
+"""`predict`: files on disk to months, boxes and a table, against the networks alone."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from baa.benchmarks.loading import FILM_PX, write_films
+from baa.benchmarks.pairs import Row, alternate, quotient
+from baa.config import load, to_plain
+from baa.nets.film import Film
+from baa.nets.fusion import Sex
+from baa.nets.regions import REGIONS, RegionCropper
+from baa.training.checkpoints import Restored
+from baa.training.modules import EstimatorModule, LocatorModule
+from baa.training.prediction import predict_files
+from baa.training.stages import optimisation
+
+BATCH, BATCHES, SOURCE_PX, PX, ROUNDS = 16, 4, 640, 300, 3
+
+
+def bench() -> list[Row]:
+    """The paper's three networks at 300 px on films of the size that RSNA released, PNG, decoded by one process beside them."""
+    torch.manual_seed(0)
+    restored = paper_networks()
+    film = Film.plain(torch.rand(BATCH, 1, SOURCE_PX, SOURCE_PX))
+    assert restored.locator is not None
+    cropper = RegionCropper(restored.locator, px=PX)
+    module = restored.module.to(memory_format=torch.channels_last)
+    assert isinstance(module, EstimatorModule)
+    net, locator = module.net, restored.locator.to(memory_format=torch.channels_last)
+    view, sex = film.view(PX), torch.zeros(BATCH, dtype=torch.long)
+    crops = dict(
+        zip(
+            REGIONS,
+            cropper.cut(film, film.source.new_tensor([[[0.3, 0.5, 0.7, 0.9], [0.2, 0.1, 0.8, 0.7]]] * BATCH)),
+            strict=True,
+        )
+    )
+
+    @torch.no_grad()
+    def networks() -> None:
+        for _ in range(BATCHES):
+            for _ in REGIONS:
+                locator.head(locator.features(view))
+            for _ in ("upright", "mirrored"):
+                net(crops, sex)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        films = write_films(folder, FILM_PX)
+        files = [films[i % len(films)] for i in range(BATCH * BATCHES)]
+
+        def ours() -> None:
+            predict_files(restored, files, Sex.MALE, folder / "out", batch_size=BATCH, workers=1, progress=False)
+
+        sides: dict[str, Callable[[], object]] = {"networks": networks, "ours": ours}
+        seconds = alternate(sides, ROUNDS)
+    what = "the networks alone / files to months, boxes, table"
+    return [quotient("predict", what, seconds["networks"], seconds["ours"], 0.9, at_least=True)]
+
+
+def paper_networks() -> Restored:
+    """Inception-v3 with CBAM, Xception and ResNet50, random weights, as a checkpoint would bring them back."""
+    config = load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px={PX}"])
+    locator = LocatorModule({"px": PX}, optimisation(config.locator.fit)).eval()
+    net = {"backbones": {"carpal": "legacy_xception", "hand": "resnet50"}, "conv_pool": ["carpal"]}
+    estimator = EstimatorModule(net, optimisation(config.estimator.fit)).eval()
+    return Restored("estimator", estimator, locator.net, to_plain(config), frozenset())
