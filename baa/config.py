@@ -37,7 +37,6 @@ RANGES: dict[str, tuple[float, float]] = {
     "locator.px": (32, math.inf),
     "locator.dropout": (0, 1),
     "locator.erase": (0, 1),
-    "crops.px": (32, math.inf),
     "crops.threshold": (0, 1),
     "crops.margin": (0, 0.5),
     "crops.sharpness": (0.01, math.inf),
@@ -49,6 +48,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "estimator.hidden": (0, math.inf),
     "estimator.dropout": (0, 1),
     "estimator.auxiliary": (0, math.inf),
+    "estimator.erase": (0, 1),
     "trainer.nodes": (1, math.inf),
     **{
         f"{stage}.fit.{setting}": limits
@@ -167,6 +167,8 @@ def _check(config: Config) -> None:
         pair = getattr(crops, setting)
         if len(pair) != 2 or min(pair) < 0 or (setting != "spreads" and min(pair) == 0):
             problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0, carpal and hand")
+    if len(crops.px) != 2 or min(crops.px) < 32:
+        problems.append(f"crops.px is {crops.px}; it takes two sides of at least 32 pixels, carpal and hand")
     if [len(centre) for centre in crops.centres] != [2, 2]:
         problems.append(f"crops.centres is {crops.centres}; it takes [[x, y], [x, y]], carpal and hand")
     if not problems and any(low > high for low, high in zip(crops.smallest, crops.largest, strict=True)):

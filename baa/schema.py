@@ -114,7 +114,7 @@ class Locator:
 class Crops:
     """Between the stages: heat map to box to crop. Pairs are (carpal, hand)."""
 
-    px: int = 300
+    px: list[int] = field(default_factory=lambda: [300, 300])  # sides of the crops
     boxes: Literal["live", "remembered"] = "live"  # remembered: found once per radiograph, carried along with the augmentation
     reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
     rule: Literal["peak", "moments"] = "peak"
@@ -158,6 +158,7 @@ class Estimator:
     hidden: int = 0
     dropout: float = 0.0
     auxiliary: float = 0.0  # weight of the loss of each stream judged alone, so that none rests on another
+    erase: float = 0.0  # probability of a black rectangle on a training radiograph, so that no single bone decides
     flip_average: bool = True  # average the ages of a radiograph and of its mirror image when evaluating
     fit: Optimisation = field(default_factory=Optimisation)
 

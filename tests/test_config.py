@@ -29,7 +29,7 @@ def test_the_papers_settings_are_the_papers():
     assert (config.locator.backbone.name, *streams) == ("inception_v3", "legacy_xception", "resnet50")
     for fit in (config.locator.fit, config.estimator.fit):
         assert (fit.lr, fit.epochs, fit.loss) == (3e-4, 30, "mse")
-    assert (config.locator.px, config.crops.px, config.crops.rule, config.data.split.by) == (300, 300, "peak", "source")
+    assert (config.locator.px, config.crops.px, config.crops.rule, config.data.split.by) == (300, [300, 300], "peak", "source")
     assert config.crops.spreads == [0, 0]
     assert config.estimator.fusion.exchange == 1
 

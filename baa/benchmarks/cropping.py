@@ -53,7 +53,7 @@ def _cropper() -> RegionCropper:
     locator = Locator(backbone="inception_v3", px=PX)
     cropper = RegionCropper(
         locator,
-        px=PX,
+        px=(PX, PX),
         rule="peak",
         reading="relu",
         threshold=THRESHOLD,

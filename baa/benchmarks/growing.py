@@ -118,7 +118,7 @@ def _locator() -> LocatorModule:
 
 
 def _cropper() -> RegionCropper:
-    return RegionCropper(_locator().net, px=PX)
+    return RegionCropper(_locator().net, px=(PX, PX))
 
 
 def _estimator() -> EstimatorModule:
@@ -167,7 +167,7 @@ def _step(files: list[Path], folder: Path) -> Callable[[], object]:
 
 
 def _predict(files: list[Path], folder: Path) -> Callable[[], object]:
-    settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px={PX}"]))
+    settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
     restored = Restored("estimator", _estimator().eval(), _locator().net, settings, frozenset())
     return lambda: predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
 

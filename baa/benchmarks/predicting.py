@@ -26,7 +26,7 @@ def bench() -> list[Row]:
     restored = paper_networks()
     film = Film.plain(torch.rand(BATCH, 1, SOURCE_PX, SOURCE_PX))
     assert restored.locator is not None
-    cropper = RegionCropper(restored.locator, px=PX)
+    cropper = RegionCropper(restored.locator, px=(PX, PX))
     module = restored.module.to(memory_format=torch.channels_last)
     assert isinstance(module, EstimatorModule)
     net, locator = module.net, restored.locator.to(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def bench() -> list[Row]:
 
 def paper_networks() -> Restored:
     """Inception-v3 with CBAM, Xception and ResNet50, random weights, as a checkpoint would bring them back."""
-    config = load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px={PX}"])
+    config = load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"])
     locator = LocatorModule({"px": PX}, optimisation(config.locator.fit)).eval()
     net = {"backbones": {"carpal": "legacy_xception", "hand": "resnet50"}, "conv_pool": ["carpal"]}
     estimator = EstimatorModule(net, optimisation(config.estimator.fit)).eval()

@@ -23,7 +23,7 @@ def bench() -> list[Row]:
     pixels = torch.randint(0, 256, (BATCH, 1, SOURCE_PX, SOURCE_PX), dtype=torch.uint8)
     sex, months = torch.randint(len(Sex), (BATCH,)), torch.rand(BATCH) * 200
     locator = Locator(backbone="inception_v3", px=PX)
-    cropper = RegionCropper(locator, px=PX, rule="moments").to(memory_format=torch.channels_last)
+    cropper = RegionCropper(locator, px=(PX, PX), rule="moments").to(memory_format=torch.channels_last)
     net = Estimator(backbones={"carpal": "legacy_xception", "hand": "resnet50"}, conv_pool=["carpal"])
     net = net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(net.parameters(), 3e-4)

@@ -50,13 +50,13 @@ class Batch(NamedTuple):
     regions: Regions | None = None
 
     @classmethod
-    def of_noise(cls, count: int, source_px: int, crop_px: int) -> "Batch":
+    def of_noise(cls, count: int, source_px: int, crops_px: Sequence[int]) -> "Batch":
         """A batch of the shapes that training sees, to measure or to compile a network on."""
         film = Film.plain(torch.rand(count, 1, source_px, source_px))
-        crops = torch.rand(2, count, 1, crop_px, crop_px).unbind()
+        carpal, hand = (torch.rand(count, 1, px, px) for px in crops_px)
         boxes = film.source.new_zeros(count, 2, 4)
         months, labels = torch.rand(count) * 200, torch.zeros(count, dtype=torch.long)
-        regions = Regions(boxes, None, None, (crops[0], crops[1]))
+        regions = Regions(boxes, None, None, (carpal, hand))
         return cls(film, months, labels, labels, boxes, boxes[:, 0, :2], boxes, regions)
 
 
@@ -71,16 +71,14 @@ class RadiographDataset(Dataset[Sample]):
         cases = radiographs.cases
         frames = torch.tensor([_frame(*size) for size in radiographs.sizes()]).view(len(cases), 4)
         share, margin = frames[:, :2], frames[:, 2:]
-        boxes = torch.tensor([[tuple(box or NO_BOX) for box in (case.carpal, case.hand)] for case in cases]).view(
-            len(cases), 2, 4
-        )
+        boxes = torch.tensor([tuple(box or NO_BOX) for case in cases for box in (case.carpal, case.hand)])
         capitates = torch.tensor([case.capitate or NO_BOX[:2] for case in cases]).view(len(cases), 2)
         self.labels = Sample(
             image=torch.empty(len(cases), 0, dtype=torch.uint8),
             months=torch.tensor([float("nan") if case.months is None else case.months for case in cases]),
             sex=torch.tensor([int(case.sex) for case in cases], dtype=torch.long),
             case=torch.arange(len(cases)),
-            truth=boxes * share.repeat(1, 2)[:, None] + margin.repeat(1, 2)[:, None],
+            truth=boxes.view(len(cases), 2, 4) * share.repeat(1, 2)[:, None] + margin.repeat(1, 2)[:, None],
             capitate=capitates * share + margin,
             remembered=torch.full((len(cases), 2, 4), torch.nan) if remembered is None else remembered,
         )

@@ -64,7 +64,9 @@ class Film(NamedTuple):
             largest: the side of the largest box; it sets how finely all are sampled.
         """
         frame = compose(self.frame, box_frame(boxes))
-        return self._expose(resample(self.source, frame, px, _samples(self.source, largest, px)))
+        crop = self._expose(resample(self.source, frame, px, _samples(self.source, largest, px)))
+        corner, sides = boxes[:, :2].repeat(1, 2), (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+        return black_out(crop, (self.hidden - corner) / sides)
 
     def _expose(self, image: Picture) -> Picture:
         factor, addition = self.contrast.view(-1, 1, 1, 1), self.brightness.view(-1, 1, 1, 1)

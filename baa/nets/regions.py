@@ -33,8 +33,8 @@ class Regions(NamedTuple):
     """Both regions of a batch, `CARPAL` first.
 
     boxes [B, 2, 4], heat [B, 2, h, w] (the second map is of the masked radiograph), fallback [B, 2] bool (the map was
-    degenerate and the box is the typical one), crops: one [B, 1, px, px] for each region. Where nobody looked, and the boxes
-    were remembered, heat and fallback are None.
+    degenerate and the box is the typical one), crops: one [B, 1, px, px] for each region, of its own px. Where nobody looked,
+    and the boxes were remembered, heat and fallback are None.
     """
 
     boxes: Tensor
@@ -153,7 +153,7 @@ class RegionCropper(nn.Module):
 
     Args:
         locator: the network that looks.
-        px: side of both crops.
+        px: sides of the (carpal, hand) crops.
         reading: how the heat map is read, one of `baa.nets.heatmap.READINGS`.
         rule: `peak` (the paper's connected component) or `moments` (smooth).
         threshold, margin: of `peak_box`.
@@ -174,7 +174,7 @@ class RegionCropper(nn.Module):
         self,
         locator: Locator,
         *,
-        px: int = 300,
+        px: Sequence[int] = (300, 300),
         reading: str = "relu",
         rule: str = "peak",
         threshold: float = 0.5,
@@ -232,8 +232,8 @@ class RegionCropper(nn.Module):
         return Regions(boxes, None, None, self.cut(film, boxes))
 
     def cut(self, film: Film, boxes: Float[Tensor, "batch 2 4"]) -> tuple[Tensor, Tensor]:
-        """Both crops, each [B, 1, px, px], straight from the source."""
-        carpal, hand = (film.crop(boxes[:, i], self.px, self.largest[i]) for i in (CARPAL, HAND))
+        """Both crops, each [B, 1, px, px] of its own px, straight from the source."""
+        carpal, hand = (film.crop(boxes[:, i], self.px[i], self.largest[i]) for i in (CARPAL, HAND))
         return carpal, hand
 
     def look(self, view: GreyImage, region: int) -> HeatMap:

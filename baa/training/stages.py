@@ -188,7 +188,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     common: dict[str, Any] = {
         "batch_size": fit.batch_size,
         "workers": config.data.workers,
-        "augment": Augmentation(**vars(config.data.augment), erase=config.locator.erase if stage == "locator" else 0.0),
+        "augment": Augmentation(**vars(config.data.augment), erase=getattr(config, stage).erase),
         "seed": config.seed,
     }
     if stage == "locator" or set(config.estimator.streams) == {"whole"}:

@@ -91,3 +91,13 @@ def test_black_out_blackens_the_box_and_nothing_else():
     expected = torch.ones(10, 20)
     expected[2:4, 10:15] = 0
     assert_close(view[0, 0], expected)
+
+
+def test_what_is_hidden_is_black_in_a_crop_too(source):
+    film = Film.plain(source + 1)._replace(hidden=torch.tensor([[0.0, 0.5, 0.5, 1.0], [torch.nan] * 4]))
+    crops = film.crop(torch.tensor([[0.25, 0.25, 0.75, 0.75]]).expand(2, 4), 32, 0.5)
+
+    assert (crops[0, 0, 16:, :16] == 0).all()
+    assert (crops[0, 0, :16] > 0).all()
+    assert (crops[0, 0, :, 16:] > 0).all()
+    assert (crops[1] > 0).all()

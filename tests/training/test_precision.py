@@ -20,7 +20,7 @@ def module():
 def noise():
     from baa.data.modules import Batch
 
-    return Batch.of_noise(4, 96, 48)
+    return Batch.of_noise(4, 96, (48, 48))
 
 
 @pytest.mark.parametrize(("half", "chosen"), [(0.5, "bf16-mixed"), (0.95, "32-true"), (3.0, "32-true")])
