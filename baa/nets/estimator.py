@@ -1,6 +1,7 @@
 """Stage 2 of Li et al. 2023: crops and sex to an age in months."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -81,18 +82,9 @@ class Estimator(nn.Module):
         self.gates = nn.ModuleList(
             SexGate(width, alpha_image=alpha_image, alpha_sex=alpha_sex, learnt=alpha_learnt) for _ in widths
         )
-        self.head = AgeHead(
-            width * len(widths),
-            kind=head,
-            mean_months=mean_months,
-            std_months=std_months,
-            hidden=hidden,
-            dropout=dropout,
-        )
-        self.alone = nn.ModuleList(
-            AgeHead(width, mean_months=mean_months, std_months=std_months, hidden=hidden, dropout=dropout)
-            for _ in (widths if auxiliary else ())
-        )
+        answer = partial(AgeHead, kind=head, mean_months=mean_months, std_months=std_months, hidden=hidden, dropout=dropout)
+        self.head = answer(width * len(widths))
+        self.alone = nn.ModuleList(answer(width) for _ in (widths if auxiliary else ()))
 
     def stream(self, name: str) -> Stream:
         """One of the streams."""
@@ -106,7 +98,7 @@ class Estimator(nn.Module):
         if not (self.alone and self.training):
             return prediction
         own = zip(self.alone, self._gated(projected.relu(), sex), strict=True)
-        return prediction._replace(alone=torch.stack([head(features).months for head, features in own]))
+        return prediction._replace(alone=[head(features) for head, features in own])
 
     def _gated(self, streams: Tensor, sex: Tensor) -> list[Tensor]:
         return [gate(features, sex) for gate, features in zip(self.gates, streams, strict=True)]

@@ -3,6 +3,7 @@
 Standardisation lives here and nowhere else: a head answers in months, a loss works in standard deviations.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,11 +20,11 @@ Months = Float[Tensor, " batch"]
 
 
 class AgePrediction(NamedTuple):
-    """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone [S, B]."""
+    """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone."""
 
     months: Tensor
     logits: Tensor | None = None
-    alone: Tensor | None = None
+    alone: "Sequence[AgePrediction]" = ()
 
 
 class AgeHead(nn.Module):

@@ -148,7 +148,7 @@ class EstimatorModule(AgeModule):
         optimisation: arguments of `AgeModule`.
         whole_px: side of the `whole` stream's view.
         sparsity: weight of the penalty that empties channels, for the `channel` exchange.
-        auxiliary: weight of the mean loss of the streams judged alone, if the net has them answer.
+        auxiliary: weight of the loss of each stream judged alone, if the net has them answer.
         flip_average: evaluate on the mirror image too, and average.
     """
 
@@ -198,7 +198,6 @@ class EstimatorModule(AgeModule):
         penalty: Tensor | float = 0.0
         if self.net.exchange.mode == "channel":
             penalty = self.sparsity * self.net.exchange.sparsity()
-        if prediction.alone is not None:
-            alone = [self.head.error(answer, months, self.loss) for answer in prediction.alone]
-            penalty = penalty + self.auxiliary * torch.stack(alone).mean()
+        for answer in prediction.alone:
+            penalty = penalty + self.auxiliary * self.head.loss(answer, months, self.loss)
         return penalty
