@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.errors import InputError
 from baa.nets.film import Film
 from baa.nets.locator import Locator
-from baa.nets.regions import CARPAL, HAND, RegionCropper
+from baa.nets.regions import CARPAL, HAND, REGIONS, RegionCropper
 
 BATCH, SOURCE_PX, PX = 16, 640, 300
+SAME = 0.05
 RESET_PEAK = "5"
 """What Linux wants written to clear_refs to forget the highest resident size so far."""
 
@@ -23,10 +25,11 @@ THRESHOLD, MARGIN, SMALLEST, LARGEST = 0.5, 0.03, (0.2, 0.4), (0.4, 0.8)
 
 def bench() -> list[Row]:
     """Time in the network: two looks are the limit, and everything between them should cost next to nothing."""
-    source, cropper = _source(), _cropper()
+    source, cropper = _source(), _cropper(_inception())
     film = Film.plain(source)
     view = film.view(PX).contiguous(memory_format=torch.channels_last)
     peer = peer_crops(cropper.locator)
+    require_same_crops()
     sides: dict[str, Callable[[], object]] = {
         "forward": lambda: _forward(cropper.locator, view),
         "ours": lambda: cropper(film),
@@ -48,9 +51,12 @@ def _source() -> Tensor:
     return torch.stack(pixels)[:, None].float() / 255
 
 
-def _cropper() -> RegionCropper:
+def _inception() -> Locator:
     torch.manual_seed(0)
-    locator = Locator(backbone="inception_v3", px=PX)
+    return Locator(backbone="inception_v3", px=PX)
+
+
+def _cropper(locator: Locator) -> RegionCropper:
     cropper = RegionCropper(
         locator,
         px=(PX, PX),
@@ -96,7 +102,7 @@ def peer_crops(locator: Locator) -> Callable[[Tensor], tuple[np.ndarray, np.ndar
         low, high = np.array([columns.min(), rows.min()]), np.array([columns.max(), rows.max()]) + 1
         side = np.clip((high - low).max() / len(heat) + 2 * MARGIN, SMALLEST[region], LARGEST[region])
         corner = ((low + high) / 2 / len(heat)).clip(side / 2, 1 - side / 2) - side / 2
-        return (*np.round(corner * SOURCE_PX).astype(int), round(side * SOURCE_PX))
+        return (*np.round(corner * SOURCE_PX).astype(int).tolist(), round(side * SOURCE_PX))
 
     def crops(source: Tensor) -> tuple[np.ndarray, np.ndarray]:
         pixels = source[:, 0].numpy()
@@ -119,6 +125,56 @@ def peer_crops(locator: Locator) -> Callable[[Tensor], tuple[np.ndarray, np.ndar
     return crops
 
 
+def require_same_crops() -> None:
+    """Stop a race between sides that do not do the same work.
+
+    Both cut pictures of two spots by a locator that looks at what is bright: there is no doubt about where its boxes belong.
+    The peer finds them in a heat map of 300 px and cuts at whole pixels, ours on a grid of 48 cells: edges may differ a cell.
+
+    Raises:
+        RuntimeError: the crops of a region differ by more than `SAME` of the grey scale, in the mean.
+    """
+    source, locator = _two_spots(), _bright_locator()
+    ours, theirs = _cropper(locator)(Film.plain(source)).crops, peer_crops(locator)(source)
+    for name, own, other in zip(REGIONS, ours, theirs, strict=True):
+        apart = float((own[:, 0] - torch.from_numpy(other)).abs().mean())
+        if apart > SAME:
+            raise RuntimeError(f"the {name} crops of both sides differ by {apart:.3f} in the mean, {SAME} is allowed")
+
+
+def _two_spots(count: int = 4) -> Tensor:
+    """[count, 1, SOURCE_PX, SOURCE_PX]: a bright and a fainter spot, nearer to each other from picture to picture."""
+    places = (torch.arange(SOURCE_PX) + 0.5) / SOURCE_PX
+
+    def spot(x: float, y: float, radius: float) -> Tensor:
+        across, down = (places - x).square(), (places - y).square()
+        return torch.exp(-(across + down[:, None]) / (2 * radius**2))
+
+    pictures = [spot(0.4 + 0.02 * i, 0.7, 0.08) + 0.6 * spot(0.5, 0.3 + 0.02 * i, 0.12) for i in range(count)]
+    return torch.stack(pictures)[:, None].clamp(max=1)
+
+
+class _Brightness(nn.Module):
+    """Stands in for a trunk: [B, 1, H, W] -> [B, channels, h, w], every channel the mean of a block of pixels."""
+
+    def __init__(self, channels: int, block: int) -> None:
+        super().__init__()
+        self.block = block
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, view: Tensor) -> Tensor:
+        return F.avg_pool2d(view, self.block) * self.scale
+
+
+def _bright_locator() -> Locator:
+    locator = Locator(backbone="resnet10t", px=PX, attention="none").eval()
+    locator.backbone = _Brightness(locator.backbone.channels, PX // 10)  # type: ignore[assignment]
+    last = locator.head.age.layers[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.ones_(last.weight)
+    return locator
+
+
 def _peak_bytes(side: str) -> float:
     """Peak memory of one side above what was there before, in a process of its own."""
     code = f"from baa.benchmarks.cropping import print_peak; print_peak({side!r})"
@@ -127,7 +183,7 @@ def _peak_bytes(side: str) -> float:
 
 def print_peak(side: str) -> None:
     """Run one side once and print how many KiB above its start the process's memory peaked (Linux only)."""
-    source, cropper = _source(), _cropper()
+    source, cropper = _source(), _cropper(_inception())
     film = Film.plain(source)
     view = film.view(PX).contiguous(memory_format=torch.channels_last)
     _forward(cropper.locator, view[:1])

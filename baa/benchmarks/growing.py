@@ -25,9 +25,10 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
 from baa.report.figures import Cost, growth_figure, save
 from baa.training.checkpoints import Restored
+from baa.training.memory import keep_freed_memory
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.prediction import predict_files
-from baa.training.stages import keep_freed_memory, optimisation
+from baa.training.stages import optimisation
 
 COUNTS = (100, 1_000, 10_000)
 FILM_PX, SOURCE_PX, PX, BATCH = (120, 160), 128, 64, 16

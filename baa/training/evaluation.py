@@ -21,7 +21,8 @@ from baa.schema import Config
 from baa.training.callbacks import id_digest, write_whole
 from baa.training.checkpoints import Restored, restore
 from baa.training.cohort import read_cohort
-from baa.training.stages import build_trainer, crop_arguments, keep_freed_memory
+from baa.training.memory import keep_freed_memory
+from baa.training.stages import build_trainer, crop_arguments
 from baa.training.verdict import judge
 
 UNSEEN = "unseen"

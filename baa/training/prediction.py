@@ -17,7 +17,8 @@ from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import Restored, restore
-from baa.training.stages import build_trainer, crop_arguments, keep_freed_memory
+from baa.training.memory import keep_freed_memory
+from baa.training.stages import build_trainer, crop_arguments
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)

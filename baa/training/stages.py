@@ -1,6 +1,5 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
-import ctypes
 import json
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from baa.training.boxes import remember_boxes
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
+from baa.training.memory import give_back_freed_memory, keep_freed_memory
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
 from baa.training.precision import FULL, Compile, choose_precision
 from baa.training.profile import Profile
@@ -35,8 +35,6 @@ FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "sta
 
 FREE_UNTIL_ESTIMATOR = ("crops", "estimator")
 """Settings that may still change while only the locator has been trained."""
-
-MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_MAX = -1, -4
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -107,6 +105,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
     trainer = _trainer(stage, config, fit, seen, module)
+    give_back_freed_memory()
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
@@ -266,16 +265,3 @@ def build_trainer(
 
 def _figure_loggers(config: Config, trainer: L.Trainer) -> list[Logger]:
     return list(trainer.loggers) if config.wandb.figures else []
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what torch frees, for training on a CPU.
-
-    By default every large activation is mapped and unmapped anew, and its pages are faulted in each time: that was half
-    of a training step of EfficientNet-lite0 at 300 px. Elsewhere than on glibc this does nothing.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(MALLOC_MMAP_MAX, 0)
-            libc.mallopt(MALLOC_TRIM_THRESHOLD, -1)  # as a size_t, the largest there is
