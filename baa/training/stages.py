@@ -241,16 +241,20 @@ def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint
 
 
 def build_trainer(
-    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str = FULL, **fit: Any
+    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str | None = None, **fit: Any
 ) -> L.Trainer:
-    """A trainer as `config.trainer` says, save the precision; `fit` is Lightning's own words for what only a fit needs."""
+    """A trainer as `config.trainer` says.
+
+    `precision` is what `auto` came to, fp32 if nothing was measured; `fit` is Lightning's own words for what only a fit needs.
+    """
+    asked = config.trainer.precision
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
         num_nodes=config.trainer.nodes,
         strategy=config.trainer.strategy,
-        precision=precision,  # type: ignore[arg-type]
+        precision=asked if asked != "auto" else precision or FULL,  # type: ignore[arg-type]
         deterministic=config.trainer.deterministic,
         callbacks=[*callbacks, *bar],
         logger=logger,

@@ -138,3 +138,17 @@ def test_a_remembered_crop_of_the_mirrored_hand_is_the_mirrored_crop(locator, ph
 
     for crop, other in zip(cropper.recall(film, boxes).crops, cropper.recall(mirrored, boxes).crops, strict=True):
         assert_close(other, crop.flip(-1), atol=1e-5, rtol=0)
+
+
+def test_a_flood_follows_a_winding_region_and_takes_no_other():
+    from baa.nets.regions import flood
+
+    hot = torch.zeros(1, 48, 48, dtype=torch.bool)
+    hot[0, 4:40, 4] = hot[0, 39, 4:30] = hot[0, 10:40, 29] = True  # a U
+    winding = hot.clone()
+    hot[0, 4:8, 40:44] = True
+    seed = torch.zeros_like(hot)
+    seed[0, 4, 4] = True
+
+    assert torch.equal(flood(hot, seed), winding)
+    assert not flood(hot, torch.zeros_like(hot)).any()
