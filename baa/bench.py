@@ -14,7 +14,7 @@ names
   start    help, a config error, the first training step
   predict  files to months, boxes and a table, against the networks alone
   ddp      two processes with a thread each, against one
-  growth   time and memory of each part with 100, 1,000 and 10,000 cases: slopes in a log-log plot
+  growth   time and memory of each part with 100, 1,000 and 10,000 cases (predict: 100,000): slopes in a log-log plot
   all      each of these
 
 Sides of a comparison run in turns, in one process or one after the other: only the quotients mean anything. The spread is
@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="F", help="also write the rows to a file")
     parser.add_argument("--figure", type=Path, metavar="F", help="growth: also draw it, a PNG")
     parser.add_argument(
+        "--radiographs", type=Path, metavar="DIR", help="growth: a folder or tar of radiographs to grow on besides phantoms"
+    )
+    parser.add_argument(
         "--deeplasia", type=Path, metavar="DIR", help="loader: a checkout of github.com/aimi-bonn/Deeplasia to race"
     )
     arguments = parser.parse_args()
@@ -49,7 +52,7 @@ def main() -> None:
     from baa.benchmarks.table import as_json, as_text, measure  # torch is not imported for --help
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
-    rows = measure(arguments.name, deeplasia=arguments.deeplasia, figure=arguments.figure)
+    rows = measure(arguments.name, deeplasia=arguments.deeplasia, radiographs=arguments.radiographs, figure=arguments.figure)
     print(as_text(rows))
     if arguments.json:
         arguments.json.write_text(as_json(rows))

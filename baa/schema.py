@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+"""`auto` is the faster of the others, measured as the work begins."""
+
 
 @dataclass
 class Table:
@@ -116,6 +119,7 @@ class Crops:
 
     px: list[int] = field(default_factory=lambda: [300, 300])  # sides of the crops
     boxes: Literal["live", "remembered"] = "live"  # remembered: found once per radiograph, carried along with the augmentation
+    precision: Precision = "auto"  # of a frozen locator's looks; boxes are fp32 all the same
     reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
     rule: Literal["peak", "moments"] = "peak"
     threshold: float = 0.5  # peak: share of the maximum that is hot

@@ -16,6 +16,7 @@ TINY = [
     "locator.px=64",
     "locator.fit.epochs=2",
     "crops.px=[48,40]",
+    "crops.precision=32-true",
     "estimator.carpal.name=resnet10t",
     "estimator.carpal.weights=none",
     "estimator.hand.name=resnet10t",

@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from baa.config import load, to_plain
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import Case
+from baa.data.files import find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
 from baa.nets.fusion import Sex
@@ -31,51 +33,78 @@ from baa.training.prediction import predict_files
 from baa.training.stages import optimisation
 
 COUNTS = (100, 1_000, 10_000)
+MANY = 100_000
+"""Files that `predict` reads besides; no other part is asked for as many."""
+
 FILM_PX, SOURCE_PX, PX, BATCH = (120, 160), 128, 64, 16
 BACKBONE = "resnet10t"
 STEEPEST, STEEPEST_MEMORY = 1.05, 0.05
 SAMPLED_EVERY_S = 0.02
 
 
-def bench(figure: Path | None = None) -> list[Row]:
+def bench(radiographs: Path | None = None, figure: Path | None = None) -> list[Row]:
     """Slopes in a log-log plot: between each count of cases and the next, in time and in memory.
 
     Small radiographs and small networks: what is asked is how cost grows, not how high it is. Each part and count has a
     process of its own, whose start is not counted.
 
     Args:
+        radiographs: a folder of image files, or a tar of them, to grow on besides phantoms.
         figure: where to draw what was measured.
     """
-    costs: dict[str, list[Cost]] = {part: [] for part in PARTS}
+    phantoms: dict[str, list[Cost]] = {}
+    real: dict[str, list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
-        write_films(Path(name), FILM_PX, max(COUNTS))
-        for part, count in itertools.product(PARTS, COUNTS):
-            code = f"from baa.benchmarks.growing import print_cost; print_cost({part!r}, {count}, {name!r})"
-            done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
-            seconds, mebibytes = map(float, done.stdout.split()[-2:])
-            costs[part].append(Cost(count, seconds, mebibytes))
+        films = Path(name) / "phantoms"
+        films.mkdir()
+        write_films(films, FILM_PX, max(COUNTS))
+        for part in PARTS:
+            phantoms[part] = [_cost(part, count, films) for count in (*COUNTS, *([MANY] if part == "predict" else []))]
+        if radiographs is not None:
+            films = _unpacked(radiographs, Path(name) / "radiographs")
+            total = len(find_images([films]))
+            counts = [*(count for count in COUNTS if count < total / 2), total]
+            real = {part: [_cost(part, count, films) for count in counts] for part in PARTS}
     if figure is not None:
-        save(growth_figure(costs), figure)
-    return [row for part, measured in costs.items() for row in _slopes(part, measured)]
+        save(growth_figure(phantoms, real), figure)
+    return [
+        row for costs, what in ((phantoms, ""), (real, "-real")) for part in costs for row in _slopes(part, what, costs[part])
+    ]
 
 
-def _slopes(part: str, costs: list[Cost]) -> Iterator[Row]:
+def _unpacked(radiographs: Path, folder: Path) -> Path:
+    if radiographs.suffix != ".tar":
+        return radiographs
+    with tarfile.open(radiographs) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def _cost(part: str, count: int, films: Path) -> Cost:
+    code = f"from baa.benchmarks.growing import print_cost; print_cost({part!r}, {count}, {str(films)!r})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, mebibytes = map(float, done.stdout.split()[-2:])
+    return Cost(count, seconds, mebibytes)
+
+
+def _slopes(part: str, what: str, costs: list[Cost]) -> Iterator[Row]:
     pairs = list(itertools.pairwise(costs))
     grown = [math.log(b.cases / a.cases) for a, b in pairs]
     time_ = [math.log(b.seconds / a.seconds) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
     memory = [math.log(b.mebibytes / a.mebibytes) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
     last = costs[-1]
     told = f"{last.seconds / last.cases * 1e3:.1f} ms a case, {last.mebibytes:.0f} MiB at {last.cases:,}"
-    yield Row(f"growth-{part}", f"slope of the time of {part} ({told})", max(time_), min(time_), max(time_), STEEPEST)
-    what = f"slope of the memory of {part}"
-    yield Row(f"growth-{part}-memory", what, memory[-1], min(memory), max(memory), STEEPEST_MEMORY)
+    yield Row(f"growth-{part}{what}", f"slope of the time of {part} ({told})", max(time_), min(time_), max(time_), STEEPEST)
+    said = f"slope of the memory of {part}"
+    yield Row(f"growth-{part}{what}-memory", said, memory[-1], min(memory), max(memory), STEEPEST_MEMORY)
 
 
 def print_cost(part: str, count: int, films: str) -> None:
-    """Run one part on the first `count` films; print its seconds and the MiB that its own memory peaked at (Linux only)."""
+    """Run one part on `count` films, from the start again where there are fewer; print its seconds and the MiB that its own
+    memory peaked at (Linux only)."""
     keep_freed_memory()
     torch.manual_seed(0)
-    files = sorted(Path(films).iterdir())[:count]
+    files = list(itertools.islice(itertools.cycle(find_images([Path(films)])), count))
     with tempfile.TemporaryDirectory() as folder:
         work = PARTS[part](files, Path(folder))
         with _peak() as peak:

@@ -27,7 +27,7 @@ from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
-COUNT, FILM_PX, SOURCE_PX, PX, BATCH = 32, (1500, 2000), 640, 300, 16
+COUNT, FILM_PX, SOURCE_PX, PX, BATCH = 64, (1500, 2000), 640, 300, 16
 EPOCHS = 8
 """Of ours in a round: one is over before a clock of this machine has settled."""
 ROUNDS = 3

@@ -10,12 +10,15 @@ from baa.benchmarks.pairs import Row
 from baa.training.memory import keep_freed_memory
 
 
-def measure(name: str, *, deeplasia: Path | None = None, figure: Path | None = None) -> list[Row]:
+def measure(
+    name: str, *, deeplasia: Path | None = None, radiographs: Path | None = None, figure: Path | None = None
+) -> list[Row]:
     """The rows of one benchmark, or of `all`.
 
     Args:
         name: of a benchmark, or `all`.
         deeplasia: a checkout of Deeplasia, for `loader`.
+        radiographs: real ones, a folder or a tar, for `growth`.
         figure: a PNG to draw, for `growth`.
     """
     keep_freed_memory()
@@ -26,7 +29,7 @@ def measure(name: str, *, deeplasia: Path | None = None, figure: Path | None = N
         "start": starting.bench,
         "predict": predicting.bench,
         "ddp": ranks.bench,
-        "growth": partial(growing.bench, figure),
+        "growth": partial(growing.bench, radiographs, figure),
     }
     chosen = benchmarks if name == "all" else {name: benchmarks[name]}
     return [row for bench in chosen.values() for row in bench()]

@@ -15,7 +15,7 @@ from baa.data.cases import Case, Image, Problem
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
 
-FORMAT = 4
+FORMAT = 5
 """Counted up whenever the same file would become other pixels."""
 
 FEATURES = datasets.Features(

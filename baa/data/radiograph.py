@@ -128,13 +128,15 @@ def is_negative(levels: np.ndarray) -> bool:
     dark side in a negative, whatever frames and letters do to the mean. So the sign of the skewness of what blurring takes away
     tells them apart, and the middle grey level has to agree. The threshold errs on the side of leaving an image as it is.
     """
-    small = shrink(Image.fromarray(levels), POLARITY_PX)
+    film = Image.fromarray(levels)
+    middle = np.searchsorted(np.cumsum(film.histogram()), levels.size / 2)
+    small = shrink(film, POLARITY_PX)
     coarse = small.filter(ImageFilter.GaussianBlur(POLARITY_BLUR_PX))
     detail = np.asarray(small, np.float32) - np.asarray(coarse, np.float32)
     rim = min(POLARITY_RIM_PX, (min(detail.shape) - 1) // 2)  # films have bright or dark edges
     detail = detail[rim : len(detail) - rim, rim : detail.shape[1] - rim]
     standard = (detail / (detail.std() + 1e-6)).clip(-4, 4)
-    return bool(np.median(levels) > 127 and (standard**3).mean() < NEGATIVE_SKEWNESS)
+    return bool(middle > 127 and (standard * standard * standard).mean() < NEGATIVE_SKEWNESS)
 
 
 def on_square(levels: np.ndarray) -> np.ndarray:

@@ -165,6 +165,7 @@ class RegionCropper(nn.Module):
         extents: half sides of the (carpal, hand) box, in standard deviations, of `moments_box`.
         smallest, largest: limits of the (carpal, hand) box's side, as shares of the image.
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
+        half_precision: whether the locator looks in bfloat16; heat maps and boxes are float32 all the same.
 
     Shapes:
         Film of B -> Regions of B
@@ -187,6 +188,7 @@ class RegionCropper(nn.Module):
         smallest: Sequence[float] = (0.2, 0.4),
         largest: Sequence[float] = (0.4, 0.8),
         typical: Sequence[float] = (0.3, 0.6),
+        half_precision: bool = False,
     ) -> None:
         super().__init__()
         self.locator = locator
@@ -203,6 +205,7 @@ class RegionCropper(nn.Module):
         self.smallest = smallest
         self.largest = largest
         self.typical = typical
+        self.half_precision = half_precision
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -238,7 +241,7 @@ class RegionCropper(nn.Module):
 
     def look(self, view: GreyImage, region: int) -> HeatMap:
         """The heat map of a view [B, 1, px, px] for a region; the trunk runs without a graph."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(view.device.type, torch.bfloat16, enabled=self.half_precision):
             features = self.locator.features(view)
         heat = heat_map(self.locator.head, features, self.reading)
         if not self.spreads[region]:

@@ -96,17 +96,18 @@ class Cost(NamedTuple):
     mebibytes: float
 
 
-def growth_figure(costs: Mapping[str, Sequence[Cost]]) -> Figure:
-    """Seconds and peak memory over the number of cases, both logarithmic, a line for each part."""
+def growth_figure(phantoms: Mapping[str, Sequence[Cost]], radiographs: Mapping[str, Sequence[Cost]]) -> Figure:
+    """Seconds and peak memory over the number of cases, both logarithmic: a colour for each part, radiographs dashed."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for part, measured in costs.items():
-        cases = [cost.cases for cost in measured]
-        left.plot(cases, [cost.seconds for cost in measured], marker=".", label=part)
-        right.plot(cases, [cost.mebibytes for cost in measured], marker=".", label=part)
+    for costs, line, suffix in ((phantoms, "-", ""), (radiographs, "--", ", radiographs")):
+        for i, (part, measured) in enumerate(costs.items()):
+            cases, style = [cost.cases for cost in measured], {"marker": ".", "color": f"C{i}", "linestyle": line}
+            left.plot(cases, [cost.seconds for cost in measured], label=part + suffix, **style)
+            right.plot(cases, [cost.mebibytes for cost in measured], **style)
     left.set(xlabel="cases", ylabel="seconds", xscale="log", yscale="log", title="time")
-    right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory")
-    left.legend()
+    right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory", ylim=(10, 10_000))
+    left.legend(fontsize="small")
     return figure
 
 

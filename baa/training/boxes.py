@@ -19,6 +19,7 @@ from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
 from baa.training.callbacks import write_whole
+from baa.training.device import compute_device
 
 REMEMBERED_SPLITS = ("train", "val")
 
@@ -62,7 +63,7 @@ def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
 
 @torch.no_grad()
 def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
-    device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    device = compute_device(config)
     loader = DataLoader(
         RadiographDataset(radiographs),
         batch_size=config.estimator.fit.batch_size,

@@ -1,9 +1,11 @@
-"""Which arithmetic trains faster here: measured once a stage, by steps of the very network that is to be trained."""
+"""Which arithmetic is faster here: measured once a stage, on the very networks that are to work."""
 
 import copy
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import lightning as L
 import torch
@@ -11,43 +13,69 @@ from filelock import FileLock
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from baa.data.modules import Batch
+from baa.nets.locator import Locator
+from baa.schema import Precision
 from baa.training.callbacks import read_json, write_whole
 from baa.training.modules import AgeModule
 
-FULL, HALF = "32-true", "bf16-mixed"
+FULL: Final = "32-true"
+HALF: Final = "bf16-mixed"
 ROUNDS = 2
 WORTH = 0.9
-"""bf16 is taken if a step needs less than this share of the time that it needs in fp32."""
+"""bf16 is taken where it needs less than this share of the time that fp32 needs."""
 
 
-def choose_precision(module: AgeModule, batch: Batch, device: torch.device, file: Path) -> str:
-    """The faster of fp32 and bf16, measured on a copy of the module and kept in `file`.
+def choose_precision(work: Callable[[], Tensor], device: torch.device, file: Path, what: str) -> Precision:
+    """The faster of fp32 and bf16, measured and kept in `file`.
 
     bf16 is not always faster where a processor has it: depthwise convolutions in particular can be slower. The choice is
     kept so that a resumed run, and every process of a distributed one, computes as the first did.
 
     Args:
-        module: what is to be trained.
-        batch: of the size that it is to be trained with.
-        device: that it is to be trained on.
-        file: `precision.json` of the stage.
+        work: what is done again and again; what it returns is differentiated if it can be.
+        device: that it is done on.
+        file: of the stage, where the choice is kept.
+        what: the work's name, in a line for the reader.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
         if not file.exists():
-            seconds = _measure(copy.deepcopy(module).to(device).train(), move_data_to_device(batch, device))
+            seconds = _measure(work, device)
             chosen = HALF if seconds.get(HALF, float("inf")) < WORTH * seconds[FULL] else FULL
-            write_whole(file, json.dumps({"precision": chosen, "seconds_per_step": seconds}, indent=2))
-            told = ", ".join(f"{value:.2f} s a step in {name}" for name, value in seconds.items())
-            rank_zero_info(f"precision: {chosen} ({told})")
-    return str(read_json(file)["precision"])
+            write_whole(file, json.dumps({"precision": chosen, "seconds": seconds}, indent=2))
+            told = ", ".join(f"{value:.2f} s in {name}" for name, value in seconds.items())
+            rank_zero_info(f"precision of {what}: {chosen} ({told})")
+    precision: Precision = read_json(file)["precision"]
+    return precision
 
 
-def _measure(module: AgeModule, batch: Batch) -> dict[str, float]:
-    """Seconds of a step in each precision, the best of some rounds; of fp32 alone where there is no bf16."""
-    device = batch.months.device
+def training_step(module: AgeModule, batch: Batch, device: torch.device) -> Callable[[], Tensor]:
+    """A step of a copy of the module, as work for `choose_precision`: the loss of a batch of the size to be trained with."""
+    copied, batch = copy.deepcopy(module).to(device).train(), move_data_to_device(batch, device)
+
+    def step() -> Tensor:
+        copied.zero_grad()
+        return copied.objective(batch)[1]
+
+    return step
+
+
+def look(locator: Locator, batch: Batch, device: torch.device) -> Callable[[], Tensor]:
+    """A frozen locator's pass over a batch, as work for `choose_precision`."""
+    locator, view = locator.to(device), batch.film.view(locator.px).to(device)
+
+    @torch.no_grad()
+    def features() -> Tensor:
+        return locator.features(view)
+
+    return features
+
+
+def _measure(work: Callable[[], Tensor], device: torch.device) -> dict[str, float]:
+    """Seconds of the work in each precision, the best of some rounds; in fp32 alone where there is no bf16."""
     half = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
     seconds: dict[str, float] = {}
     with torch.random.fork_rng():
@@ -55,13 +83,13 @@ def _measure(module: AgeModule, batch: Batch) -> dict[str, float]:
             for name in (FULL, HALF) if half else (FULL,):
                 start = time.perf_counter()
                 with torch.autocast(device.type, torch.bfloat16, enabled=name == HALF):
-                    _, loss = module.objective(batch)
-                loss.backward()
+                    result = work()
+                if result.requires_grad:
+                    result.backward()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 if number:  # the first round is spent on memory and on choosing algorithms
                     seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - start)
-                module.zero_grad()
     return seconds
 
 

@@ -17,7 +17,7 @@ from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import Restored, restore
-from baa.training.memory import keep_freed_memory
+from baa.training.memory import give_back_freed_memory, keep_freed_memory
 from baa.training.stages import build_trainer, crop_arguments
 from baa.training.verdict import CORNERS
 
@@ -64,6 +64,7 @@ def predict_files(
     data = FileDataModule(files, sex, px=config.data.source_px, crop=crop, batch_size=batch_size, workers=workers)
     writer = PredictionWriter(out / "predictions.csv", files)
     trainer = build_trainer(config, logger=False, callbacks=[writer])
+    give_back_freed_memory()
     trainer.predict(restored.module.to(memory_format=torch.channels_last), data, return_predictions=False)
     return writer.unread
 

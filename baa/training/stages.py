@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.nets.backbones import load_weights
-from baa.schema import Config, Optimisation
+from baa.schema import Config, Optimisation, Precision
 from baa.training.boxes import remember_boxes
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
+from baa.training.device import compute_device
 from baa.training.memory import give_back_freed_memory, keep_freed_memory
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
-from baa.training.precision import FULL, Compile, choose_precision
+from baa.training.precision import FULL, HALF, Compile, choose_precision, look, training_step
 from baa.training.profile import Profile
 from baa.training.tracking import wandb_logger
 from baa.training.verdict import draw_curve, judge
@@ -94,6 +96,8 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = config.locator.fit if stage == "locator" else config.estimator.fit
     module = _locator(config, scale) if stage == "locator" else _estimator(config, scale)
+    if _cuts_crops(stage, config):
+        config = replace(config, crops=replace(config.crops, precision=_looks(config, fit, folder)))
     data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
     if not last.exists():
@@ -179,8 +183,17 @@ def _take_weights(module: AgeModule, config: Config) -> None:
 
 
 def crop_arguments(config: Config) -> dict[str, Any]:
-    """The settings of `crops` as arguments of `RegionCropper`."""
-    return {name: value for name, value in vars(config.crops).items() if name != "boxes"}
+    """The settings of `crops` as arguments of `RegionCropper`. A precision that nobody has measured is fp32."""
+    arguments = {name: value for name, value in vars(config.crops).items() if name not in ("boxes", "precision")}
+    return arguments | {"half_precision": config.crops.precision == HALF}
+
+
+def _cuts_crops(stage: str, config: Config) -> bool:
+    return stage == "estimator" and set(config.estimator.streams) != {"whole"}
+
+
+def _locator_file(config: Config) -> Path:
+    return Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
 
 
 def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
@@ -190,10 +203,9 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         "augment": Augmentation(**vars(config.data.augment), erase=getattr(config, stage).erase),
         "seed": config.seed,
     }
-    if stage == "locator" or set(config.estimator.streams) == {"whole"}:
+    if not _cuts_crops(stage, config):
         return HandDataModule(cohort, **common)
-    file = Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
-    cropper, recipe = crop_recipe(file, crop_arguments(config))
+    cropper, recipe = crop_recipe(_locator_file(config), crop_arguments(config))
     cropper = cropper.to(memory_format=torch.channels_last)
     remembered = remember_boxes(cropper, recipe, cohort, config) if config.crops.boxes == "remembered" else None
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
@@ -201,7 +213,6 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
 
 def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str], module: AgeModule) -> L.Trainer:
     folder = config.folder / stage
-    noise = Batch.of_noise(fit.batch_size, config.data.source_px, config.crops.px)
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
         RunConfig(stage, to_plain(config), seen_ids),
@@ -212,14 +223,14 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str],
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
     if config.trainer.compile:
-        callbacks.append(Compile(noise))
+        callbacks.append(Compile(_noise(config, fit)))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
     return build_trainer(
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else False,
         callbacks=callbacks,
-        precision=_precision(config, module, noise, folder),
+        precision=_precision(config, module, fit, folder),
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,
         gradient_clip_val=fit.clip,
@@ -227,13 +238,29 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str],
     )
 
 
-def _precision(config: Config, module: AgeModule, noise: Batch, folder: Path) -> str:
+def _precision(config: Config, module: AgeModule, fit: Optimisation, folder: Path) -> str:
     if config.trainer.precision != "auto":
         return config.trainer.precision
     if config.trainer.deterministic:
         return FULL
-    on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
-    return choose_precision(module, noise, torch.device("cuda" if on_gpu else "cpu"), folder / "precision.json")
+    device = compute_device(config)
+    work = training_step(module, _noise(config, fit), device)
+    return choose_precision(work, device, folder / "precision.json", "training")
+
+
+def _looks(config: Config, fit: Optimisation, folder: Path) -> Precision:
+    if config.crops.precision != "auto":
+        return config.crops.precision
+    if config.trainer.deterministic:
+        return FULL
+    device = compute_device(config)
+    cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
+    work = look(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
+    return choose_precision(work, device, folder / "looks.json", "the looks")
+
+
+def _noise(config: Config, fit: Optimisation) -> Batch:
+    return Batch.of_noise(fit.batch_size, config.data.source_px, config.crops.px)
 
 
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:

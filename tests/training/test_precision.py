@@ -6,6 +6,8 @@ import pytest
 import torch
 from tiny_run import settings
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def module():
@@ -24,28 +26,28 @@ def noise():
 
 
 @pytest.mark.parametrize(("half", "chosen"), [(0.5, "bf16-mixed"), (0.95, "32-true"), (3.0, "32-true")])
-def test_bf16_is_taken_where_it_pays(module, noise, tmp_path, monkeypatch, half, chosen):
+def test_bf16_is_taken_where_it_pays(tmp_path, monkeypatch, half, chosen):
     from baa.training import precision
 
     monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": half})
-    assert precision.choose_precision(module, noise, torch.device("cpu"), tmp_path / "precision.json") == chosen
+    assert precision.choose_precision(torch.zeros, CPU, tmp_path / "precision.json", "nothing") == chosen
 
 
 def test_the_choice_is_measured_once_and_leaves_no_trace_in_the_module(module, noise, tmp_path):
-    from baa.training.precision import choose_precision
+    from baa.training.precision import choose_precision, training_step
 
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     drawn = torch.random.get_rng_state()
     file = tmp_path / "precision.json"
-    first = choose_precision(module, noise, torch.device("cpu"), file)
+    first = choose_precision(training_step(module, noise, CPU), CPU, file, "training")
     said = json.loads(file.read_text())
 
     assert said["precision"] == first
-    assert said["seconds_per_step"].keys() == {"32-true", "bf16-mixed"}
+    assert said["seconds"].keys() == {"32-true", "bf16-mixed"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), drawn)
     file.write_text(json.dumps(said | {"precision": "kept"}))
-    assert choose_precision(module, noise, torch.device("cpu"), file) == "kept"
+    assert choose_precision(training_step(module, noise, CPU), CPU, file, "training") == "kept"
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -73,3 +75,21 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
     assert result["locator"]["test/mae"] == pytest.approx(plain["locator"]["test/mae"], abs=0.05)
     said = caplog.text
     assert ("trainer.compile: not used" in said and "no compiler on this machine" in said) == (not works)
+
+
+@pytest.mark.parametrize(("asked", "half"), [("32-true", False), ("bf16-mixed", True)])
+def test_the_estimators_checkpoint_knows_the_precision_of_its_looks(tmp_path, monkeypatch, asked, half):
+    from baa.config import load
+    from baa.training import precision
+    from baa.training.checkpoints import read_checkpoint
+    from baa.training.stages import crop_arguments, run
+
+    seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if half else 2.0}
+    monkeypatch.setattr(precision, "_measure", lambda *_: seconds)
+    run(load(None, settings(tmp_path, "crops.precision=auto", "locator.fit.epochs=1", "estimator.fit.epochs=1")))
+    stage = tmp_path / "tiny" / "estimator"
+    checkpoint = read_checkpoint(stage / "best.ckpt")
+
+    assert json.loads((stage / "looks.json").read_text())["precision"] == asked
+    assert checkpoint["CropDataModule"]["recipe"]["crops"]["half_precision"] == half
+    assert crop_arguments(load(None, [], base=checkpoint["baa"]["settings"]))["half_precision"] == half

@@ -1,0 +1,41 @@
+"""How cost grows: slopes as a log-log plot shows them, of parts that do their work."""
+
+import pytest
+
+from baa.benchmarks import growing
+from baa.report.figures import Cost
+
+
+def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
+    costs = [Cost(cases, seconds=3e-6 * cases**2, mebibytes=50.0) for cases in (100, 1_000, 10_000)]
+    time, memory = growing._slopes("loader", "", costs)
+
+    assert (time.ratio, time.low, time.high) == pytest.approx((2, 2, 2))
+    assert not time.met
+    assert memory.ratio == pytest.approx(0)
+    assert memory.met
+    assert (time.name, memory.name) == ("growth-loader", "growth-loader-memory")
+
+
+def test_the_steepest_stretch_decides():
+    costs = [Cost(100, 1.0, 50.0), Cost(1_000, 10.0, 50.0), Cost(10_000, 200.0, 500.0)]
+    time, memory = growing._slopes("cache", "-real", costs)
+
+    assert time.ratio == pytest.approx(1.301, abs=1e-3)
+    assert memory.ratio == pytest.approx(1)
+    assert not time.met
+    assert not memory.met
+
+
+@pytest.mark.parametrize("part", growing.PARTS)
+def test_every_part_works(part, tmp_path, capsys):
+    from baa.benchmarks.loading import write_films
+
+    films = tmp_path / "films"
+    films.mkdir()
+    write_films(films, growing.FILM_PX, 3)
+    growing.print_cost(part, 5, str(films))
+    seconds, mebibytes = map(float, capsys.readouterr().out.split()[-2:])
+
+    assert seconds > 0
+    assert mebibytes > 10
