@@ -29,8 +29,8 @@ from baa.report.figures import Cost, growth_figure, save
 from baa.training.checkpoints import Restored
 from baa.training.memory import keep_freed_memory
 from baa.training.modules import EstimatorModule, LocatorModule
+from baa.training.networks import optimisation
 from baa.training.prediction import predict_files
-from baa.training.stages import optimisation
 
 COUNTS = (100, 1_000, 10_000)
 MANY = 100_000

@@ -14,8 +14,8 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import Restored
 from baa.training.modules import EstimatorModule, LocatorModule
+from baa.training.networks import optimisation
 from baa.training.prediction import predict_files
-from baa.training.stages import optimisation
 
 BATCH, BATCHES, SOURCE_PX, PX, ROUNDS = 16, 4, 640, 300, 3
 

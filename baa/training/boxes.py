@@ -19,7 +19,7 @@ from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
 from baa.training.callbacks import write_whole
-from baa.training.device import compute_device
+from baa.training.trainer import compute_device
 
 REMEMBERED_SPLITS = ("train", "val")
 

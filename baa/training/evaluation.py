@@ -22,7 +22,8 @@ from baa.training.callbacks import id_digest, write_whole
 from baa.training.checkpoints import Restored, restore
 from baa.training.cohort import read_cohort
 from baa.training.memory import keep_freed_memory
-from baa.training.stages import build_trainer, crop_arguments
+from baa.training.networks import crop_arguments
+from baa.training.trainer import build_trainer
 from baa.training.verdict import judge
 
 UNSEEN = "unseen"

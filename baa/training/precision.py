@@ -28,14 +28,15 @@ WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""
 
 
-def choose_precision(work: Callable[[], Tensor], device: torch.device, file: Path, what: str) -> Precision:
+def choose_precision(begin: Callable[[], Callable[[], Tensor]], device: torch.device, file: Path, what: str) -> Precision:
     """The faster of fp32 and bf16, measured and kept in `file`.
 
     bf16 is not always faster where a processor has it: depthwise convolutions in particular can be slower. The choice is
     kept so that a resumed run, and every process of a distributed one, computes as the first did.
 
     Args:
-        work: what is done again and again; what it returns is differentiated if it can be.
+        begin: called where nothing is kept yet, gives what is to be done again and again; what that returns is
+            differentiated if it can be.
         device: that it is done on.
         file: of the stage, where the choice is kept.
         what: the work's name, in a line for the reader.
@@ -43,7 +44,7 @@ def choose_precision(work: Callable[[], Tensor], device: torch.device, file: Pat
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
         if not file.exists():
-            seconds = _measure(work, device)
+            seconds = _measure(begin(), device)
             chosen = HALF if seconds.get(HALF, float("inf")) < WORTH * seconds[FULL] else FULL
             write_whole(file, json.dumps({"precision": chosen, "seconds": seconds}, indent=2))
             told = ", ".join(f"{value:.2f} s in {name}" for name, value in seconds.items())

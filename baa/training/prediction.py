@@ -18,7 +18,8 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import Restored, restore
 from baa.training.memory import give_back_freed_memory, keep_freed_memory
-from baa.training.stages import build_trainer, crop_arguments
+from baa.training.networks import crop_arguments
+from baa.training.trainer import build_trainer
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)

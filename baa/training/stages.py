@@ -1,35 +1,35 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from baa.config import load, to_plain, to_yaml
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
 from baa.errors import InputError
-from baa.nets.backbones import load_weights
 from baa.schema import Config, Optimisation, Precision
 from baa.training.boxes import remember_boxes
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
-from baa.training.device import compute_device
 from baa.training.memory import give_back_freed_memory, keep_freed_memory
-from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
-from baa.training.precision import FULL, HALF, Compile, choose_precision, look, training_step
+from baa.training.modules import AgeModule
+from baa.training.networks import crop_arguments, estimator_module, locator_module, take_weights
+from baa.training.precision import FULL, Compile, choose_precision, look, training_step
 from baa.training.profile import Profile
 from baa.training.tracking import wandb_logger
+from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
 
 FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
@@ -95,13 +95,13 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = config.locator.fit if stage == "locator" else config.estimator.fit
-    module = _locator(config, scale) if stage == "locator" else _estimator(config, scale)
+    module = locator_module(config, scale) if stage == "locator" else estimator_module(config, scale)
     if _cuts_crops(stage, config):
         config = replace(config, crops=replace(config.crops, precision=_looks(config, fit, folder)))
     data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
     if not last.exists():
-        _take_weights(module, config)
+        take_weights(module, config)
     else:
         epoch = read_checkpoint(last)["epoch"] + 1
         rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
@@ -118,74 +118,6 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
     return judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
-
-
-def _locator(config: Config, scale: dict[str, float]) -> LocatorModule:
-    c = config.locator
-    net = {
-        "backbone": c.backbone.name,
-        "px": c.px,
-        "attention": c.attention,
-        "head": c.head,
-        "dropout": c.dropout,
-        **scale,
-    }
-    return LocatorModule(net, optimisation(c.fit))
-
-
-def _estimator(config: Config, scale: dict[str, float]) -> EstimatorModule:
-    c = config.estimator
-    streams = {name: getattr(c, name) for name in c.streams}
-    net = {
-        "backbones": {name: backbone.name for name, backbone in streams.items()},
-        "conv_pool": [name for name, backbone in streams.items() if backbone.conv_pool],
-        "width": c.fusion.width,
-        "exchange_mode": c.fusion.mode,
-        "exchange": c.fusion.exchange,
-        "exchange_learnt": c.fusion.exchange_learnt,
-        "alpha_image": c.fusion.alpha_image,
-        "alpha_sex": c.fusion.alpha_sex,
-        "alpha_learnt": c.fusion.alpha_learnt,
-        "head": c.head,
-        "hidden": c.hidden,
-        "dropout": c.dropout,
-        "auxiliary": c.auxiliary > 0,
-        **scale,
-    }
-    return EstimatorModule(
-        net,
-        optimisation(c.fit),
-        whole_px=c.whole_px,
-        sparsity=c.fusion.sparsity,
-        auxiliary=c.auxiliary,
-        flip_average=c.flip_average,
-    )
-
-
-def optimisation(fit: Optimisation) -> dict[str, Any]:
-    """The settings of a fit as arguments of `AgeModule`."""
-    return {
-        "loss": fit.loss,
-        "optimizer": fit.optimizer,
-        "lr": fit.lr,
-        "weight_decay": fit.weight_decay,
-        "schedule": fit.schedule,
-    }
-
-
-def _take_weights(module: AgeModule, config: Config) -> None:
-    if isinstance(module, LocatorModule):
-        load_weights(module.net.backbone, config.locator.backbone.weights)
-    elif isinstance(module, EstimatorModule):
-        for name in config.estimator.streams:
-            backbone = module.net.stream(name).backbone
-            load_weights(backbone, getattr(config.estimator, name).weights)
-
-
-def crop_arguments(config: Config) -> dict[str, Any]:
-    """The settings of `crops` as arguments of `RegionCropper`. A precision that nobody has measured is fp32."""
-    arguments = {name: value for name, value in vars(config.crops).items() if name not in ("boxes", "precision")}
-    return arguments | {"half_precision": config.crops.precision == HALF}
 
 
 def _cuts_crops(stage: str, config: Config) -> bool:
@@ -244,8 +176,9 @@ def _precision(config: Config, module: AgeModule, fit: Optimisation, folder: Pat
     if config.trainer.deterministic:
         return FULL
     device = compute_device(config)
-    work = training_step(module, _noise(config, fit), device)
-    return choose_precision(work, device, folder / "precision.json", "training")
+    return choose_precision(
+        lambda: training_step(module, _noise(config, fit), device), device, folder / "precision.json", "training"
+    )
 
 
 def _looks(config: Config, fit: Optimisation, folder: Path) -> Precision:
@@ -254,9 +187,12 @@ def _looks(config: Config, fit: Optimisation, folder: Path) -> Precision:
     if config.trainer.deterministic:
         return FULL
     device = compute_device(config)
-    cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
-    work = look(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
-    return choose_precision(work, device, folder / "looks.json", "the looks")
+
+    def begin() -> Callable[[], Tensor]:
+        cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
+        return look(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
+
+    return choose_precision(begin, device, folder / "looks.json", "the looks")
 
 
 def _noise(config: Config, fit: Optimisation) -> Batch:
@@ -265,33 +201,6 @@ def _noise(config: Config, fit: Optimisation) -> Batch:
 
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
     return ModelCheckpoint(folder, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False)
-
-
-def build_trainer(
-    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str | None = None, **fit: Any
-) -> L.Trainer:
-    """A trainer as `config.trainer` says.
-
-    `precision` is what `auto` came to, fp32 if nothing was measured; `fit` is Lightning's own words for what only a fit needs.
-    """
-    asked = config.trainer.precision
-    bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
-    return L.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
-        num_nodes=config.trainer.nodes,
-        strategy=config.trainer.strategy,
-        precision=asked if asked != "auto" else precision or FULL,  # type: ignore[arg-type]
-        deterministic=config.trainer.deterministic,
-        callbacks=[*callbacks, *bar],
-        logger=logger,
-        enable_progress_bar=config.trainer.progress,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **fit,
-    )
 
 
 def _figure_loggers(config: Config, trainer: L.Trainer) -> list[Logger]:

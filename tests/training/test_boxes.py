@@ -29,7 +29,7 @@ def test_what_is_kept_is_what_the_locator_finds(run):
     from baa.nets.film import Film
     from baa.training.checkpoints import crop_recipe
     from baa.training.cohort import read_cohort
-    from baa.training.stages import crop_arguments
+    from baa.training.networks import crop_arguments
 
     folder, _ = run
     config = load(None, settings(folder, "crops.boxes=remembered"))
@@ -48,7 +48,7 @@ def test_another_run_of_the_same_locator_does_not_look_again(run, monkeypatch):
     from baa.training import boxes
     from baa.training.checkpoints import crop_recipe
     from baa.training.cohort import read_cohort
-    from baa.training.stages import crop_arguments
+    from baa.training.networks import crop_arguments
 
     folder, _ = run
     config = load(None, settings(folder, "crops.boxes=remembered"))

@@ -30,7 +30,7 @@ def test_bf16_is_taken_where_it_pays(tmp_path, monkeypatch, half, chosen):
     from baa.training import precision
 
     monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": half})
-    assert precision.choose_precision(torch.zeros, CPU, tmp_path / "precision.json", "nothing") == chosen
+    assert precision.choose_precision(lambda: torch.rand, CPU, tmp_path / "precision.json", "nothing") == chosen
 
 
 def test_the_choice_is_measured_once_and_leaves_no_trace_in_the_module(module, noise, tmp_path):
@@ -39,7 +39,7 @@ def test_the_choice_is_measured_once_and_leaves_no_trace_in_the_module(module, n
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     drawn = torch.random.get_rng_state()
     file = tmp_path / "precision.json"
-    first = choose_precision(training_step(module, noise, CPU), CPU, file, "training")
+    first = choose_precision(lambda: training_step(module, noise, CPU), CPU, file, "training")
     said = json.loads(file.read_text())
 
     assert said["precision"] == first
@@ -47,7 +47,7 @@ def test_the_choice_is_measured_once_and_leaves_no_trace_in_the_module(module, n
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), drawn)
     file.write_text(json.dumps(said | {"precision": "kept"}))
-    assert choose_precision(training_step(module, noise, CPU), CPU, file, "training") == "kept"
+    assert choose_precision(lambda: pytest.fail("measured again"), CPU, file, "training") == "kept"
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -82,7 +82,8 @@ def test_the_estimators_checkpoint_knows_the_precision_of_its_looks(tmp_path, mo
     from baa.config import load
     from baa.training import precision
     from baa.training.checkpoints import read_checkpoint
-    from baa.training.stages import crop_arguments, run
+    from baa.training.networks import crop_arguments
+    from baa.training.stages import run
 
     seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if half else 2.0}
     monkeypatch.setattr(precision, "_measure", lambda *_: seconds)

@@ -1,0 +1,52 @@
+"""Settings to where a stage computes: its trainer, and its device before that has begun."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from baa.schema import Config
+from baa.training.precision import FULL
+
+
+def build_trainer(
+    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str | None = None, **fit: Any
+) -> L.Trainer:
+    """A trainer as `config.trainer` says.
+
+    `precision` is what `auto` came to, fp32 if nothing was measured; `fit` is Lightning's own words for what only a fit needs.
+    """
+    asked = config.trainer.precision
+    bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
+    return L.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=_strategy(config),
+        precision=asked if asked != "auto" else precision or FULL,  # type: ignore[arg-type]
+        deterministic=config.trainer.deterministic,
+        callbacks=[*callbacks, *bar],
+        logger=logger,
+        enable_progress_bar=config.trainer.progress,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **fit,
+    )
+
+
+def _strategy(config: Config) -> str | Strategy:
+    if config.trainer.strategy == "ddp":
+        return DDPStrategy(gradient_as_bucket_view=True)  # a copy of all gradients less in each step
+    return config.trainer.strategy
+
+
+def compute_device(config: Config) -> torch.device:
+    """The GPU if there is one and `trainer.accelerator` does not rule it out, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
