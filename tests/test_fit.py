@@ -60,6 +60,18 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
         run(load(None, settings(finished[0], "locator.fit.lr=0.1")))
 
 
+def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_path):
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training.stages import run
+
+    short = ["locator.fit.epochs=1", "estimator.fit.epochs=1", "crops.precision=auto"]
+    for broken in ("locator.backbone.weights", "estimator.hand.weights"):
+        with pytest.raises(InputError, match="nowhere.pth is not a file"):
+            run(load(None, settings(tmp_path, *short, f"{broken}={tmp_path / 'nowhere.pth'}")))
+    assert run(load(None, settings(tmp_path, *short))).keys() == {"locator", "estimator"}
+
+
 def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
     from baa.training.evaluation import evaluate
 

@@ -23,11 +23,11 @@ from baa.data.cases import Case
 from baa.data.files import find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
+from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
 from baa.report.figures import Cost, growth_figure, save
 from baa.training.checkpoints import Restored
-from baa.training.memory import keep_freed_memory
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
 from baa.training.prediction import predict_files

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from baa.benchmarks import cropping, growing, loading, predicting, ranks, starting, stepping
 from baa.benchmarks.pairs import Row
-from baa.training.memory import keep_freed_memory
+from baa.memory import keep_freed_memory
 
 
 def measure(

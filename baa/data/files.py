@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from baa.data.modules import Batch
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
+from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
@@ -80,6 +81,7 @@ class FileDataModule(L.LightningDataModule):
         self.workers = workers
 
     def predict_dataloader(self) -> DataLoader[FileSample]:
+        give_back_freed_memory()
         return DataLoader(
             self.dataset, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()
         )

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
+from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper, Regions
 
@@ -155,6 +156,7 @@ class HandDataModule(L.LightningDataModule):
         sampler: DistributedSampler[Sample] = DistributedSampler(
             dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
         )
+        give_back_freed_memory()
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

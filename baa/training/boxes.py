@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from baa.data.cache import Radiographs
 from baa.data.modules import RadiographDataset, whole_batch
+from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
@@ -64,6 +65,7 @@ def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
 @torch.no_grad()
 def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
     device = compute_device(config)
+    give_back_freed_memory()
     loader = DataLoader(
         RadiographDataset(radiographs),
         batch_size=config.estimator.fit.batch_size,

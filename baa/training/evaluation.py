@@ -13,6 +13,7 @@ from baa.config import load
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
+from baa.memory import keep_freed_memory
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RULES, RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
@@ -21,7 +22,6 @@ from baa.schema import Config
 from baa.training.callbacks import id_digest, write_whole
 from baa.training.checkpoints import Restored, restore
 from baa.training.cohort import read_cohort
-from baa.training.memory import keep_freed_memory
 from baa.training.networks import crop_arguments
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import lightning as L
 import torch
@@ -17,10 +17,10 @@ from torch import Tensor
 
 from baa.data.modules import Batch
 from baa.nets.locator import Locator
-from baa.schema import Precision
 from baa.training.callbacks import read_json, write_whole
 from baa.training.modules import AgeModule
 
+AUTO: Final = "auto"
 FULL: Final = "32-true"
 HALF: Final = "bf16-mixed"
 ROUNDS = 2
@@ -28,7 +28,9 @@ WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""
 
 
-def choose_precision(begin: Callable[[], Callable[[], Tensor]], device: torch.device, file: Path, what: str) -> Precision:
+def choose_precision(
+    begin: Callable[[], Callable[[], Tensor]], *, device: torch.device, file: Path, what: str, of: dict[str, Any]
+) -> Literal["32-true", "bf16-mixed"]:
     """The faster of fp32 and bf16, measured and kept in `file`.
 
     bf16 is not always faster where a processor has it: depthwise convolutions in particular can be slower. The choice is
@@ -40,17 +42,17 @@ def choose_precision(begin: Callable[[], Callable[[], Tensor]], device: torch.de
         device: that it is done on.
         file: of the stage, where the choice is kept.
         what: the work's name, in a line for the reader.
+        of: what the work follows from, plain data; a choice that was made for another work does not count.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
-        if not file.exists():
+        if read_json(file).get("of") != of:
             seconds = _measure(begin(), device)
             chosen = HALF if seconds.get(HALF, float("inf")) < WORTH * seconds[FULL] else FULL
-            write_whole(file, json.dumps({"precision": chosen, "seconds": seconds}, indent=2))
+            write_whole(file, json.dumps({"precision": chosen, "seconds": seconds, "of": of}, indent=2))
             told = ", ".join(f"{value:.2f} s in {name}" for name, value in seconds.items())
             rank_zero_info(f"precision of {what}: {chosen} ({told})")
-    precision: Precision = read_json(file)["precision"]
-    return precision
+    return HALF if read_json(file)["precision"] == HALF else FULL
 
 
 def training_step(module: AgeModule, batch: Batch, device: torch.device) -> Callable[[], Tensor]:
@@ -64,7 +66,7 @@ def training_step(module: AgeModule, batch: Batch, device: torch.device) -> Call
     return step
 
 
-def look(locator: Locator, batch: Batch, device: torch.device) -> Callable[[], Tensor]:
+def looks(locator: Locator, batch: Batch, device: torch.device) -> Callable[[], Tensor]:
     """A frozen locator's pass over a batch, as work for `choose_precision`."""
     locator, view = locator.to(device), batch.film.view(locator.px).to(device)
 

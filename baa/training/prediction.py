@@ -14,10 +14,10 @@ from baa.config import load
 from baa.data.files import FileDataModule, FileSample, find_images
 from baa.data.modules import Batch
 from baa.data.radiograph import padding
+from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import Restored, restore
-from baa.training.memory import give_back_freed_memory, keep_freed_memory
 from baa.training.networks import crop_arguments
 from baa.training.trainer import build_trainer
 from baa.training.verdict import CORNERS
@@ -65,7 +65,6 @@ def predict_files(
     data = FileDataModule(files, sex, px=config.data.source_px, crop=crop, batch_size=batch_size, workers=workers)
     writer = PredictionWriter(out / "predictions.csv", files)
     trainer = build_trainer(config, logger=False, callbacks=[writer])
-    give_back_freed_memory()
     trainer.predict(restored.module.to(memory_format=torch.channels_last), data, return_predictions=False)
     return writer.unread
 

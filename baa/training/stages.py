@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
 from baa.config import load, to_plain, to_yaml
@@ -18,15 +19,15 @@ from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
 from baa.errors import InputError
-from baa.schema import Config, Optimisation, Precision
+from baa.memory import keep_freed_memory
+from baa.schema import Config, Optimisation
 from baa.training.boxes import remember_boxes
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
-from baa.training.memory import give_back_freed_memory, keep_freed_memory
 from baa.training.modules import AgeModule
 from baa.training.networks import crop_arguments, estimator_module, locator_module, take_weights
-from baa.training.precision import FULL, Compile, choose_precision, look, training_step
+from baa.training.precision import AUTO, FULL, Compile, choose_precision, looks, training_step
 from baa.training.profile import Profile
 from baa.training.tracking import wandb_logger
 from baa.training.trainer import build_trainer, compute_device
@@ -61,15 +62,16 @@ def run(config: Config) -> dict[str, Any]:
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
         result = _run_stage(stage, config, cohort)
-        write_whole(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
+        rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
 
 def _claim(config: Config) -> None:
-    """Write the run's settings, or refuse a folder that was begun with others."""
+    """Write the run's settings, or refuse a folder in which a stage was trained with others."""
     file = config.folder / "config.yaml"
-    if file.exists():
-        free = FREE_TO_CHANGE if (config.folder / "estimator").exists() else (*FREE_TO_CHANGE, *FREE_UNTIL_ESTIMATOR)
+    begun = [stage for stage in config.stages if (config.folder / stage / "last.ckpt").exists()]
+    if begun and file.exists():
+        free = FREE_TO_CHANGE if "estimator" in begun else (*FREE_TO_CHANGE, *FREE_UNTIL_ESTIMATOR)
         old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
         changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in free)]
         if changed:
@@ -79,7 +81,7 @@ def _claim(config: Config) -> None:
                 + (f" ({len(changed)} differ)" if len(changed) > 1 else "")
                 + "; give another name=, or remove the folder"
             )
-    write_whole(file, to_yaml(config))
+    rank_zero_only(write_whole)(file, to_yaml(config))
 
 
 def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
@@ -96,8 +98,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = config.locator.fit if stage == "locator" else config.estimator.fit
     module = locator_module(config, scale) if stage == "locator" else estimator_module(config, scale)
-    if _cuts_crops(stage, config):
-        config = replace(config, crops=replace(config.crops, precision=_looks(config, fit, folder)))
+    config = _settled(stage, config, module, fit)
     data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
     if not last.exists():
@@ -108,8 +109,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     module = module.to(memory_format=torch.channels_last)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    trainer = _trainer(stage, config, fit, seen, module)
-    give_back_freed_memory()
+    trainer = _trainer(stage, config, fit, seen)
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
@@ -143,7 +143,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str], module: AgeModule) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
@@ -162,7 +162,6 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str],
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else False,
         callbacks=callbacks,
-        precision=_precision(config, module, fit, folder),
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,
         gradient_clip_val=fit.clip,
@@ -170,29 +169,35 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str],
     )
 
 
-def _precision(config: Config, module: AgeModule, fit: Optimisation, folder: Path) -> str:
-    if config.trainer.precision != "auto":
-        return config.trainer.precision
-    if config.trainer.deterministic:
-        return FULL
+def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation) -> Config:
+    """The config with what `auto` stands for as precisions: those of the run that is resumed, else the faster ones here."""
+    folder, trainer, crops = config.folder / stage, config.trainer, config.crops
+    if (folder / "last.ckpt").exists():
+        begun = load(None, base=read_checkpoint(folder / "last.ckpt")["baa"]["settings"])
+        trainer = replace(trainer, precision=begun.trainer.precision) if trainer.precision == AUTO else trainer
+        crops = replace(crops, precision=begun.crops.precision) if crops.precision == AUTO else crops
     device = compute_device(config)
-    return choose_precision(
-        lambda: training_step(module, _noise(config, fit), device), device, folder / "precision.json", "training"
-    )
+    settings = to_plain(config)
+    of = {"device": device.type, "source_px": config.data.source_px, "crops_px": crops.px, "locator": settings["locator"]}
+    fastest = partial(choose_precision, device=device, of=of | {stage: settings[stage]})
+    if trainer.precision == AUTO:
+        work = partial(_training_step, config, module, fit, device)
+        chosen = FULL if trainer.deterministic else fastest(work, file=folder / "precision.json", what="training")
+        trainer = replace(trainer, precision=chosen)
+    if crops.precision == AUTO and _cuts_crops(stage, config):
+        work = partial(_looks, config, fit, device)
+        chosen = FULL if trainer.deterministic else fastest(work, file=folder / "looks.json", what="the looks")
+        crops = replace(crops, precision=chosen)
+    return replace(config, trainer=trainer, crops=crops)
 
 
-def _looks(config: Config, fit: Optimisation, folder: Path) -> Precision:
-    if config.crops.precision != "auto":
-        return config.crops.precision
-    if config.trainer.deterministic:
-        return FULL
-    device = compute_device(config)
+def _training_step(config: Config, module: AgeModule, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
+    return training_step(module, _noise(config, fit), device)
 
-    def begin() -> Callable[[], Tensor]:
-        cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
-        return look(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
 
-    return choose_precision(begin, device, folder / "looks.json", "the looks")
+def _looks(config: Config, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
+    cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
+    return looks(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
 
 
 def _noise(config: Config, fit: Optimisation) -> Batch:

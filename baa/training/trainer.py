@@ -11,24 +11,21 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from baa.schema import Config
-from baa.training.precision import FULL
+from baa.training.precision import AUTO, FULL
 
 
-def build_trainer(
-    config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), precision: str | None = None, **fit: Any
-) -> L.Trainer:
-    """A trainer as `config.trainer` says.
+def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
+    """A trainer as `config.trainer` says, in fp32 where its precision is still `auto`.
 
-    `precision` is what `auto` came to, fp32 if nothing was measured; `fit` is Lightning's own words for what only a fit needs.
+    `fit` is Lightning's own words for what only a fit needs.
     """
-    asked = config.trainer.precision
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
         num_nodes=config.trainer.nodes,
         strategy=_strategy(config),
-        precision=asked if asked != "auto" else precision or FULL,  # type: ignore[arg-type]
+        precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         deterministic=config.trainer.deterministic,
         callbacks=[*callbacks, *bar],
         logger=logger,
@@ -42,7 +39,10 @@ def build_trainer(
 
 
 def _strategy(config: Config) -> str | Strategy:
-    if config.trainer.strategy == "ddp":
+    devices = config.trainer.devices
+    count = int(devices) if devices.isdigit() else torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 1
+    several = count > 1 or config.trainer.nodes > 1
+    if config.trainer.strategy == "ddp" or (config.trainer.strategy == "auto" and several):
         return DDPStrategy(gradient_as_bucket_view=True)  # a copy of all gradients less in each step
     return config.trainer.strategy
 

@@ -6,8 +6,6 @@ import pytest
 import torch
 from tiny_run import settings
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def module():
@@ -25,29 +23,52 @@ def noise():
     return Batch.of_noise(4, 96, (48, 48))
 
 
+def choose(begin, file, of):
+    from baa.training.precision import choose_precision
+
+    return choose_precision(begin, device=torch.device("cpu"), file=file, what="nothing", of=of)
+
+
 @pytest.mark.parametrize(("half", "chosen"), [(0.5, "bf16-mixed"), (0.95, "32-true"), (3.0, "32-true")])
 def test_bf16_is_taken_where_it_pays(tmp_path, monkeypatch, half, chosen):
     from baa.training import precision
 
     monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": half})
-    assert precision.choose_precision(lambda: torch.rand, CPU, tmp_path / "precision.json", "nothing") == chosen
+    assert choose(lambda: None, tmp_path / "precision.json", of={}) == chosen
 
 
-def test_the_choice_is_measured_once_and_leaves_no_trace_in_the_module(module, noise, tmp_path):
-    from baa.training.precision import choose_precision, training_step
+def test_measuring_leaves_no_trace_in_the_module(module, noise, tmp_path):
+    from baa.training.precision import training_step
 
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     drawn = torch.random.get_rng_state()
-    file = tmp_path / "precision.json"
-    first = choose_precision(lambda: training_step(module, noise, CPU), CPU, file, "training")
-    said = json.loads(file.read_text())
+    chosen = choose(lambda: training_step(module, noise, torch.device("cpu")), tmp_path / "precision.json", of={})
+    said = json.loads((tmp_path / "precision.json").read_text())
 
-    assert said["precision"] == first
+    assert said["precision"] == chosen
     assert said["seconds"].keys() == {"32-true", "bf16-mixed"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), drawn)
-    file.write_text(json.dumps(said | {"precision": "kept"}))
-    assert choose_precision(lambda: pytest.fail("measured again"), CPU, file, "training") == "kept"
+
+
+def test_a_choice_holds_for_the_work_that_it_was_made_for(tmp_path, monkeypatch):
+    from baa.training import precision
+
+    file = tmp_path / "precision.json"
+    monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": 0.1})
+    assert choose(lambda: None, file, of={"px": 300}) == "bf16-mixed"
+
+    assert choose(lambda: pytest.fail("measured again"), file, of={"px": 300}) == "bf16-mixed"
+    monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": 2.0})
+    assert choose(lambda: None, file, of={"px": 500}) == "32-true"
+
+
+def test_looks_are_measured_without_a_graph(locator, noise):
+    from baa.training.precision import looks
+
+    features = looks(locator, noise, torch.device("cpu"))()
+    assert features.shape[:2] == (4, 512)
+    assert not features.requires_grad
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -77,20 +98,22 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
     assert ("trainer.compile: not used" in said and "no compiler on this machine" in said) == (not works)
 
 
-@pytest.mark.parametrize(("asked", "half"), [("32-true", False), ("bf16-mixed", True)])
-def test_the_estimators_checkpoint_knows_the_precision_of_its_looks(tmp_path, monkeypatch, asked, half):
+@pytest.mark.parametrize("chosen", ["32-true", "bf16-mixed"])
+def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(tmp_path, monkeypatch, chosen):
     from baa.config import load
     from baa.training import precision
     from baa.training.checkpoints import read_checkpoint
-    from baa.training.networks import crop_arguments
+    from baa.training.evaluation import evaluate
     from baa.training.stages import run
 
-    seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if half else 2.0}
+    seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if chosen == "bf16-mixed" else 2.0}
     monkeypatch.setattr(precision, "_measure", lambda *_: seconds)
-    run(load(None, settings(tmp_path, "crops.precision=auto", "locator.fit.epochs=1", "estimator.fit.epochs=1")))
-    stage = tmp_path / "tiny" / "estimator"
-    checkpoint = read_checkpoint(stage / "best.ckpt")
+    auto = ["trainer.precision=auto", "crops.precision=auto", "locator.fit.epochs=1", "estimator.fit.epochs=1"]
+    ran = run(load(None, settings(tmp_path, *auto)))
+    checkpoint = tmp_path / "tiny" / "estimator" / "best.ckpt"
+    record, crops = read_checkpoint(checkpoint)["baa"]["settings"], read_checkpoint(checkpoint)["CropDataModule"]["recipe"]
 
-    assert json.loads((stage / "looks.json").read_text())["precision"] == asked
-    assert checkpoint["CropDataModule"]["recipe"]["crops"]["half_precision"] == half
-    assert crop_arguments(load(None, [], base=checkpoint["baa"]["settings"]))["half_precision"] == half
+    assert (record["trainer"]["precision"], record["crops"]["precision"]) == (chosen, chosen)
+    assert crops["crops"]["half_precision"] == (chosen == "bf16-mixed")
+    judged = evaluate(checkpoint, [], split="test", out=tmp_path / "judged")
+    assert judged["estimator"]["test/mae"] == pytest.approx(ran["estimator"]["test/mae"], rel=1e-5)
