@@ -40,7 +40,7 @@ def bench() -> list[Row]:
         "peer": lambda: peer(source),
     }
     seconds = alternate(sides)
-    memory = [_peak_bytes("ours") / _peak_bytes("forward") for _ in range(3)]
+    memory = [_peak_kib("ours") / _peak_kib("forward") for _ in range(3)]
     return [
         quotient("crops", "both crops / one forward of the locator", seconds["ours"], seconds["forward"], 2.10),
         quotient("crops-peer", "grad-cam + OpenCV / ours", seconds["peer"], seconds["ours"], 3.0, at_least=True),
@@ -89,7 +89,7 @@ def peer_crops(locator: Locator) -> Callable[[Tensor], tuple[np.ndarray, np.ndar
         import cv2
         from pytorch_grad_cam import GradCAM
     except ImportError as error:
-        raise InputError(f"the crops benchmark needs {error.name}; pip install 'baa[bench]'") from error
+        raise InputError(f"the crops benchmark needs {error.name}; pip install -e '.[bench]'") from error
 
     class Months(torch.nn.Module):
         def __init__(self) -> None:
@@ -179,7 +179,7 @@ def _bright_locator() -> Locator:
     return locator
 
 
-def _peak_bytes(side: str) -> float:
+def _peak_kib(side: str) -> float:
     """Peak memory of one side above what was there before, in a process of its own.
 
     glibc maps each tensor by itself there: what is counted is what is alive, not what its heap keeps of the freed.

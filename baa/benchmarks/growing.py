@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import subprocess
 import sys
 import tarfile
@@ -23,6 +24,7 @@ from baa.data.cases import Case
 from baa.data.files import find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
+from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
@@ -51,20 +53,23 @@ def bench(radiographs: Path | None = None, figure: Path | None = None) -> list[R
     Args:
         radiographs: a folder of image files, or a tar of them, to grow on besides phantoms.
         figure: where to draw what was measured.
+
+    Raises:
+        InputError: `radiographs` is neither, or too few to tell how cost grows.
     """
     phantoms: dict[str, list[Cost]] = {}
     real: dict[str, list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
         films = Path(name) / "phantoms"
         films.mkdir()
+        found = None if radiographs is None else _unpacked(radiographs, Path(name) / "radiographs")
         write_films(films, FILM_PX, max(COUNTS))
         for part in PARTS:
             phantoms[part] = [_cost(part, count, films) for count in (*COUNTS, *([MANY] if part == "predict" else []))]
-        if radiographs is not None:
-            films = _unpacked(radiographs, Path(name) / "radiographs")
-            total = len(find_images([films]))
-            counts = [*(count for count in COUNTS if count < total / 2), total]
-            real = {part: [_cost(part, count, films) for count in counts] for part in PARTS}
+        if found is not None:
+            total = len(find_images([found]))
+            counts = [*(count for count in COUNTS if count <= total / 2), total]
+            real = {part: [_cost(part, count, found) for count in counts] for part in PARTS}
     if figure is not None:
         save(growth_figure(phantoms, real), figure)
     return [
@@ -73,11 +78,18 @@ def bench(radiographs: Path | None = None, figure: Path | None = None) -> list[R
 
 
 def _unpacked(radiographs: Path, folder: Path) -> Path:
-    if radiographs.suffix != ".tar":
-        return radiographs
-    with tarfile.open(radiographs) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+    if radiographs.is_file():
+        try:
+            with tarfile.open(radiographs) as archive:
+                archive.extractall(folder, filter="data")
+        except tarfile.TarError as error:
+            raise InputError(f"--radiographs: {radiographs} is no tar ({error}); give a folder of images, or a tar") from error
+        radiographs = folder
+    if not radiographs.is_dir():
+        raise InputError(f"--radiographs: {radiographs} is not there; give a folder of images, or a tar of them")
+    if (count := len(find_images([radiographs]))) < 2 * min(COUNTS):
+        raise InputError(f"--radiographs: {radiographs} holds {count} images; growth needs at least {2 * min(COUNTS)}")
+    return radiographs
 
 
 def _cost(part: str, count: int, films: Path) -> Cost:
@@ -92,11 +104,12 @@ def _slopes(part: str, what: str, costs: list[Cost]) -> Iterator[Row]:
     grown = [math.log(b.cases / a.cases) for a, b in pairs]
     time_ = [math.log(b.seconds / a.seconds) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
     memory = [math.log(b.mebibytes / a.mebibytes) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
-    last = costs[-1]
-    told = f"{last.seconds / last.cases * 1e3:.1f} ms a case, {last.mebibytes:.0f} MiB at {last.cases:,}"
+    first, last = costs[0], costs[-1]
+    told = f"{last.seconds / last.cases * 1e3:.1f} ms a case"
     yield Row(f"growth-{part}{what}", f"slope of the time of {part} ({told})", max(time_), min(time_), max(time_), STEEPEST)
-    said = f"slope of the memory of {part}"
-    yield Row(f"growth-{part}{what}-memory", said, memory[-1], min(memory), max(memory), STEEPEST_MEMORY)
+    told = f"{first.mebibytes:.0f} MiB at {first.cases:,}, {last.mebibytes:.0f} at {last.cases:,}"
+    said = f"slope of the memory of {part} ({told})"
+    yield Row(f"growth-{part}{what}-memory", said, max(memory), min(memory), max(memory), STEEPEST_MEMORY)
 
 
 def print_cost(part: str, count: int, films: str) -> None:
@@ -116,14 +129,12 @@ def print_cost(part: str, count: int, films: str) -> None:
 
 @contextmanager
 def _peak() -> Iterator[list[float]]:
-    """The highest of the process's anonymous memory in MiB: pages of a mapped file are the system's to drop."""
+    """The highest anonymous memory of the process and its loaders in MiB: pages of a mapped file are the system's to drop."""
     peak, done = [0.0], threading.Event()
 
     def watch() -> None:
         while not done.wait(SAMPLED_EVERY_S):
-            with open("/proc/self/status") as status:
-                kib = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
-            peak[0] = max(peak[0], kib / 1024)
+            peak[0] = max(peak[0], sum(map(_anonymous_kib, _family(os.getpid()))) / 1024)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -132,6 +143,21 @@ def _peak() -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
+
+
+def _family(process: int) -> Iterator[int]:
+    yield process
+    for children in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _family(int(child))
+
+
+def _anonymous_kib(process: int) -> int:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # a loader that has just ended
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
 
 def _cases(files: list[Path]) -> list[Case]:

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
         radiographs = open_cache(cases, folder=folder / "cache", px=SOURCE_PX, workers=1)
         data = HandDataModule({"train": radiographs}, batch_size=BATCH)
         augment = Augmentation()
-        plain = DataLoader(PngDataset(files), batch_size=BATCH)
+        plain = _loader_of_all_cores(PngDataset(files))
 
         def ours() -> None:
             for _ in range(EPOCHS):
@@ -90,7 +91,7 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
             "decode": functools.partial(_decode_all, files),
         }
         if deeplasia is not None:
-            peer = DataLoader(deeplasia_dataset(deeplasia, files), batch_size=BATCH)
+            peer = _loader_of_all_cores(deeplasia_dataset(deeplasia, files))
             sides["deeplasia"] = lambda: [batch["x"] for batch in peer]
         seconds = alternate(sides, ROUNDS)
     epoch = [second / EPOCHS for second in seconds["ours"]]
@@ -100,6 +101,11 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
         rows.append(quotient("loader-deeplasia", what, seconds["deeplasia"], epoch, 10.0, at_least=True))
     what = "decode + resize / building the cache"
     return [*rows, quotient("cache", what, seconds["decode"], seconds["build"], 0.9, at_least=True)]
+
+
+def _loader_of_all_cores(dataset: Dataset[Any]) -> DataLoader[Any]:
+    """With a process a core, as our side has a thread a core, and none of them to be started anew in each epoch."""
+    return DataLoader(dataset, batch_size=BATCH, num_workers=os.cpu_count() or 1, persistent_workers=True)
 
 
 def deeplasia_dataset(checkout: Path, files: list[Path]) -> Dataset[dict[str, Any]]:
@@ -114,7 +120,7 @@ def deeplasia_dataset(checkout: Path, files: list[Path]) -> Dataset[dict[str, An
     try:
         peer: Any = importlib.import_module("lib.datasets")
     except ImportError as error:
-        raise InputError(f"Deeplasia's loader needs {error.name}; pip install 'baa[bench]'") from error
+        raise InputError(f"Deeplasia's loader needs {error.name}; pip install -e '.[bench]'") from error
     finally:
         sys.path.remove(str(checkout))
     table = pd.DataFrame({"image_ID": [file.name for file in files], "dir": ".", "sex": "M", "bone_age": 100.0})

@@ -19,6 +19,7 @@ SETTINGS = (
     "locator.backbone.name=resnet18",
     "locator.backbone.weights=none",
     "locator.px=224",
+    "trainer.precision=32-true",
     "locator.fit.batch_size=16",
     "trainer.progress=false",
     "trainer.accelerator=cpu",

@@ -35,12 +35,17 @@ def bench() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "small.yaml"
         config.write_text(STAGE)
-        run = ["--config", str(config), f"runs={folder}", f"data.cache={folder}/cache", *SMALL_RUN]
+        run = ["--config", str(config), f"data.cache={folder}/cache", *SMALL_RUN]
+
+        def first_step() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as fresh:
+                _python("-c", FIRST_STEP, *run, f"runs={fresh}")
+
         sides: dict[str, Callable[[], object]] = {
             "help": lambda: _python("-m", "baa.fit", "--help"),
-            "error": lambda: _python("-m", "baa.fit", *run, "locator.fit.lrr=1", code=2),
+            "error": lambda: _python("-m", "baa.fit", *run, f"runs={folder}", "locator.fit.lrr=1", code=2),
             "imports": lambda: _python("-c", "import torch, lightning"),
-            "step": lambda: _python("-c", FIRST_STEP, *run),
+            "step": first_step,
         }
         seconds = alternate(sides, ROUNDS)
     one = [1.0] * ROUNDS

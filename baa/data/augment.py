@@ -56,7 +56,9 @@ class Augmentation:
             frame=compose(torch.linalg.inv(moved)[:, :2], turned),
             contrast=draw(1 - self.contrast, 1 + self.contrast),
             brightness=draw(-self.brightness, self.brightness),
-            hidden=self._rectangles(draw(*ERASED_AREA), draw(*ERASED_ASPECT), draw(0, 1, 2), draw(0, 1) < self.erase),
+            hidden=self._rectangles(draw(*ERASED_AREA), draw(*ERASED_ASPECT), draw(0, 1, 2), draw(0, 1) < self.erase)
+            if self.erase
+            else None,
         )
 
     @staticmethod

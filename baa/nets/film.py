@@ -27,14 +27,15 @@ class Film(NamedTuple):
     """A batch on the light box.
 
     source [B, 1, S, S] in [0, 1]; frame [B, 2, 3]: where in the source each place of the film lies; contrast, brightness [B]:
-    the factor and the addition that every view gets; hidden [B, 4]: a black rectangle on the film, NaN for none.
+    the factor and the addition that every view gets; hidden [B, 4]: a black rectangle on
+    the film, NaN for none; None where no film of the batch has one.
     """
 
     source: Tensor
     frame: Tensor
     contrast: Tensor
     brightness: Tensor
-    hidden: Tensor
+    hidden: Tensor | None
 
     @classmethod
     def plain(cls, source: GreyImage) -> "Film":
@@ -45,7 +46,7 @@ class Film(NamedTuple):
             frame=torch.eye(2, 3, device=source.device, dtype=source.dtype).expand(count, 2, 3),
             contrast=source.new_ones(count),
             brightness=source.new_zeros(count),
-            hidden=source.new_full((count, 4), torch.nan),
+            hidden=None,
         )
 
     def view(self, px: int) -> Picture:
@@ -53,7 +54,8 @@ class Film(NamedTuple):
         side = self.source.shape[-1]
         factor = next(factor for factor in range(max(1, side // px), 0, -1) if side % factor == 0)
         source = average(self.source, factor)
-        return black_out(self._expose(resample(source, self.frame, px, _samples(source, 1.0, px))), self.hidden)
+        view = self._expose(resample(source, self.frame, px, _samples(source, 1.0, px)))
+        return view if self.hidden is None else black_out(view, self.hidden)
 
     def crop(self, boxes: Boxes, px: int, largest: float) -> Picture:
         """What lies in each box of the film, at `px`; differentiable in the boxes.
@@ -65,6 +67,8 @@ class Film(NamedTuple):
         """
         frame = compose(self.frame, box_frame(boxes))
         crop = self._expose(resample(self.source, frame, px, _samples(self.source, largest, px)))
+        if self.hidden is None:
+            return crop
         corner, sides = boxes[:, :2].repeat(1, 2), (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         return black_out(crop, (self.hidden - corner) / sides)
 

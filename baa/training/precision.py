@@ -23,7 +23,7 @@ from baa.training.modules import AgeModule
 AUTO: Final = "auto"
 FULL: Final = "32-true"
 HALF: Final = "bf16-mixed"
-ROUNDS = 2
+WARM_UP, ROUNDS = 2, 3
 WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""
 
@@ -82,8 +82,9 @@ def _measure(work: Callable[[], Tensor], device: torch.device) -> dict[str, floa
     half = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
     seconds: dict[str, float] = {}
     with torch.random.fork_rng():
-        for number in range(ROUNDS + 1):
-            for name in (FULL, HALF) if half else (FULL,):
+        for number in range(WARM_UP + ROUNDS):
+            order = (FULL, HALF) if number % 2 else (HALF, FULL)
+            for name in order if half else (FULL,):
                 start = time.perf_counter()
                 with torch.autocast(device.type, torch.bfloat16, enabled=name == HALF):
                     result = work()
@@ -91,7 +92,7 @@ def _measure(work: Callable[[], Tensor], device: torch.device) -> dict[str, floa
                     result.backward()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
-                if number:  # the first round is spent on memory and on choosing algorithms
+                if number >= WARM_UP:  # the first rounds are spent on memory and on choosing algorithms
                     seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - start)
     return seconds
 

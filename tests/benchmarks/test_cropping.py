@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("pytorch_grad_cam", reason="the peers are not installed: pip install 'baa[bench]'")
+pytest.importorskip("pytorch_grad_cam", reason="the peers are not installed: pip install -e '.[bench]'")
 
 
 def test_the_peer_cuts_the_same_crops():

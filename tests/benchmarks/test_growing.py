@@ -18,7 +18,7 @@ def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
 
 
 def test_the_steepest_stretch_decides():
-    costs = [Cost(100, 1.0, 50.0), Cost(1_000, 10.0, 50.0), Cost(10_000, 200.0, 500.0)]
+    costs = [Cost(100, 1.0, 50.0), Cost(1_000, 20.0, 500.0), Cost(10_000, 200.0, 500.0)]
     time, memory = growing._slopes("cache", "-real", costs)
 
     assert time.ratio == pytest.approx(1.301, abs=1e-3)

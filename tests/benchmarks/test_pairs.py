@@ -1,9 +1,13 @@
 """A quotient is the median of what ran side by side, and says whether it is good enough."""
 
 import json
+import subprocess
+import sys
+
+import pytest
 
 from baa.benchmarks.pairs import alternate, quotient
-from baa.benchmarks.table import as_json, as_text
+from baa.benchmarks.table import as_json, as_line
 
 
 def test_the_median_round_decides_and_the_extremes_are_told():
@@ -25,5 +29,29 @@ def test_sides_run_in_turns_and_the_first_round_does_not_count():
 def test_a_table_and_its_json_say_the_same():
     row = quotient("step-boxes", "remembered / ready", [1.02, 1.02], [1.0, 1.0], 1.03)
 
-    assert "| step-boxes | remembered / ready | 1.02 | 1.02 to 1.02 | <= 1.03 | yes |" in as_text([row])
+    assert as_line(row) == "| step-boxes | remembered / ready | 1.02 | 1.02 to 1.02 | <= 1.03 | yes |"
     assert json.loads(as_json([row])) == {"step-boxes": {"ratio": 1.02, "spread": [1.02, 1.02], "must": 1.03, "met": True}}
+
+
+def test_every_name_that_the_command_takes_is_a_benchmark():
+    from baa import bench
+    from baa.benchmarks.table import benchmarks
+
+    assert tuple(benchmarks()) == bench.NAMES
+    assert set(bench.PARTS.values()) <= set(bench.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["growth", "--radiographs", "nowhere.tar"], "--radiographs: nowhere.tar is not there"),
+        (["loader", "--deeplasia", "nowhere"], "--deeplasia: nowhere is not there"),
+        (["crops", "--json", "nowhere/speed.json"], "--json: nowhere is not a folder"),
+    ],
+)
+def test_a_wrong_path_is_said_before_anything_is_measured(arguments, error):
+    done = subprocess.run([sys.executable, "-m", "baa.bench", *arguments], capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert "Traceback" not in done.stderr
