@@ -44,7 +44,7 @@ STEEPEST, STEEPEST_MEMORY = 1.05, 0.05
 SAMPLED_EVERY_S = 0.02
 
 
-def bench(radiographs: Path | None = None, figure: Path | None = None) -> list[Row]:
+def bench(radiographs: Path | None = None, figure: Path | None = None) -> Iterator[Row]:
     """Slopes in a log-log plot: between each count of cases and the next, in time and in memory.
 
     Small radiographs and small networks: what is asked is how cost grows, not how high it is. Each part and count has a
@@ -66,15 +66,15 @@ def bench(radiographs: Path | None = None, figure: Path | None = None) -> list[R
         write_films(films, FILM_PX, max(COUNTS))
         for part in PARTS:
             phantoms[part] = [_cost(part, count, films) for count in (*COUNTS, *([MANY] if part == "predict" else []))]
+            yield from _slopes(part, "", phantoms[part])
         if found is not None:
             total = len(find_images([found]))
             counts = [*(count for count in COUNTS if count <= total / 2), total]
-            real = {part: [_cost(part, count, found) for count in counts] for part in PARTS}
+            for part in PARTS:
+                real[part] = [_cost(part, count, found) for count in counts]
+                yield from _slopes(part, "-real", real[part])
     if figure is not None:
         save(growth_figure(phantoms, real), figure)
-    return [
-        row for costs, what in ((phantoms, ""), (real, "-real")) for part in costs for row in _slopes(part, what, costs[part])
-    ]
 
 
 def _unpacked(radiographs: Path, folder: Path) -> Path:
@@ -132,9 +132,12 @@ def _peak() -> Iterator[list[float]]:
     """The highest anonymous memory of the process and its loaders in MiB: pages of a mapped file are the system's to drop."""
     peak, done = [0.0], threading.Event()
 
+    def sample() -> None:
+        peak[0] = max(peak[0], sum(map(_anonymous_kib, _family(os.getpid()))) / 1024)
+
     def watch() -> None:
         while not done.wait(SAMPLED_EVERY_S):
-            peak[0] = max(peak[0], sum(map(_anonymous_kib, _family(os.getpid()))) / 1024)
+            sample()
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -143,6 +146,7 @@ def _peak() -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
+        sample()  # what was over sooner than the first sample
 
 
 def _family(process: int) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """All benchmarks by name, and their rows as a table."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ HEAD = "| name | what | ratio | spread | must | met |\n|---|---|---|---|---|---|
 
 def benchmarks(
     *, deeplasia: Path | None = None, radiographs: Path | None = None, figure: Path | None = None
-) -> dict[str, Callable[[], list[Row]]]:
+) -> dict[str, Callable[[], Iterable[Row]]]:
     """What measures the rows, by name, in the order of a whole table.
 
     Args:

@@ -81,7 +81,8 @@ class FileDataModule(L.LightningDataModule):
         self.workers = workers
 
     def predict_dataloader(self) -> DataLoader[FileSample]:
-        give_back_freed_memory()
+        if self.workers:
+            give_back_freed_memory()
         return DataLoader(
             self.dataset, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()
         )

@@ -156,7 +156,8 @@ class HandDataModule(L.LightningDataModule):
         sampler: DistributedSampler[Sample] = DistributedSampler(
             dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
         )
-        give_back_freed_memory()
+        if self.workers:
+            give_back_freed_memory()
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

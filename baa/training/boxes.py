@@ -65,7 +65,8 @@ def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
 @torch.no_grad()
 def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
     device = compute_device(config)
-    give_back_freed_memory()
+    if config.data.workers:
+        give_back_freed_memory()
     loader = DataLoader(
         RadiographDataset(radiographs),
         batch_size=config.estimator.fit.batch_size,
