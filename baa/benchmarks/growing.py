@@ -191,7 +191,7 @@ def _build(files: list[Path], folder: Path) -> Callable[[], object]:
 
 
 def _load(files: list[Path], folder: Path) -> Callable[[], object]:
-    data = HandDataModule({"train": _cached(files, folder)}, batch_size=BATCH)
+    data = HandDataModule({"train": _cached(files, folder).for_views(PX)}, batch_size=BATCH)
     augment = Augmentation()
 
     def epoch() -> None:

@@ -70,7 +70,7 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
         files = write_films(folder, FILM_PX)
         cases = [Case(id=file.stem, image=ImageFile(file), months=100.0, sex=Sex.UNKNOWN) for file in files]
         radiographs = open_cache(cases, folder=folder / "cache", px=SOURCE_PX, workers=1)
-        loader = HandDataModule({"train": radiographs}, batch_size=BATCH).train_dataloader()
+        loader = HandDataModule({"train": radiographs.for_views(PX)}, batch_size=BATCH).train_dataloader()
         augment = Augmentation()
         plain = _loader_of_all_cores(PngDataset(files))
 

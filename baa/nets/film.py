@@ -51,9 +51,7 @@ class Film(NamedTuple):
 
     def view(self, px: int) -> Picture:
         """The whole film at `px`, antialiased: pixels are averaged by whole factors first, which is cheap."""
-        side = self.source.shape[-1]
-        factor = next(factor for factor in range(max(1, side // px), 0, -1) if side % factor == 0)
-        source = average(self.source, factor)
+        source = average(self.source, whole_factor(self.source.shape[-1], px))
         view = self._expose(resample(source, self.frame, px, _samples(source, 1.0, px)))
         return view if self.hidden is None else black_out(view, self.hidden)
 
@@ -75,6 +73,11 @@ class Film(NamedTuple):
     def _expose(self, image: Picture) -> Picture:
         factor, addition = self.contrast.view(-1, 1, 1, 1), self.brightness.view(-1, 1, 1, 1)
         return torch.addcmul(addition, image, factor).clamp_(0, 1)
+
+
+def whole_factor(side: int, px: int) -> int:
+    """By how much a source is averaged, before a view of `px` is interpolated from it."""
+    return next(factor for factor in range(max(1, side // px), 0, -1) if side % factor == 0)
 
 
 def _samples(source: Tensor, share: float, px: int) -> int:

@@ -88,7 +88,7 @@ def _data(config: Config, restored: Restored, radiographs: Radiographs, split: s
     fit = config.locator.fit if restored.stage == "locator" else config.estimator.fit
     common: dict[str, Any] = {"batch_size": fit.batch_size, "workers": config.data.workers, "judged": split}
     if restored.locator is None:
-        return HandDataModule({split: radiographs}, **common)
+        return HandDataModule({split: radiographs.for_views(config.estimator.whole_px)}, **common)
     locator = restored.locator.to(memory_format=torch.channels_last)
     return CropDataModule({split: radiographs}, RegionCropper(locator, **(crop_arguments(config) | crops)), recipe={}, **common)
 

@@ -136,7 +136,8 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         "seed": config.seed,
     }
     if not _cuts_crops(stage, config):
-        return HandDataModule(cohort, **common)
+        px = config.locator.px if stage == "locator" else config.estimator.whole_px
+        return HandDataModule({split: radiographs.for_views(px) for split, radiographs in cohort.items()}, **common)
     cropper, recipe = crop_recipe(_locator_file(config), crop_arguments(config))
     cropper = cropper.to(memory_format=torch.channels_last)
     remembered = remember_boxes(cropper, recipe, cohort, config) if config.crops.boxes == "remembered" else None

@@ -22,6 +22,22 @@ def test_what_is_read_is_what_was_decoded(tmp_path, hands, workers):
         np.testing.assert_array_equal(radiographs.pixels(index), case.image.load(48).pixels)
 
 
+def test_a_view_that_halves_the_side_anyway_reads_the_halved_pixels(tmp_path, hands):
+    radiographs = open_cache(hands, folder=tmp_path, px=96, workers=1)
+    halved = radiographs.for_views(40)
+    blocks = radiographs.pixels(1).reshape(48, 2, 48, 2).mean(axis=(1, 3))
+
+    assert halved.px == 48
+    np.testing.assert_allclose(halved.pixels(1), blocks, atol=0.5)
+
+
+@pytest.mark.parametrize("px", [96, 60, 32])
+def test_a_view_as_fine_as_the_source_or_a_third_of_it_does_not(tmp_path, hands, px):
+    radiographs = open_cache(hands, folder=tmp_path, px=96, workers=1)
+
+    assert radiographs.for_views(px) is radiographs
+
+
 def test_a_second_opening_decodes_nothing(tmp_path, hands, monkeypatch):
     open_cache(hands, folder=tmp_path, px=48, workers=1)
     monkeypatch.setattr(cache, "_build", lambda *_: pytest.fail("decoded again"))
