@@ -18,8 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from baa.errors import InputError
 from baa.schema import Config
 
-STAGES = ("locator", "estimator")
+STAGES = ("locator", "estimator", "joint")
 STREAMS = ("carpal", "hand", "whole")
+SEX_PLACES = ("projected", "fused", "joined")
 
 SMALLEST_RATE = 1e-12
 RANGES: dict[str, tuple[float, float]] = {
@@ -49,6 +50,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "estimator.dropout": (0, 1),
     "estimator.auxiliary": (0, math.inf),
     "estimator.erase": (0, 1),
+    "joint.locator_lr": (0, math.inf),
+    "joint.locator_weight": (0, math.inf),
+    "joint.locator_frozen": (0, math.inf),
+    "joint.estimator_frozen": (0, math.inf),
+    "joint.erase": (0, 1),
     "trainer.nodes": (1, math.inf),
     **{
         f"{stage}.fit.{setting}": limits
@@ -60,6 +66,7 @@ RANGES: dict[str, tuple[float, float]] = {
             "weight_decay": (0, math.inf),
             "clip": (SMALLEST_RATE, math.inf),
             "ema": (0, 1 - SMALLEST_RATE),
+            "warmup": (0, 1),
             "epoch_steps": (1, math.inf),
         }.items()
     },
@@ -149,11 +156,17 @@ def _check(config: Config) -> None:
     for setting, chosen, known in (
         ("stages", config.stages, STAGES),
         ("estimator.streams", config.estimator.streams, STREAMS),
+        ("estimator.fusion.sex_at", config.estimator.fusion.sex_at or ["fused"], SEX_PLACES),
     ):
         if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
             problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
-    if config.stages == ["estimator", "locator"]:
-        problems.append("stages: the locator comes before the estimator")
+    if not problems and config.stages != [stage for stage in STAGES if stage in config.stages]:
+        problems.append(f"stages is {config.stages}; their order is {', '.join(STAGES)}")
+    if "joint" in config.stages:
+        if not set(config.estimator.streams) - {"whole"}:
+            problems.append("stages: joint needs crops between its networks; estimator.streams has none")
+        if "estimator" not in config.stages and not config.joint.start:
+            problems.append("stages: joint starts from an estimator; add that to stages, or give its checkpoint, joint.start")
     needs_locator = "estimator" in config.stages and set(config.estimator.streams) - {"whole"}
     if needs_locator and "locator" not in config.stages and not config.locator.checkpoint:
         problems.append(

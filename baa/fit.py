@@ -12,6 +12,7 @@ what it does
   Trains the config's stages in order; each takes over the best checkpoint of the one before:
     locator     the whole radiograph to an age; its heat maps are where the crops come from
     estimator   two crops and the sex to an age in months
+    joint       both together, from the estimator's checkpoint; a stage to ask for: stages=[locator,estimator,joint]
   Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on from
   its last whole epoch.
 

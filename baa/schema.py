@@ -87,6 +87,7 @@ class Optimisation:
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
     clip: float | None = None  # largest norm of the gradient
     ema: float | None = None  # judge and keep weights averaged with this decay a step: 0.99 is about the last 100 steps
+    warmup: float | None = None  # share of the fit in which the rate rises; null: 0.3 of one cycle, none of a constant rate
     epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
 
 
@@ -135,14 +136,26 @@ class Crops:
 
 
 @dataclass
+class StreamWeights:
+    """Factors of the streams where they are joined."""
+
+    carpal: float = 1.0
+    hand: float = 1.0
+    whole: float = 1.0
+
+
+@dataclass
 class Fusion:
-    """Exchange between the streams, and the sex gates (eq. 3)."""
+    """Exchange between the streams, their weights, and the sex gates (eq. 3)."""
 
     width: int = 512
     mode: Literal["whole", "channel", "none"] = "whole"
     exchange: float = 1.0
     exchange_learnt: bool = False
     sparsity: float = 1e-3  # channel: weight of the penalty that empties channels
+    weights: StreamWeights = field(default_factory=StreamWeights)
+    weights_learnt: bool = False
+    sex_at: list[str] = field(default_factory=lambda: ["fused"])  # any of projected, fused, joined; []: no sex at all
     alpha_image: float = 1.0
     alpha_sex: float = 1.0
     alpha_learnt: bool = True
@@ -168,6 +181,21 @@ class Estimator:
 
 
 @dataclass
+class Joint:
+    """Stage 3: both networks together, from the estimator's checkpoint, which carries its locator."""
+
+    start: str | None = None  # an estimator's checkpoint; null: this run's
+    locator_lr: float = 1e-5  # fit.lr is the estimator's
+    locator_weight: float = 0.1  # of the locator's own loss, beside the estimator's
+    channel_weights: Literal["constant", "differentiated"] = "constant"  # Grad-CAM's, to the estimator's loss
+    frozen_statistics: bool = True  # batch norms keep the statistics they come with
+    locator_frozen: int = 0  # groups of layers of its backbone that do not learn: 1 the stem, 2 the first stage too, ...
+    estimator_frozen: int = 0  # the same of each of its backbones
+    erase: float = 0.0  # probability of a black rectangle on a training radiograph
+    fit: Optimisation = field(default_factory=lambda: Optimisation(epochs=6, lr=3e-5, schedule="onecycle"))
+
+
+@dataclass
 class Trainer:
     """Where it runs, in Lightning's words."""
 
@@ -176,6 +204,7 @@ class Trainer:
     nodes: int = 1
     strategy: str = "auto"
     precision: Precision = "auto"
+    recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time
     compile: bool = False  # torch.compile; where that fails, say why and go on without
     deterministic: bool = False  # the same losses to the last bit on the same machine, slower on a GPU
     progress: bool = True
@@ -204,6 +233,7 @@ class Config:
     locator: Locator = field(default_factory=Locator)
     crops: Crops = field(default_factory=Crops)
     estimator: Estimator = field(default_factory=Estimator)
+    joint: Joint = field(default_factory=Joint)
     trainer: Trainer = field(default_factory=Trainer)
     wandb: Wandb = field(default_factory=Wandb)
 

@@ -9,9 +9,10 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -48,7 +49,8 @@ def bench(radiographs: Path | None = None, figure: Path | None = None) -> Iterat
     """Slopes in a log-log plot: between each count of cases and the next, in time and in memory.
 
     Small radiographs and small networks: what is asked is how cost grows, not how high it is. Each part and count has a
-    process of its own, whose start is not counted.
+    process of its own, whose start is not counted. Of each two counts the smaller is measured before and after the larger: a
+    machine whose speed drifts meanwhile does not look like growth.
 
     Args:
         radiographs: a folder of image files, or a tar of them, to grow on besides phantoms.
@@ -57,24 +59,24 @@ def bench(radiographs: Path | None = None, figure: Path | None = None) -> Iterat
     Raises:
         InputError: `radiographs` is neither, or too few to tell how cost grows.
     """
-    phantoms: dict[str, list[Cost]] = {}
-    real: dict[str, list[Cost]] = {}
+    phantoms: dict[str, list[Step]] = {}
+    real: dict[str, list[Step]] = {}
     with tempfile.TemporaryDirectory() as name:
         films = Path(name) / "phantoms"
         films.mkdir()
         found = None if radiographs is None else _unpacked(radiographs, Path(name) / "radiographs")
         write_films(films, FILM_PX, max(COUNTS))
         for part in PARTS:
-            phantoms[part] = [_cost(part, count, films) for count in (*COUNTS, *([MANY] if part == "predict" else []))]
+            phantoms[part] = _steps(part, (*COUNTS, *([MANY] if part == "predict" else [])), films)
             yield from _slopes(part, "", phantoms[part])
         if found is not None:
             total = len(find_images([found]))
             counts = [*(count for count in COUNTS if count <= total / 2), total]
             for part in PARTS:
-                real[part] = [_cost(part, count, found) for count in counts]
+                real[part] = _steps(part, counts, found)
                 yield from _slopes(part, "-real", real[part])
     if figure is not None:
-        save(growth_figure(phantoms, real), figure)
+        save(growth_figure(_costs(phantoms), _costs(real)), figure)
 
 
 def _unpacked(radiographs: Path, folder: Path) -> Path:
@@ -92,6 +94,26 @@ def _unpacked(radiographs: Path, folder: Path) -> Path:
     return radiographs
 
 
+class Step(NamedTuple):
+    """What a count of cases costs, measured before and after a larger one, and what that costs."""
+
+    small: Cost
+    large: Cost
+
+
+def _steps(part: str, counts: Sequence[int], films: Path) -> list[Step]:
+    steps = []
+    for few, many in itertools.pairwise(counts):
+        before, large, after = (_cost(part, count, films) for count in (few, many, few))
+        seconds, mebibytes = (before.seconds + after.seconds) / 2, (before.mebibytes + after.mebibytes) / 2
+        steps.append(Step(Cost(few, seconds, mebibytes), large))
+    return steps
+
+
+def _costs(steps: Mapping[str, list[Step]]) -> dict[str, list[Cost]]:
+    return {part: [of[0].small, *(step.large for step in of)] for part, of in steps.items()}
+
+
 def _cost(part: str, count: int, films: Path) -> Cost:
     code = f"from baa.benchmarks.growing import print_cost; print_cost({part!r}, {count}, {str(films)!r})"
     done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
@@ -99,12 +121,11 @@ def _cost(part: str, count: int, films: Path) -> Cost:
     return Cost(count, seconds, mebibytes)
 
 
-def _slopes(part: str, what: str, costs: list[Cost]) -> Iterator[Row]:
-    pairs = list(itertools.pairwise(costs))
-    grown = [math.log(b.cases / a.cases) for a, b in pairs]
-    time_ = [math.log(b.seconds / a.seconds) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
-    memory = [math.log(b.mebibytes / a.mebibytes) / ln for (a, b), ln in zip(pairs, grown, strict=True)]
-    first, last = costs[0], costs[-1]
+def _slopes(part: str, what: str, steps: list[Step]) -> Iterator[Row]:
+    grown = [math.log(b.cases / a.cases) for a, b in steps]
+    time_ = [math.log(b.seconds / a.seconds) / ln for (a, b), ln in zip(steps, grown, strict=True)]
+    memory = [math.log(b.mebibytes / a.mebibytes) / ln for (a, b), ln in zip(steps, grown, strict=True)]
+    first, last = steps[0].small, steps[-1].large
     told = f"{last.seconds / last.cases * 1e3:.1f} ms a case"
     yield Row(f"growth-{part}{what}", f"slope of the time of {part} ({told})", max(time_), min(time_), max(time_), STEEPEST)
     told = f"{first.mebibytes:.0f} MiB at {first.cases:,}, {last.mebibytes:.0f} at {last.cases:,}"
@@ -228,7 +249,7 @@ def _step(files: list[Path], folder: Path) -> Callable[[], object]:
 
 def _predict(files: list[Path], folder: Path) -> Callable[[], object]:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
-    restored = Restored("estimator", _estimator().eval(), _locator().net, settings, frozenset())
+    restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, frozenset())
     return lambda: predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
 
 

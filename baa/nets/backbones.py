@@ -8,7 +8,9 @@ import timm
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file
+from timm.models import group_parameters
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from baa.errors import InputError
 
@@ -50,10 +52,36 @@ class Backbone(nn.Module):
         trained_on = net.pretrained_cfg
         self.register_buffer("mean", torch.tensor(trained_on["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained_on["std"])[:, None, None], persistent=False)
+        self.recomputed = False
 
     def forward(self, image: GreyImage) -> FeatureMap:
         net: Any = self.net
-        return net.forward_features((image - self.mean) / self.std)
+        normalised = (image - self.mean) / self.std
+        if self.recomputed and torch.is_grad_enabled():
+            return checkpoint(net.forward_features, normalised, use_reentrant=False)
+        return net.forward_features(normalised)
+
+    def recompute(self) -> None:
+        """Keep no activations for the backward pass, compute them anew: block by block where timm can, else all at once."""
+        try:
+            self.net.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError):
+            self.recomputed = True
+
+    def freeze_first(self, groups: int) -> None:
+        """No gradient for the first groups of layers from the image on: the stem, then a stage each, as timm counts them.
+
+        Raises:
+            InputError: timm does not say which layers of this network belong together.
+        """
+        try:
+            names = group_parameters(self.net, self.net.group_matcher(coarse=True))
+        except (AssertionError, AttributeError) as error:
+            raise InputError(f"timm knows no groups of layers of {self.name}, so that none of them can be frozen") from error
+        frozen = {name for group in range(groups) for name in names.get(group, ())}
+        for name, parameter in self.net.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:

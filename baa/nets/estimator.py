@@ -8,8 +8,11 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from baa.nets.backbones import Backbone, FeatureMap, GreyImage
-from baa.nets.fusion import Exchange, SexGate
+from baa.nets.fusion import Exchange, SexGate, Streams
 from baa.nets.heads import AgeHead, AgePrediction
+
+SEX_PLACES = ("projected", "fused", "joined")
+"""Where the sex can come in: each stream before the exchange, after it (the paper), or all streams once concatenated."""
 
 
 class Stream(nn.Module):
@@ -36,13 +39,15 @@ class Stream(nn.Module):
 
 
 class Estimator(nn.Module):
-    """Streams, exchange, a sex gate on each fused stream, concatenation, age.
+    """Streams, exchange, the sex, weighted concatenation, age.
 
     Args:
         backbones: timm model names by stream: `carpal` and `hand` are the crops, `whole` is the radiograph.
         conv_pool: the streams that get a convolution and a max pool after their backbone (the paper: `carpal`).
         width: the streams' common width.
         exchange_mode, exchange, exchange_learnt: see `Exchange`.
+        stream_weights, weights_learnt: each stream's factor in the concatenation, and whether these are parameters.
+        sex_at: where the sex comes in, any of `SEX_PLACES`; nowhere for an age that does not know the sex.
         alpha_image, alpha_sex, alpha_learnt: see `SexGate`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.
@@ -64,6 +69,9 @@ class Estimator(nn.Module):
         exchange_mode: str = "whole",
         exchange: float = 1.0,
         exchange_learnt: bool = False,
+        stream_weights: Mapping[str, float] | None = None,
+        weights_learnt: bool = False,
+        sex_at: Sequence[str] = ("fused",),
         alpha_image: float = 1.0,
         alpha_sex: float = 1.0,
         alpha_learnt: bool = True,
@@ -79,8 +87,14 @@ class Estimator(nn.Module):
         widths = [stream.features for stream in streams.values()]
         self.streams = nn.ModuleDict(streams)
         self.exchange = Exchange(widths, width, mode=exchange_mode, exchange=exchange, learnt=exchange_learnt)
-        self.gates = nn.ModuleList(
-            SexGate(width, alpha_image=alpha_image, alpha_sex=alpha_sex, learnt=alpha_learnt) for _ in widths
+        weights = [(stream_weights or {}).get(name, 1.0) for name in streams]
+        self.weights = nn.Parameter(torch.tensor(weights), requires_grad=weights_learnt)
+        gate = partial(SexGate, alpha_image=alpha_image, alpha_sex=alpha_sex, learnt=alpha_learnt)
+        self.gates = nn.ModuleDict(
+            {
+                place: nn.ModuleList([gate(width * len(widths))] if place == "joined" else [gate(width) for _ in widths])
+                for place in sex_at
+            }
         )
         answer = partial(AgeHead, kind=head, mean_months=mean_months, std_months=std_months, hidden=hidden, dropout=dropout)
         self.head = answer(width * len(widths))
@@ -94,11 +108,36 @@ class Estimator(nn.Module):
 
     def forward(self, crops: Mapping[str, Tensor], sex: Int[Tensor, " batch"]) -> AgePrediction:
         projected = self.exchange.projected([stream(crops[name]) for name, stream in self.streams.items()])
-        prediction: AgePrediction = self.head(torch.cat(self._gated(self.exchange(projected), sex), dim=1))
+        projected = self._gated("projected", projected, sex)
+        fused = self._gated("fused", self.exchange(projected), sex) * self.weights[:, None, None]
+        joined = fused.transpose(0, 1).flatten(1)  # B stream*width
+        prediction: AgePrediction = self.head(self._gated("joined", joined[None], sex)[0])
         if not (self.alone and self.training):
             return prediction
-        own = zip(self.alone, self._gated(projected.relu(), sex), strict=True)
+        own = zip(self.alone, self._gated("fused", projected.relu(), sex), strict=True)
         return prediction._replace(alone=[head(features) for head, features in own])
 
-    def _gated(self, streams: Tensor, sex: Tensor) -> list[Tensor]:
-        return [gate(features, sex) for gate, features in zip(self.gates, streams, strict=True)]
+    def _gated(self, place: str, streams: Streams, sex: Tensor) -> Streams:
+        if place not in self.gates:
+            return streams
+        gates = self.gates[place]
+        assert isinstance(gates, nn.ModuleList)
+        return torch.stack([gate(features, sex) for gate, features in zip(gates, streams, strict=True)])
+
+    def learnt_weights(self) -> dict[str, Tensor]:
+        """What the fusion has settled on: each fusion weight that is learnt, and the share of channels that are exchanged."""
+        learnt: dict[str, Tensor] = {}
+        names = list(self.streams)
+        if self.exchange.weight.requires_grad:
+            learnt["exchange"] = self.exchange.weight.clamp(0, 1)
+        if self.exchange.mode == "channel":
+            learnt["exchanged_share"] = self.exchange.empty().float().mean() * len(names)
+        if self.weights.requires_grad:
+            learnt |= {f"weight_{name}": weight for name, weight in zip(names, self.weights, strict=True)}
+        for place, gates in self.gates.items():
+            assert isinstance(gates, nn.ModuleList)
+            for name, gate in zip(["all"] if place == "joined" else names, gates, strict=True):
+                assert isinstance(gate, SexGate)
+                if gate.alpha.requires_grad:
+                    learnt |= {f"alpha_{what}_{place}_{name}": a for what, a in zip(("image", "sex"), gate.alpha, strict=True)}
+        return {name: weight.detach() for name, weight in learnt.items()}

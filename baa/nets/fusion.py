@@ -7,7 +7,7 @@ NeurIPS 2020, https://arxiv.org/abs/2011.05005, exchange the channels whose batc
 from enum import IntEnum
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 Streams = Float[Tensor, "stream batch width"]
@@ -69,8 +69,11 @@ class Exchange(nn.Module):
         if self.mode == "whole":
             e = self.weight.clamp(0, 1)
             return ((1 - e) * x + e * other).relu()
-        empty = (self._scales() < NEGLIGIBLE_SCALE) & self.own  # S width
-        return torch.where(empty[:, None], other, x).relu()
+        return torch.where(self.empty()[:, None], other, x).relu()
+
+    def empty(self) -> Bool[Tensor, "stream width"]:
+        """The channels that a stream owns and has let shrink to nothing."""
+        return (self._scales() < NEGLIGIBLE_SCALE) & self.own
 
     def _scales(self) -> Float[Tensor, "stream width"]:
         return torch.stack([norm.weight.abs() for norm in self.norms if isinstance(norm, nn.BatchNorm1d)])

@@ -19,6 +19,11 @@ REGRESSION_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l
 Months = Float[Tensor, " batch"]
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """Out of autocast's half precision; doubles stay what they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class AgePrediction(NamedTuple):
     """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone."""
 
@@ -70,7 +75,7 @@ class AgeHead(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "batch feature"]) -> AgePrediction:
-        answer = self.layers(features).float()
+        answer = full_precision(self.layers(features))
         if self.kind == "regression":
             return AgePrediction(answer[:, 0] * self.std_months + self.mean_months)
         return AgePrediction(answer.softmax(dim=1) @ self.bins, answer)

@@ -3,6 +3,8 @@
 Selvaraju et al., "Grad-CAM", ICCV 2017, https://arxiv.org/abs/1610.02391, by captum.
 """
 
+from typing import Literal
+
 import torch
 from captum.attr import LayerGradCam
 from jaxtyping import Float
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from baa.errors import InputError
 from baa.nets.backbones import FeatureMap
+from baa.nets.heads import full_precision
 from baa.nets.locator import PooledAgeHead
 
 HeatMap = Float[Tensor, "batch rows columns"]
@@ -22,16 +25,21 @@ the side of the mean age that the hand is on. `class`: evidence for the most lik
 """
 
 
-def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str) -> HeatMap:
+Graph = Literal["none", "map", "weights"]
+"""What of Grad-CAM a loss on the map reaches: nothing; the features, their channel weights being constants; or both."""
+
+
+def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str, graph: Graph = "none") -> HeatMap:
     """Where the head's answer comes from, not negative, on the feature grid.
 
-    The gradient starts at the feature map: the trunk needs no graph, may be frozen, and the caller may be under
-    `no_grad`, `inference_mode` or autocast. No hook and no gradient is left behind.
+    The gradient starts at the feature map: unless a graph is asked for, the trunk needs none, may be frozen, and the caller
+    may be under `no_grad`, `inference_mode` or autocast. No hook and no gradient is left behind.
 
     Args:
         head: the locator's head, in eval mode.
         features: the locator's F'' [B, C, h, w].
         reading: one of `READINGS`.
+        graph: how far the map can be differentiated; more than `none` needs features that carry a graph.
 
     Raises:
         InputError: the `class` reading of a head without classes.
@@ -48,9 +56,12 @@ def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str) -> HeatMap
         torch.enable_grad(),
         torch.autocast(features.device.type, enabled=False),
     ):
-        leaf = features.detach().clone().float().requires_grad_()
-        evidence = LayerGradCam(score, head.pool).attribute(leaf, attribute_to_layer_input=True)
-        evidence = evidence.detach()[:, 0]  # B h w
+        features = full_precision(features)
+        start = features.detach().clone().requires_grad_() if graph == "none" else features
+        evidence = LayerGradCam(score, head.pool).attribute(
+            start, attribute_to_layer_input=True, grad_kwargs={"create_graph": graph == "weights"}
+        )
+        evidence = (evidence.detach() if graph == "none" else evidence)[:, 0]  # B h w
     if reading == "absolute":
         return evidence.abs()
     if reading == "deviation":

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baa.nets.backbones import GreyImage
+from baa.nets.backbones import FeatureMap, GreyImage
 from baa.nets.film import Boxes, Film, black_out, carry
-from baa.nets.heatmap import HeatMap, heat_map
+from baa.nets.heatmap import Graph, HeatMap, heat_map
 from baa.nets.locator import Locator
 
 CARPAL, HAND = 0, 1
@@ -68,7 +68,7 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
     blob = flood(grid >= threshold * highest, grid == highest)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges
-    return torch.stack([x0 - margin, y0 - margin, x1 + margin, y1 + margin], dim=1)
+    return torch.stack([x0 - margin, y0 - margin, x1 + margin, y1 + margin], dim=1).to(heat.dtype)
 
 
 def flood(hot: Cells, seed: Cells) -> Cells:
@@ -166,6 +166,7 @@ class RegionCropper(nn.Module):
         smallest, largest: limits of the (carpal, hand) box's side, as shares of the image.
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
         half_precision: whether the locator looks in bfloat16; heat maps and boxes are float32 all the same.
+        graph: how far a loss on the boxes or crops reaches into the locator, see `heat_map`; boxes of `peak` pass nothing on.
 
     Shapes:
         Film of B -> Regions of B
@@ -189,6 +190,7 @@ class RegionCropper(nn.Module):
         largest: Sequence[float] = (0.4, 0.8),
         typical: Sequence[float] = (0.3, 0.6),
         half_precision: bool = False,
+        graph: Graph = "none",
     ) -> None:
         super().__init__()
         self.locator = locator
@@ -206,6 +208,7 @@ class RegionCropper(nn.Module):
         self.largest = largest
         self.typical = typical
         self.half_precision = half_precision
+        self.graph = graph
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -219,9 +222,13 @@ class RegionCropper(nn.Module):
     def locate(self, film: Film) -> tuple[Tensor, Tensor, Tensor]:
         """Both looks, without the cut: boxes [B, 2, 4], heat [B, 2, h, w], fallback [B, 2]."""
         view = film.view(self.locator.px)
-        carpal_heat = self.look(view, CARPAL)
+        return self.cascade(view, self.features(view))
+
+    def cascade(self, view: GreyImage, features: FeatureMap) -> tuple[Tensor, Tensor, Tensor]:
+        """`locate`, from a view whose features are known."""
+        carpal_heat = self.read(features, CARPAL)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
-        hand_heat = self.look(black_out(view, carpal), HAND)
+        hand_heat = self.read(self.features(black_out(view, carpal)), HAND)
         hand, hand_fallback = self.box(hand_heat, HAND)
         return (
             torch.stack([carpal, hand], dim=1),
@@ -239,11 +246,16 @@ class RegionCropper(nn.Module):
         carpal, hand = (film.crop(boxes[:, i], self.px[i], self.largest[i]) for i in (CARPAL, HAND))
         return carpal, hand
 
-    def look(self, view: GreyImage, region: int) -> HeatMap:
-        """The heat map of a view [B, 1, px, px] for a region; the trunk runs without a graph."""
-        with torch.no_grad(), torch.autocast(view.device.type, torch.bfloat16, enabled=self.half_precision):
-            features = self.locator.features(view)
-        heat = heat_map(self.locator.head, features, self.reading)
+    def features(self, view: GreyImage) -> FeatureMap:
+        """What the locator makes of a view, [B, C, h, w], where it is read; with a graph only if one is asked for."""
+        kept = torch.is_grad_enabled() and self.graph != "none"
+        with torch.set_grad_enabled(kept), torch.autocast(view.device.type, torch.bfloat16, enabled=self.half_precision):
+            return self.locator.features(view)
+
+    def read(self, features: FeatureMap, region: int) -> Float[Tensor, "batch height width"]:
+        """The heat map of features for a region, finer than them where a place is expected."""
+        graph = self.graph if features.requires_grad else "none"
+        heat = heat_map(self.locator.head, features, self.reading, graph)
         if not self.spreads[region]:
             return heat
         fine = upsample(heat, HEAT_GRID)  # an expectation is narrower than a cell

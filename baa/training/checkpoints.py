@@ -10,30 +10,33 @@ from baa.data.modules import CropDataModule
 from baa.errors import InputError
 from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper
+from baa.training.joint import JointModule
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
 
-MODULES: dict[str, type[LocatorModule] | type[EstimatorModule]] = {
+MODULES: dict[str, type[AgeModule]] = {
     "locator": LocatorModule,
     "estimator": EstimatorModule,
+    "joint": JointModule,
 }
 
 
 class Restored(NamedTuple):
     """What a checkpoint holds.
 
-    stage; module in eval mode; locator whose crops it reads (its own net if it is one, None for the whole hand); settings
-    of the run; digests of the ids that it has seen.
+    stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
+    arguments that build it; settings of the run; digests of the ids that it has seen.
     """
 
     stage: str
     module: AgeModule
     locator: Locator | None
+    locator_arguments: dict[str, Any]
     settings: dict[str, Any]
     seen: frozenset[int]
 
 
 def restore(file: Path) -> Restored:
-    """Load a checkpoint of either stage, weights only.
+    """Load a checkpoint of any stage, weights only.
 
     Raises:
         InputError: no such file, or no checkpoint of this project.
@@ -42,13 +45,16 @@ def restore(file: Path) -> Restored:
     record = checkpoint["baa"]
     module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
-    kept = checkpoint.get(CropDataModule.__qualname__)
-    locator = module.net if isinstance(module, LocatorModule) else None
-    if kept is not None:
-        locator = Locator(**kept["recipe"]["locator"])
-        cropper = RegionCropper(locator, **kept["recipe"]["crops"])
-        cropper.load_state_dict(kept["weights"])
-    return Restored(record["stage"], module.eval(), locator, record["settings"], frozenset(record["seen"]))
+    kept, locator, arguments = checkpoint.get(CropDataModule.__qualname__), None, {}
+    if isinstance(module, LocatorModule):
+        locator, arguments = module.net, module.hparams["net"]
+    elif isinstance(module, JointModule):
+        locator, arguments = module.cropper.locator, module.hparams["locator"]
+    elif kept is not None:
+        arguments = kept["recipe"]["locator"]
+        locator = Locator(**arguments)
+        RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
+    return Restored(record["stage"], module.eval(), locator, dict(arguments), record["settings"], frozenset(record["seen"]))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -74,15 +80,15 @@ def crop_recipe(locator_file: Path, crops: dict[str, Any]) -> tuple[RegionCroppe
     """The frozen cropper of a trained locator, and the plain data that rebuilds it and tells which file it came from.
 
     Raises:
-        InputError: the file is no locator's checkpoint.
+        InputError: the file is no checkpoint of a locator, alone or trained jointly.
     """
     restored = restore(locator_file)
-    if not isinstance(restored.module, LocatorModule):
+    if restored.locator is None or isinstance(restored.module, EstimatorModule):
         raise InputError(f"locator.checkpoint: {locator_file} is a checkpoint of the {restored.stage}, not of a locator")
     recipe = {
-        "locator": dict(restored.module.hparams["net"]),
+        "locator": restored.locator_arguments,
         "crops": crops,
         "file": str(locator_file),
         "sha256": hashlib.sha256(locator_file.read_bytes()).hexdigest(),
     }
-    return RegionCropper(restored.module.net, **crops), recipe
+    return RegionCropper(restored.locator, **crops), recipe

@@ -41,7 +41,7 @@ def evaluate(
     """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
 
     Args:
-        checkpoint: of either stage; its own settings apply where `overrides` say nothing.
+        checkpoint: of any stage; its own settings apply where `overrides` say nothing.
         overrides: settings, `key=value`.
         split: `train`, `val`, `test`, or `unseen`: every case that the checkpoint was neither trained nor chosen on.
         out: a folder, made if need be.
@@ -85,7 +85,7 @@ def _judged(cohort: dict[str, Radiographs], split: str, restored: Restored) -> R
 
 
 def _data(config: Config, restored: Restored, radiographs: Radiographs, split: str, **crops: Any) -> HandDataModule:
-    fit = config.locator.fit if restored.stage == "locator" else config.estimator.fit
+    fit = getattr(config, restored.stage).fit
     common: dict[str, Any] = {"batch_size": fit.batch_size, "workers": config.data.workers, "judged": split}
     if restored.locator is None:
         return HandDataModule({split: radiographs.for_views(config.estimator.whole_px)}, **common)

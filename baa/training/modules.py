@@ -1,4 +1,4 @@
-"""The two networks under Lightning: steps, metrics, optimiser."""
+"""Each of the two networks under Lightning: steps, metrics, optimiser."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.profiler import record_function
 
 from baa.data.modules import PHASE, Batch
@@ -16,20 +17,24 @@ from baa.nets.regions import REGIONS, peak
 from baa.report.metrics import Predictions, Rows, age_metrics
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+WARMUP = 0.3
 
 
 class AgeModule(L.LightningModule):
-    """What both stages share: months in, months out. A stage says how it predicts and which head it has.
+    """What all stages share: months in, months out. A stage says how it predicts and which head it has.
 
     Args:
         loss: `mse`, `l1` or `smooth_l1`.
         optimizer, lr, weight_decay: `adam` or `adamw` and its settings.
         schedule: `constant`, or `onecycle` over the whole fit.
+        warmup: share of the fit in which the rate rises; None for none of a constant rate, and `WARMUP` of one cycle.
     """
 
     net: nn.Module
 
-    def __init__(self, *, loss: str, optimizer: str, lr: float, weight_decay: float, schedule: str) -> None:
+    def __init__(
+        self, *, loss: str, optimizer: str, lr: float, weight_decay: float, schedule: str, warmup: float | None = None
+    ) -> None:
         super().__init__()
         self.loss = loss
         self.optimisation: dict[str, Any] = {
@@ -37,6 +42,7 @@ class AgeModule(L.LightningModule):
             "lr": lr,
             "weight_decay": weight_decay,
             "schedule": schedule,
+            "warmup": warmup,
         }
         self.val_metrics = age_metrics("val/")
         self.rows = Rows()
@@ -74,8 +80,13 @@ class AgeModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.val_metrics.update(self.months(batch), batch.months)
 
+    def learnt_weights(self) -> dict[str, Tensor]:
+        """Fusion weights that are learnt, logged each epoch as `fusion/NAME`."""
+        return {}
+
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.val_metrics.compute(), prog_bar=False)
+        self.log_dict({f"fusion/{name}": weight for name, weight in self.learnt_weights().items()})
         self.log("val_mae", self.val_metrics["mae"].compute(), prog_bar=True, logger=False)
         self.val_metrics.reset()
 
@@ -104,16 +115,25 @@ class AgeModule(L.LightningModule):
         boxes, peaks, fallback = rows[:, 12:20].view(-1, 2, 4), rows[:, 20:24].view(-1, 2, 2), rows[:, 24:26] > 0
         return Predictions(months, truth, capitate, boxes.float(), peaks.float(), fallback)
 
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """The parts of the module that are optimised, and the rate of each."""
+        return [(self, self.optimisation["lr"])]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         recipe = self.optimisation
-        optimizer = OPTIMIZERS[recipe["optimizer"]](
-            parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"], fused=True
-        )
-        if recipe["schedule"] == "constant":
+        learning = [([p for p in part.parameters() if p.requires_grad], rate) for part, rate in self.learning_rates()]
+        learning = [(parameters, rate) for parameters, rate in learning if parameters]
+        groups = [{"params": parameters, "lr": rate} for parameters, rate in learning]
+        optimizer = OPTIMIZERS[recipe["optimizer"]](groups, weight_decay=recipe["weight_decay"], fused=True)
+        steps, warmup = int(self.trainer.estimated_stepping_batches), recipe["warmup"]
+        schedule: LRScheduler
+        if recipe["schedule"] == "onecycle":
+            rates = [rate for _, rate in learning]
+            schedule = OneCycleLR(optimizer, rates, total_steps=steps, pct_start=WARMUP if warmup is None else warmup)
+        elif warmup:
+            schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup * steps)))
+        else:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -175,6 +195,9 @@ class EstimatorModule(AgeModule):
     @property
     def head(self) -> AgeHead:
         return self.net.head
+
+    def learnt_weights(self) -> dict[str, Tensor]:
+        return self.net.learnt_weights()
 
     def crops(self, batch: Batch) -> dict[str, Tensor]:
         """What each stream of the net looks at."""

@@ -1,9 +1,15 @@
 """Settings to networks: each stage's module, its weights to start from, and what its cropper is told."""
 
+from pathlib import Path
 from typing import Any
 
-from baa.nets.backbones import load_weights
+from torch import nn
+
+from baa.errors import InputError
+from baa.nets.backbones import Backbone, load_weights
 from baa.schema import Config, Optimisation
+from baa.training.checkpoints import restore
+from baa.training.joint import JointModule
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
 from baa.training.precision import HALF
 
@@ -33,6 +39,9 @@ def estimator_module(config: Config, scale: dict[str, float]) -> EstimatorModule
         "exchange_mode": c.fusion.mode,
         "exchange": c.fusion.exchange,
         "exchange_learnt": c.fusion.exchange_learnt,
+        "stream_weights": vars(c.fusion.weights),
+        "weights_learnt": c.fusion.weights_learnt,
+        "sex_at": list(c.fusion.sex_at),
         "alpha_image": c.fusion.alpha_image,
         "alpha_sex": c.fusion.alpha_sex,
         "alpha_learnt": c.fusion.alpha_learnt,
@@ -52,6 +61,32 @@ def estimator_module(config: Config, scale: dict[str, float]) -> EstimatorModule
     )
 
 
+def joint_module(config: Config, start: Path) -> JointModule:
+    """Stage 3 as `config.joint` says, with the weights of an estimator's checkpoint and of the locator that it carries.
+
+    Raises:
+        InputError: `start` is no estimator's checkpoint, or reads no crops.
+    """
+    c, begun = config.joint, restore(start)
+    if not isinstance(begun.module, EstimatorModule) or begun.locator is None:
+        raise InputError(f"joint.start: {start} is no checkpoint of an estimator that reads crops")
+    graph = "weights" if c.channel_weights == "differentiated" else "map"
+    module = JointModule(
+        dict(begun.locator_arguments),
+        crop_arguments(config) | {"graph": graph},
+        dict(begun.module.hparams),
+        optimisation(c.fit),
+        locator_lr=c.locator_lr,
+        locator_weight=c.locator_weight,
+        locator_loss=config.locator.fit.loss,
+        frozen_statistics=c.frozen_statistics,
+        frozen_groups=(c.locator_frozen, c.estimator_frozen),
+    )
+    module.estimator.load_state_dict(begun.module.state_dict())
+    module.cropper.locator.load_state_dict(begun.locator.state_dict())
+    return module
+
+
 def optimisation(fit: Optimisation) -> dict[str, Any]:
     """The settings of a fit as arguments of `AgeModule`."""
     return {
@@ -60,6 +95,7 @@ def optimisation(fit: Optimisation) -> dict[str, Any]:
         "lr": fit.lr,
         "weight_decay": fit.weight_decay,
         "schedule": fit.schedule,
+        "warmup": fit.warmup,
     }
 
 
@@ -75,6 +111,13 @@ def take_weights(module: AgeModule, config: Config) -> None:
         for name in config.estimator.streams:
             backbone = module.net.stream(name).backbone
             load_weights(backbone, getattr(config.estimator, name).weights)
+
+
+def recompute_backbones(module: nn.Module) -> None:
+    """Spend time for memory in every backbone, in place."""
+    for part in module.modules():
+        if isinstance(part, Backbone):
+            part.recompute()
 
 
 def crop_arguments(config: Config) -> dict[str, Any]:

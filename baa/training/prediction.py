@@ -32,7 +32,7 @@ def predict(
     """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
 
     Args:
-        checkpoint: of either stage.
+        checkpoint: of any stage.
         inputs: image files, or folders of them.
         sex: of all of them.
         out: a folder, made if need be.

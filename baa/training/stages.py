@@ -1,5 +1,6 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 
-from baa.config import load, to_plain, to_yaml
+from baa.config import STAGES, load, to_plain, to_yaml
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
@@ -26,18 +27,25 @@ from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_wh
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.cohort import read_cohort
 from baa.training.modules import AgeModule
-from baa.training.networks import crop_arguments, estimator_module, locator_module, take_weights
-from baa.training.precision import AUTO, FULL, Compile, choose_precision, looks, training_step
+from baa.training.networks import (
+    crop_arguments,
+    estimator_module,
+    joint_module,
+    locator_module,
+    recompute_backbones,
+    take_weights,
+)
+from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.profile import Profile
-from baa.training.tracking import wandb_logger
+from baa.training.tracking import begin_trial, finish_run, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
 
 FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
 """Settings that a resumed run may be given anew: they change where it runs, not what it computes."""
 
-FREE_UNTIL_ESTIMATOR = ("crops", "estimator")
-"""Settings that may still change while only the locator has been trained."""
+FREE_UNTIL = {"estimator": ("crops", "estimator"), "joint": ("joint",)}
+"""Settings that may still change while neither this stage nor a later one has begun."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -49,6 +57,8 @@ def run(config: Config) -> dict[str, Any]:
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
     _claim(config)
+    if config.wandb.enabled:
+        begin_trial(config)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     cohort = read_cohort(config.data, folder)
@@ -71,7 +81,8 @@ def _claim(config: Config) -> None:
     file = config.folder / "config.yaml"
     begun = [stage for stage in config.stages if (config.folder / stage / "last.ckpt").exists()]
     if begun and file.exists():
-        free = FREE_TO_CHANGE if "estimator" in begun else (*FREE_TO_CHANGE, *FREE_UNTIL_ESTIMATOR)
+        unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
+        free = (*FREE_TO_CHANGE, *itertools.chain(*unused))
         old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
         changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in free)]
         if changed:
@@ -96,8 +107,8 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     L.seed_everything(config.seed, workers=True, verbose=False)
     ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
-    fit = config.locator.fit if stage == "locator" else config.estimator.fit
-    module = locator_module(config, scale) if stage == "locator" else estimator_module(config, scale)
+    fit = getattr(config, stage).fit
+    module = _module(stage, config, scale)
     config = _settled(stage, config, module, fit)
     data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
@@ -114,10 +125,28 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
     judging: HandDataModule = data
-    if stage == "locator":
+    if stage != "estimator":
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
-    return judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
+    metrics = judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
+    if trainer.loggers:
+        finish_run()
+    return metrics
+
+
+def _module(stage: str, config: Config, scale: dict[str, float]) -> AgeModule:
+    module: AgeModule
+    if stage == "locator":
+        module = locator_module(config, scale)
+    elif stage == "estimator":
+        module = estimator_module(config, scale)
+    else:
+        joint = joint_module(config, Path(config.joint.start or config.folder / "estimator" / "best.ckpt"))
+        rank_zero_info(f"joint: {joint.reach()}")
+        module = joint
+    if config.trainer.recompute:
+        recompute_backbones(module)
+    return module
 
 
 def _cuts_crops(stage: str, config: Config) -> bool:
@@ -135,6 +164,8 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         "augment": Augmentation(**vars(config.data.augment), erase=getattr(config, stage).erase),
         "seed": config.seed,
     }
+    if stage == "joint":
+        return HandDataModule(cohort, **common)
     if not _cuts_crops(stage, config):
         px = config.locator.px if stage == "locator" else config.estimator.whole_px
         return HandDataModule({split: radiographs.for_views(px) for split, radiographs in cohort.items()}, **common)
@@ -161,7 +192,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
         callbacks.append(Profile(folder))
     return build_trainer(
         config,
-        logger=wandb_logger(stage, config) if config.wandb.enabled else False,
+        logger=(config.wandb.enabled and wandb_logger(stage, config)) or False,
         callbacks=callbacks,
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,
@@ -179,13 +210,16 @@ def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation) -
         crops = replace(crops, precision=begun.crops.precision) if crops.precision == AUTO else crops
     device = compute_device(config)
     settings = to_plain(config)
-    of = {"device": device.type, "source_px": config.data.source_px, "crops_px": crops.px, "locator": settings["locator"]}
-    fastest = partial(choose_precision, device=device, of=of | {stage: settings[stage]})
+    of = {"device": device.type, "source_px": config.data.source_px, "crops_px": crops.px}
+    networks = {name: settings[name] for name in STAGES[: STAGES.index(stage) + 1]}
+    fastest = partial(choose_precision, device=device, of=of | networks)
     if trainer.precision == AUTO:
         work = partial(_training_step, config, module, fit, device)
         chosen = FULL if trainer.deterministic else fastest(work, file=folder / "precision.json", what="training")
         trainer = replace(trainer, precision=chosen)
-    if crops.precision == AUTO and _cuts_crops(stage, config):
+    if stage == "joint":
+        crops = replace(crops, precision=HALF if trainer.precision == HALF else FULL)  # its looks compute as all that learns
+    elif crops.precision == AUTO and _cuts_crops(stage, config):
         work = partial(_looks, config, fit, device)
         chosen = FULL if trainer.deterministic else fastest(work, file=folder / "looks.json", what="the looks")
         crops = replace(crops, precision=chosen)

@@ -1,21 +1,32 @@
 """Weights & Biases, where there is one."""
 
+import os
+import secrets
 import socket
+from pathlib import Path
 from urllib.parse import urlparse
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from requests.utils import get_netrc_auth
 
 from baa.config import to_plain
 from baa.schema import Config
+from baa.training.callbacks import write_whole
 
 REACH_SECONDS = 3.0
 
 
-def wandb_logger(stage: str, config: Config) -> WandbLogger:
-    """A logger for one stage, offline where there is no key or no network; never waits for either."""
+def wandb_logger(stage: str, config: Config) -> WandbLogger | None:
+    """A logger for one stage, offline where there is no key or no network; never waits for either.
+
+    A stage that is resumed goes on in its own W&B run. Where `WANDB_RUN_ID` names one, as a sweep's agent does for a trial,
+    it is the last stage's, and the stages before it are not logged.
+    """
+    given = os.environ.get("WANDB_RUN_ID")
+    if given and stage != config.stages[-1]:
+        return None
     asked = wandb.setup().settings.mode
     reason = _why_offline() if asked == "online" else ""
     if reason:
@@ -24,13 +35,36 @@ def wandb_logger(stage: str, config: Config) -> WandbLogger:
     folder.mkdir(parents=True, exist_ok=True)
     return WandbLogger(
         name=f"{config.name}-{stage}",
-        group=config.name,
+        group=os.environ.get("WANDB_RUN_GROUP", config.name),
+        id=given or _kept_id(folder / "wandb_run.txt"),
+        resume="allow",
         project=config.wandb.project,
         entity=config.wandb.entity,
         save_dir=folder,
         mode="offline" if reason else asked,
         config=to_plain(config),
     )
+
+
+@rank_zero_only
+def begin_trial(config: Config) -> None:
+    """Start the W&B run that an agent asks for at once: whatever fails from here on, marks it as failed."""
+    if os.environ.get("WANDB_RUN_ID") and (logger := wandb_logger(config.stages[-1], config)):
+        _ = logger.experiment  # the property starts it
+
+
+@rank_zero_only
+def _kept_id(file: Path) -> str:
+    if not file.exists():
+        write_whole(file, secrets.token_hex(4))
+    return file.read_text()
+
+
+@rank_zero_only
+def finish_run() -> None:
+    """End the W&B run of a stage, so that the next stage begins one of its own."""
+    if wandb.run is not None:
+        wandb.finish()
 
 
 def _why_offline() -> str:

@@ -43,6 +43,8 @@ def judge(
     trainer.test(module, datamodule=data, verbose=False)
     predictions = module.take_predictions()
     metrics = summarise(radiographs.cases, predictions, data.judged)
+    for logger in trainer.loggers:
+        logger.log_metrics({name: value for name, value in metrics.items() if isinstance(value, int | float)})
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         table = predictions_table(radiographs.cases, radiographs.sizes(), predictions)

@@ -89,7 +89,7 @@ def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batc
     regions = cropper(film)
     masked = black_out(film.view(96), regions.boxes[:, CARPAL])
 
-    assert_close(regions.heat[:, HAND], cropper.look(masked, HAND))
+    assert_close(regions.heat[:, HAND], cropper.read(cropper.features(masked), HAND))
     assert (box_iou(regions.boxes[:, CARPAL], regions.boxes[:, HAND]).diagonal() < 1).all()
     assert [crop.shape for crop in regions.crops] == [(4, 1, 64, 64)] * 2
 
@@ -156,7 +156,8 @@ def test_a_flood_follows_a_winding_region_and_takes_no_other():
 
 def test_looking_in_bfloat16_sees_nearly_the_same(locator, phantom_batch):
     view = Film.plain(phantom_batch).view(locator.px)
-    full, half = (RegionCropper(locator, reading="absolute", half_precision=half).look(view, CARPAL) for half in (False, True))
+    croppers = [RegionCropper(locator, reading="absolute", half_precision=half) for half in (False, True)]
+    full, half = (cropper.read(cropper.features(view), CARPAL) for cropper in croppers)
 
     assert half.dtype == torch.float32
     assert 0 < (half - full).abs().max() < 0.05 * full.max()

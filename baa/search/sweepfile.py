@@ -1,0 +1,179 @@
+"""A W&B sweep file: what is searched, how, and the command of a trial.
+
+The format is W&B's (https://docs.wandb.ai/models/sweeps/sweep-config-keys), of which this reads the part that a search on one
+machine needs; what it does not know it refuses, so that the same file never means two things.
+"""
+
+import itertools
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from baa.config import load
+from baa.errors import InputError
+from baa.schema import Config
+
+METHODS = ("bayes", "grid", "random")
+KEYS = ("program", "command", "method", "metric", "early_terminate", "parameters", "name", "description", "project", "entity")
+LOGARITHMIC = "log_uniform_values"
+DISTRIBUTIONS = ("constant", "categorical", "uniform", "int_uniform", "q_uniform", LOGARITHMIC)
+ENVIRONMENT = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+RUN_ID = "WANDB_RUN_ID"
+"""Where W&B's agent, and ours, tell a trial which run it is; sweep files name its folder by it."""
+
+DEFAULT_MIN_ITER, DEFAULT_ETA = 1, 3
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file says.
+
+    file; method, one of `METHODS`; metric and whether it is to be small; command of a trial, macros unfilled; settings that all
+    trials share; what is searched by setting; of early termination the first epoch at which a trial may end, and eta: the best
+    1 in eta go on (None: every trial goes on to its end).
+    """
+
+    file: Path
+    method: str
+    metric: str
+    minimise: bool
+    command: tuple[str, ...]
+    shared: Mapping[str, Any]
+    searched: Mapping[str, BaseDistribution]
+    early: tuple[int, int] | None
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination of what is searched.
+
+        Raises:
+            InputError: a setting is searched on a continuous range.
+        """
+        for name, space in self.searched.items():
+            if not isinstance(space, CategoricalDistribution):
+                raise InputError(f"{self.file}: parameters.{name}: a grid needs values: [...]")
+        choices = [space.choices for space in self.searched.values() if isinstance(space, CategoricalDistribution)]
+        for combination in itertools.product(*choices):
+            yield dict(zip(self.searched, combination, strict=True))
+
+    def trial(self, chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
+        """The command of a trial, as W&B's agent would fill it in, with this Python as `${interpreter}`."""
+        settings = [f"{name}={value}" for name, value in (*self.shared.items(), *chosen.items())]
+        macros = {
+            "${env}": ["/usr/bin/env"],
+            "${interpreter}": [sys.executable],
+            "${args_no_hyphens}": settings,
+            "${args}": [f"--{setting}" for setting in settings],
+        }
+        filled = [macros.get(part) or [ENVIRONMENT.sub(_variable, part)] for part in self.command]
+        return [*itertools.chain(*filled), *overrides]
+
+    def config(self, command: Sequence[str], run: str) -> Config:
+        """The config that a trial's command leads to, with `run` as the id of its W&B run.
+
+        Raises:
+            InputError: the command does not name a config, or has a setting that `baa.fit` refuses.
+        """
+        if "baa.fit" not in command or "--config" not in command:
+            raise InputError(f"{self.file}: command: a trial runs `python -m baa.fit --config FILE ...`")
+        place = command.index("--config") + 1
+        with _environment(RUN_ID, run):
+            return load(Path(command[place]), command[place + 1 :])
+
+
+def read_sweep(file: Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        InputError: no such file, or something in it that a search here does not know.
+    """
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}; sweep files lie in sweeps/") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
+        raise InputError(f"{file}: parameters is missing; it names what is searched")
+    for key in content:
+        if key not in KEYS:
+            raise InputError(f"{file}: {key} is not known here; W&B's agent may know it")
+    method = content.get("method")
+    if method not in METHODS:
+        raise InputError(f"{file}: method is {method}; it takes {', '.join(METHODS)}")
+    metric = content.get("metric") or {}
+    if "name" not in metric:
+        raise InputError(f"{file}: metric.name is missing; such as val/mae")
+    shared, searched = {}, {}
+    for name, described in content["parameters"].items():
+        space = _space(file, name, described)
+        if isinstance(space, BaseDistribution):
+            searched[name] = space
+        else:
+            shared[name] = space
+    if not searched:
+        raise InputError(f"{file}: parameters: every one is a single value, nothing is left to search")
+    return Sweep(
+        file=file,
+        method=method,
+        metric=metric["name"],
+        minimise=metric.get("goal", "minimize") == "minimize",
+        command=tuple(str(part) for part in content.get("command") or ()),
+        shared=shared,
+        searched=searched,
+        early=_early(file, content.get("early_terminate")),
+    )
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        os.environ.update({} if before is None else {name: before})
+
+
+def _variable(found: re.Match[str]) -> str:
+    return os.environ.get(found[1], found[1])  # as the agent does
+
+
+def _space(file: Path, name: str, described: Any) -> Any:
+    """A distribution, or the single value."""
+    place = f"{file}: parameters.{name}"
+    if not isinstance(described, dict):
+        raise InputError(f"{place}: it takes value:, values: or min: and max:")
+    kind = described.get("distribution")
+    if kind is not None and kind not in DISTRIBUTIONS:
+        raise InputError(f"{place}: distribution {kind} is not known here; it takes {', '.join(DISTRIBUTIONS)}")
+    if "value" in described:
+        return described["value"]
+    if "values" in described:
+        return CategoricalDistribution(described["values"])
+    if not {"min", "max"} <= described.keys():
+        raise InputError(f"{place}: it takes value:, values: or min: and max:")
+    low, high = described["min"], described["max"]
+    if not all(isinstance(edge, int | float) for edge in (low, high)) or not low < high:
+        raise InputError(f"{place}: min is {low} and max is {high}; min must be a number below max (write 1.0e-3, not 1e-3)")
+    if kind == "int_uniform" or (kind is None and isinstance(low, int) and isinstance(high, int)):
+        return IntDistribution(low, high)
+    if kind == "q_uniform":
+        return FloatDistribution(low, high, step=described.get("q", 1.0))
+    return FloatDistribution(low, high, log=kind == LOGARITHMIC)
+
+
+def _early(file: Path, described: Any) -> tuple[int, int] | None:
+    if described is None:
+        return None
+    if described.get("type") != "hyperband" or "max_iter" in described:
+        raise InputError(f"{file}: early_terminate takes type: hyperband, with min_iter and eta")
+    return described.get("min_iter", DEFAULT_MIN_ITER), described.get("eta", DEFAULT_ETA)

@@ -1,0 +1,102 @@
+"""W&B's own client and agents run our sweep; only the server is a stand-in."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_run import TINY
+from wandb_server import ENTITY, PROJECT, Server, serving
+
+WANDB = [sys.executable, "-m", "wandb"]
+FAILING = 2
+
+
+@pytest.fixture
+def sweep_file(tmp_path, finished):
+    """sweeps/fusion.yaml, on phantoms and small networks."""
+    folder, _ = finished
+    content = yaml.safe_load(Path("sweeps/fusion.yaml").read_text())
+    (tmp_path / "tiny.yaml").write_text("")
+    content["command"] = [str(tmp_path / "tiny.yaml") if part == "conf/rsna.yaml" else part for part in content["command"]]
+    for setting in [*TINY, f"runs={tmp_path}/runs", f"data.cache={tmp_path}/cache"]:
+        name, _, value = setting.partition("=")
+        content["parameters"][name] = {"value": value}
+    content["parameters"]["locator.checkpoint"] = {"value": str(folder / "tiny" / "locator" / "best.ckpt")}
+    (tmp_path / "fusion.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "fusion.yaml"
+
+
+def environment(server, folder):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    return clean | {
+        "WANDB_BASE_URL": server.url,
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_DIR": str(folder),
+        "HOME": str(folder),
+        "RSNA": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "WANDB_AGENT_DISABLE_FLAPPING": "true",
+        "PYTHONPATH": str(Path.cwd()),
+    }
+
+
+def begin_sweep(file, server):
+    arguments = [*WANDB, "sweep", "--entity", ENTITY, "--project", PROJECT, str(file)]
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, env=environment(server, file.parent), cwd=file.parent, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.search(r"wandb agent (\S+)", done.stdout + done.stderr)[1]
+
+
+def agents(sweep, file, server, count):
+    started = [
+        subprocess.Popen(
+            [*WANDB, "agent", sweep],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(server, file.parent),
+            cwd=file.parent,
+        )
+        for _ in range(count)
+    ]
+    return [process.communicate(timeout=400)[0] for process in started]
+
+
+def test_two_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file):
+    with serving(Server(trials=6, spoilt={FAILING: {"estimator.hand.name": "no_such_network"}})) as server:
+        said = agents(begin_sweep(sweep_file, server), sweep_file, server, 2)
+
+    assert not server.unknown
+    assert len(server.agents) == 2
+    assert set(server.handed_out) == {f"run{i}" for i in range(6)}
+    assert set(server.runs) == set(server.handed_out), said
+    for name, run in server.runs.items():
+        if name == f"run{FAILING}":
+            assert run.exit_code == 2
+            continue
+        fusion, given = run.config["estimator"]["fusion"], server.handed_out[name]
+        assert fusion["exchange"] == pytest.approx(given["estimator.fusion.exchange"])
+        assert fusion["weights"]["carpal"] == pytest.approx(given["estimator.fusion.weights.carpal"])
+        assert fusion["alpha_learnt"] == given["estimator.fusion.alpha_learnt"]
+        assert run.summary["test/mae"] > 0
+        assert run.exit_code == 0
+
+
+def test_a_trial_of_two_ranks_is_one_run(sweep_file):
+    content = yaml.safe_load(sweep_file.read_text())
+    for name, value in {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}.items():
+        content["parameters"][name] = {"value": value}
+    sweep_file.write_text(yaml.safe_dump(content))
+    with serving(Server(trials=1)) as server:
+        said = agents(begin_sweep(sweep_file, server), sweep_file, server, 1)
+
+    assert list(server.runs) == ["run0"], said
+    assert server.runs["run0"].config["trainer"]["devices"] == "2"
+    assert server.runs["run0"].summary["test/mae"] > 0

@@ -1,0 +1,98 @@
+"""A W&B sweep file is read as W&B reads it, or refused with the place and the mend."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from baa.errors import InputError
+from baa.search.sweepfile import read_sweep
+
+SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
+PLAIN = {
+    "method": "random",
+    "metric": {"name": "val/mae", "goal": "minimize"},
+    "command": ["${env}", "${interpreter}", "-m", "baa.fit", "--config", "conf/${envvar:WHICH}.yaml", "${args_no_hyphens}"],
+    "parameters": {"seed": {"value": 7}, "estimator.fusion.exchange": {"min": 0.0, "max": 1.0}},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changes):
+        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(PLAIN | changes))
+        return tmp_path / "sweep.yaml"
+
+    return write
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_the_trials_of_every_sweep_are_settings_that_fit_takes(file, monkeypatch):
+    monkeypatch.setenv("RSNA", "/data/rsna")
+    sweep = read_sweep(file)
+    points = sweep.grid() if sweep.method == "grid" else [{}]
+    configs = [sweep.config(sweep.trial(point), "abc") for point in points]
+
+    assert {config.data.root for config in configs} == {"/data/rsna"}
+    assert {config.name for config in configs} == {f"{file.stem}/abc"}
+
+
+def test_wandb_accepts_every_sweep():
+    from wandb.apis.public.sweeps import _validate_config_and_fill_distribution as checked
+
+    for file in SWEEPS:
+        assert checked(yaml.safe_load(file.read_text()))["parameters"]
+
+
+def test_a_trial_is_the_command_that_the_agent_would_start(write, monkeypatch):
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    monkeypatch.setenv("WHICH", "rsna")
+    sweep = read_sweep(write())
+    ours = sweep.trial({"estimator.fusion.exchange": 0.25})
+    settings = create_sweep_command_args({"args": {"seed": {"value": 7}, "estimator.fusion.exchange": {"value": 0.25}}})
+    agents = create_sweep_command(list(PLAIN["command"]))[:-1] + settings["args_no_hyphens"]
+
+    assert ours[2:] == agents[2:]
+    assert "conf/rsna.yaml" in ours
+
+
+def test_ranges_become_what_wandb_makes_of_them(write):
+    parameters = {
+        "a": {"min": 1, "max": 4},
+        "b": {"min": 0.5, "max": 2.0},
+        "c": {"distribution": "log_uniform_values", "min": 1.0e-5, "max": 1.0e-2},
+        "d": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25},
+        "e": {"values": ["x", "y"]},
+    }
+    assert read_sweep(write(parameters=parameters)).searched == {
+        "a": IntDistribution(1, 4),
+        "b": FloatDistribution(0.5, 2.0),
+        "c": FloatDistribution(1e-5, 1e-2, log=True),
+        "d": FloatDistribution(0.0, 1.0, step=0.25),
+        "e": CategoricalDistribution(["x", "y"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "annealing"}, "method is annealing; it takes bayes, grid, random"),
+        ({"metric": {}}, "metric.name is missing"),
+        ({"parameters": {"seed": {"value": 1}}}, "nothing is left to search"),
+        ({"parameters": {"seed": {"min": 1}}}, "parameters.seed: it takes value:"),
+        ({"parameters": {"seed": {"min": 2, "max": 1}}}, "parameters.seed: min is 2 and max is 1"),
+        ({"parameters": {"seed": {"distribution": "beta", "min": 0, "max": 1}}}, "parameters.seed: distribution beta"),
+        ({"early_terminate": {"type": "envelope"}}, "early_terminate takes type: hyperband"),
+        ({"run_cap": 3}, "run_cap is not known here"),
+    ],
+)
+def test_what_is_not_understood_is_refused(write, changes, message):
+    with pytest.raises(InputError, match=message):
+        read_sweep(write(**changes))
+
+
+def test_a_grid_needs_values(write):
+    with pytest.raises(InputError, match=r"estimator.fusion.exchange: a grid needs values"):
+        list(read_sweep(write(method="grid")).grid())

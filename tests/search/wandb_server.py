@@ -1,0 +1,211 @@
+"""A server on loopback that speaks as much of W&B's protocol as `wandb sweep`, `wandb agent` and a run's client ask for.
+
+Written from what the client of wandb 0.31 sends. It proposes at random, and keeps what it is told.
+"""
+
+import gzip
+import json
+import random
+import re
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
+
+ENTITY, PROJECT = "tester", "baa"
+
+
+@dataclass
+class Run:
+    """What the client has said of a run: its config, its last summary, its history, and how it ended."""
+
+    sweep: str | None = None
+    config: dict = field(default_factory=dict)
+    summary: dict = field(default_factory=dict)
+    history: list = field(default_factory=list)
+    exit_code: int | None = None
+    beginnings: int = 0
+
+
+class Server:
+    """One project of one user; `trials` proposals for each sweep, of which those in `spoilt` get settings of their own."""
+
+    def __init__(self, trials: int, spoilt: dict[int, dict] | None = None) -> None:
+        self.trials = trials
+        self.spoilt = spoilt or {}
+        self.sweeps: dict[str, dict] = {}
+        self.agents: dict[str, dict] = {}
+        self.handed_out: dict[str, dict] = {}
+        self.runs: dict[str, Run] = {}
+        self.unknown: list[str] = []
+        self.lock = threading.Lock()
+        self.random = random.Random(0)
+        self.url = ""
+
+    def answer(self, query: str, variables: dict) -> dict:
+        operation = re.search(r"(?:query|mutation)\s+(\w+)", query)
+        name = operation[1] if operation else query[:60]
+        with self.lock:
+            method = getattr(self, "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
+            if method is None:
+                self.unknown.append(name)
+                return {}
+            return method(variables)
+
+    def on_server_features_query(self, _):
+        return {"serverInfo": {"features": []}}
+
+    def on_viewer(self, _):
+        return {
+            "viewer": {"id": "1", "username": ENTITY, "name": ENTITY, "entity": ENTITY, "flags": "{}", "teams": {"edges": []}}
+        }
+
+    on_get_viewer = on_get_default_entity = on_viewer
+
+    def on_upsert_sweep(self, said):
+        name = f"sweep{len(self.sweeps)}"
+        content = yaml.safe_load(said["config"])
+        self.sweeps[name] = {"config": said["config"], "left": iter(range(self.trials)), "parameters": content["parameters"]}
+        project = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}}
+        return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
+
+    def on_sweep_with_runs(self, said):
+        sweep = {"id": said["sweep"], "name": said["sweep"], "state": "RUNNING", "config": self.sweeps[said["sweep"]]["config"]}
+        return {"project": {"sweep": sweep | {"runs": {"edges": []}}}}
+
+    def on_create_agent(self, said):
+        name = f"agent{len(self.agents)}"
+        self.agents[name] = self.sweeps[said["sweep"]]
+        return {"createAgent": {"agent": {"id": name}}}
+
+    def on_heartbeat(self, said):
+        if json.loads(said["runState"]):
+            return {"agentHeartbeat": {"agent": {"id": said["id"]}, "commands": "[]"}}
+        sweep = self.agents[said["id"]]
+        number = next(sweep["left"], None)
+        command = {"type": "exit"} if number is None else self.proposal(sweep, number)
+        return {"agentHeartbeat": {"agent": {"id": said["id"]}, "commands": json.dumps([command])}}
+
+    def proposal(self, sweep, number):
+        run = f"run{number}"
+        chosen = {name: self.draw(described) for name, described in sweep["parameters"].items()} | self.spoilt.get(number, {})
+        self.handed_out[run] = chosen
+        arguments = {name: {"value": value} for name, value in chosen.items()}
+        return {"type": "run", "run_id": run, "program": "baa.fit", "args": arguments}
+
+    def draw(self, described):
+        if "value" in described:
+            return described["value"]
+        if "values" in described:
+            return self.random.choice(described["values"])
+        return self.random.uniform(described["min"], described["max"])
+
+    def on_upsert_bucket(self, said):
+        run = self.runs.setdefault(said["name"], Run())
+        run.beginnings += 1
+        run.sweep = said.get("sweep") or run.sweep
+        told = json.loads(said.get("config") or "{}")
+        run.config |= {name: entry["value"] for name, entry in told.items() if isinstance(entry, dict) and "value" in entry}
+        project = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}}
+        bucket = {"id": said["name"], "name": said["name"], "displayName": said["name"], "config": said.get("config") or "{}"}
+        bucket |= {"sweepName": run.sweep, "historyLineCount": len(run.history), "project": project}
+        return {"upsertBucket": {"bucket": bucket, "inserted": run.beginnings == 1}}
+
+    def on_run_resume_status(self, said):
+        return {"model": {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}, "bucket": None}}
+
+    def on_organization_core_weave_organization_i_d(self, _):
+        return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
+
+    def on_run_stopped_status(self, _):
+        return {"project": {"run": {"stopped": False}}}
+
+    def on_create_run_files(self, said):
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/{i}"} for i, name in enumerate(said["files"])]
+        return {"createRunFiles": {"runID": said["run"], "uploadHeaders": [], "files": files}}
+
+    def on_mark_run_files_uploaded(self, _):
+        return {"markRunFilesUploaded": {"success": True}}
+
+    def stream(self, name: str, said: dict) -> None:
+        with self.lock:
+            run = self.runs.setdefault(name, Run())
+            files = said.get("files") or {}
+            run.history += [json.loads(line) for line in files.get("wandb-history.jsonl", {}).get("content", [])]
+            for line in files.get("wandb-summary.json", {}).get("content", [])[-1:]:
+                run.summary = json.loads(line)
+            if said.get("complete"):
+                run.exit_code = said.get("exitcode")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HTTP around a `Server`."""
+
+    state: Server
+
+    def do_POST(self):
+        body = self.body()
+        if self.path.startswith("/graphql"):
+            said = json.loads(body)
+            self.reply({"data": self.state.answer(said["query"], said.get("variables") or {})})
+        elif self.path.endswith("/file_stream"):
+            self.state.stream(self.path.split("/")[-2], json.loads(body))
+            self.reply({})
+        else:
+            self.reply({})
+
+    def do_PUT(self):
+        self.body()
+        self.reply({})
+
+    def do_GET(self):
+        self.reply({})
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            sizes = iter(lambda: int(self.rfile.readline(), 16), 0)
+            body = b"".join(self.rfile.read(size) + self.rfile.readline()[:0] for size in sizes)
+            self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+
+    def reply(self, content: dict) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Listener(ThreadingHTTPServer):
+    """Does not mind clients that leave."""
+
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def serving(state: Server):
+    """The server on a free port of loopback, for as long as the block lasts."""
+    handler = type("Bound", (Handler,), {"state": state, "protocol_version": "HTTP/1.1"})
+    http = Listener(("127.0.0.1", 0), handler)
+    state.url = f"http://127.0.0.1:{http.server_address[1]}"
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    try:
+        yield state
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
