@@ -94,7 +94,10 @@ def load(file: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] 
         if not equals:
             raise InputError(f"{override!r} is not key=value, such as locator.fit.epochs=5")
         schema = _merge(schema, _one_setting(key, value), f"command line: {override}")
-    config: Config = OmegaConf.to_object(schema)  # type: ignore[assignment]
+    try:
+        config: Config = OmegaConf.to_object(schema)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     config.name = config.name or (file.stem if file else "")
     _check(config)
     return config
@@ -167,6 +170,13 @@ def _check(config: Config) -> None:
             problems.append("stages: joint needs crops between its networks; estimator.streams has none")
         if "estimator" not in config.stages and not config.joint.start:
             problems.append("stages: joint starts from an estimator; add that to stages, or give its checkpoint, joint.start")
+        if config.crops.rule == "moments":
+            if config.crops.sharpness < 1:
+                problems.append(f"crops.sharpness is {config.crops.sharpness}; joint differentiates it and takes 1 or more")
+            if config.trainer.deterministic and config.trainer.accelerator != "cpu":
+                problems.append(
+                    "trainer.deterministic: joint needs crops.rule=peak, or trainer.accelerator=cpu (a crop's gradient)"
+                )
     needs_locator = "estimator" in config.stages and set(config.estimator.streams) - {"whole"}
     if needs_locator and "locator" not in config.stages and not config.locator.checkpoint:
         problems.append(

@@ -188,7 +188,7 @@ class Joint:
     locator_lr: float = 1e-5  # fit.lr is the estimator's
     locator_weight: float = 0.1  # of the locator's own loss, beside the estimator's
     channel_weights: Literal["constant", "differentiated"] = "constant"  # Grad-CAM's, to the estimator's loss
-    frozen_statistics: bool = True  # batch norms keep the statistics they come with
+    frozen_statistics: bool = True  # the estimator's batch norms keep the statistics they come with
     locator_frozen: int = 0  # groups of layers of its backbone that do not learn: 1 the stem, 2 the first stage too, ...
     estimator_frozen: int = 0  # the same of each of its backbones
     erase: float = 0.0  # probability of a black rectangle on a training radiograph

@@ -20,7 +20,7 @@ what it writes, in runs/sweep-NAME/
 
 examples
   python -m baa.sweep sweeps/fusion.yaml --count 12
-  python -m baa.sweep sweeps/fusion.yaml --count 30 --workers 4 data.limit=300
+  python -m baa.sweep sweeps/fusion.yaml --count 30 --workers 4 --out runs/sweep-few data.limit=300
   wandb sync runs/fusion/*/estimator/wandb/offline-run-*     upload the trials later
 
 with an account
@@ -46,6 +46,7 @@ def main() -> None:
     if arguments.count < 1 or arguments.workers < 1:
         raise InputError("--count and --workers take 1 or more")
 
+    from baa.search.results import results_table, write_results
     from baa.search.study import Study  # neither Optuna nor torch is imported for --help
     from baa.search.sweepfile import read_sweep
 
@@ -56,8 +57,8 @@ def main() -> None:
     try:
         study.run(arguments.count, arguments.workers)
     finally:
-        study.report()
-    print(study.table().to_string(index=False))
+        write_results(study.optuna, sweep.metric, folder)
+    print(results_table(study.optuna, sweep.metric).to_string(index=False))
     print(f"written to {folder}")
 
 

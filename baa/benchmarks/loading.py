@@ -34,7 +34,7 @@ EPOCHS = 8
 """Of ours in a round: one is over before a clock of this machine has settled."""
 CACHED_TIMES = 4
 """How often each film goes into a cache that is built: what a build costs once does not count for every film of a real one."""
-ROUNDS = 3
+ROUNDS = 7
 
 
 class PngDataset(Dataset[Tensor]):

@@ -66,6 +66,6 @@ def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str, graph: Gra
         return evidence.abs()
     if reading == "deviation":
         with torch.no_grad():
-            older = head(features.float()).months >= head.age.mean_months
+            older = head(features).months >= head.age.mean_months
         evidence = torch.where(older[:, None, None], evidence, -evidence)
     return evidence.relu()

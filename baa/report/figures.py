@@ -107,7 +107,7 @@ def growth_figure(phantoms: Mapping[str, Sequence[Cost]], radiographs: Mapping[s
             right.plot(cases, [cost.mebibytes for cost in measured], **style)
     left.set(xlabel="cases", ylabel="seconds", xscale="log", yscale="log", title="time")
     right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory", ylim=(10, 10_000))
-    left.legend(fontsize="small")
+    left.legend(fontsize="small", loc="upper left")
     return figure
 
 

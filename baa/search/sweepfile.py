@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from baa.config import load
 from baa.errors import InputError
@@ -29,7 +29,11 @@ ENVIRONMENT = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 RUN_ID = "WANDB_RUN_ID"
 """Where W&B's agent, and ours, tell a trial which run it is; sweep files name its folder by it."""
 
-DEFAULT_MIN_ITER, DEFAULT_ETA = 1, 3
+PARAMETER_KEYS = {"value", "values", "min", "max", "q", "distribution"}
+HYPERBAND_KEYS = {"type", "min_iter", "eta"}
+
+
+Space = CategoricalDistribution | FloatDistribution | IntDistribution
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Sweep:
     minimise: bool
     command: tuple[str, ...]
     shared: Mapping[str, Any]
-    searched: Mapping[str, BaseDistribution]
+    searched: Mapping[str, Space]
     early: tuple[int, int] | None
 
     def grid(self) -> Iterator[dict[str, Any]]:
@@ -63,6 +67,13 @@ class Sweep:
         for combination in itertools.product(*choices):
             yield dict(zip(self.searched, combination, strict=True))
 
+    def example(self) -> dict[str, Any]:
+        """Some point of what is searched."""
+        return {
+            name: space.choices[0] if isinstance(space, CategoricalDistribution) else space.low
+            for name, space in self.searched.items()
+        }
+
     def trial(self, chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
         """The command of a trial, as W&B's agent would fill it in, with this Python as `${interpreter}`."""
         settings = [f"{name}={value}" for name, value in (*self.shared.items(), *chosen.items())]
@@ -72,7 +83,7 @@ class Sweep:
             "${args_no_hyphens}": settings,
             "${args}": [f"--{setting}" for setting in settings],
         }
-        filled = [macros.get(part) or [ENVIRONMENT.sub(_variable, part)] for part in self.command]
+        filled = [macros[part] if part in macros else [ENVIRONMENT.sub(_variable, part)] for part in self.command]
         return [*itertools.chain(*filled), *overrides]
 
     def config(self, command: Sequence[str], run: str) -> Config:
@@ -95,10 +106,10 @@ def read_sweep(file: Path) -> Sweep:
         InputError: no such file, or something in it that a search here does not know.
     """
     try:
-        content = yaml.safe_load(file.read_text())
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}; sweep files lie in sweeps/") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
         raise InputError(f"{file}: parameters is missing; it names what is searched")
@@ -108,23 +119,28 @@ def read_sweep(file: Path) -> Sweep:
     method = content.get("method")
     if method not in METHODS:
         raise InputError(f"{file}: method is {method}; it takes {', '.join(METHODS)}")
-    metric = content.get("metric") or {}
-    if "name" not in metric:
-        raise InputError(f"{file}: metric.name is missing; such as val/mae")
-    shared, searched = {}, {}
+    metric = {"goal": "minimize", **(content.get("metric") or {})}
+    if "name" not in metric or metric["goal"] not in ("minimize", "maximize"):
+        raise InputError(f"{file}: metric is {metric}; it takes a name, such as val/mae, and goal: minimize or maximize")
+    shared: dict[str, Any] = {}
+    searched: dict[str, Space] = {}
     for name, described in content["parameters"].items():
-        space = _space(file, name, described)
-        if isinstance(space, BaseDistribution):
-            searched[name] = space
+        place = f"{file}: parameters.{name}"
+        if not isinstance(described, dict):
+            raise InputError(f"{place}: it takes value:, values: or min: and max:")
+        if unknown := described.keys() - PARAMETER_KEYS:
+            raise InputError(f"{place}: {sorted(unknown)[0]} is not known here; W&B's agent may know it")
+        if "value" in described:
+            shared[name] = described["value"]
         else:
-            shared[name] = space
+            searched[name] = _space(place, described)
     if not searched:
         raise InputError(f"{file}: parameters: every one is a single value, nothing is left to search")
     return Sweep(
         file=file,
         method=method,
         metric=metric["name"],
-        minimise=metric.get("goal", "minimize") == "minimize",
+        minimise=metric["goal"] == "minimize",
         command=tuple(str(part) for part in content.get("command") or ()),
         shared=shared,
         searched=searched,
@@ -147,33 +163,39 @@ def _variable(found: re.Match[str]) -> str:
     return os.environ.get(found[1], found[1])  # as the agent does
 
 
-def _space(file: Path, name: str, described: Any) -> Any:
-    """A distribution, or the single value."""
-    place = f"{file}: parameters.{name}"
-    if not isinstance(described, dict):
-        raise InputError(f"{place}: it takes value:, values: or min: and max:")
+def _space(place: str, described: Mapping[str, Any]) -> Space:
     kind = described.get("distribution")
     if kind is not None and kind not in DISTRIBUTIONS:
         raise InputError(f"{place}: distribution {kind} is not known here; it takes {', '.join(DISTRIBUTIONS)}")
-    if "value" in described:
-        return described["value"]
-    if "values" in described:
-        return CategoricalDistribution(described["values"])
-    if not {"min", "max"} <= described.keys():
-        raise InputError(f"{place}: it takes value:, values: or min: and max:")
-    low, high = described["min"], described["max"]
-    if not all(isinstance(edge, int | float) for edge in (low, high)) or not low < high:
-        raise InputError(f"{place}: min is {low} and max is {high}; min must be a number below max (write 1.0e-3, not 1e-3)")
-    if kind == "int_uniform" or (kind is None and isinstance(low, int) and isinstance(high, int)):
-        return IntDistribution(low, high)
-    if kind == "q_uniform":
-        return FloatDistribution(low, high, step=described.get("q", 1.0))
-    return FloatDistribution(low, high, log=kind == LOGARITHMIC)
+    try:
+        if "values" in described:
+            return CategoricalDistribution(described["values"])
+        low, high = described["min"], described["max"]
+        if not all(isinstance(edge, int | float) for edge in (low, high)) or not low < high:
+            raise InputError(f"{place}: min is {low} and max is {high}; min must be a number below max (1.0e-3, not 1e-3)")
+        if kind == "int_uniform" or (kind is None and isinstance(low, int) and isinstance(high, int)):
+            return IntDistribution(low, high)
+        if kind == "q_uniform":
+            return FloatDistribution(low, high, step=described.get("q", 1.0))
+        return FloatDistribution(low, high, log=kind == LOGARITHMIC)
+    except KeyError as error:
+        raise InputError(f"{place}: it takes value:, values: or min: and max:") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}: {error}") from error
 
 
 def _early(file: Path, described: Any) -> tuple[int, int] | None:
     if described is None:
         return None
-    if described.get("type") != "hyperband" or "max_iter" in described:
-        raise InputError(f"{file}: early_terminate takes type: hyperband, with min_iter and eta")
-    return described.get("min_iter", DEFAULT_MIN_ITER), described.get("eta", DEFAULT_ETA)
+    known = isinstance(described, dict) and described.get("type") == "hyperband" and not described.keys() - HYPERBAND_KEYS
+    first, eta = (described.get("min_iter", 1), described.get("eta", 3)) if known else (0, 0)
+    if not (isinstance(first, int) and isinstance(eta, int) and first >= 1 and eta >= 2):
+        raise InputError(f"{file}: early_terminate takes type: hyperband, min_iter of 1 or more and eta of 2 or more")
+    return first, eta
+
+
+def allows(space: Space, value: Any) -> bool:
+    """Whether a setting's value is among those that are searched."""
+    if isinstance(space, CategoricalDistribution):
+        return value in space.choices
+    return isinstance(value, int | float) and space.low <= value <= space.high

@@ -2,62 +2,56 @@
 
 import contextlib
 import ctypes
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from baa.schema import Config
 from baa.search.sweepfile import RUN_ID
+from baa.training.callbacks import read_json
 
 PARENT_DEATH_SIGNAL = 1
 PATIENCE_SECONDS = 20.0
 
 
-class Trial:
+class TrialProcess:
     """A running trial.
 
     Args:
         command: of the process.
+        config: that it trains.
         run: id of its W&B run, which is kept offline.
         group: of W&B runs.
-        folder: of the run that is trained.
-        stage: whose metrics count.
         log: file that its output is added to.
-        threads: of its own.
+        environment: of the process, besides what it inherits.
         reported: epochs whose metric is known already.
     """
 
     def __init__(
         self,
         command: Sequence[str],
+        config: Config,
         *,
         run: str,
         group: str,
-        folder: Path,
-        stage: str,
         log: Path,
-        threads: int,
+        environment: Mapping[str, str],
         reported: int,
     ) -> None:
-        self.folder = folder
+        self.folder = config.folder
+        self.stage = config.stages[-1]
+        self.epochs: int = getattr(config, self.stage).fit.epochs
         self.reported = reported
-        self.stage = stage
-        environment = {
-            **os.environ,
-            RUN_ID: run,
-            "WANDB_RUN_GROUP": group,
-            "WANDB_MODE": "offline",
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
-        }
+        wandb = {RUN_ID: run, "WANDB_RUN_GROUP": group, "WANDB_MODE": "offline"}
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
-                env=environment,
+                env={**os.environ, **environment, **wandb},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -65,17 +59,25 @@ class Trial:
                 preexec_fn=_end_with_parent,
             )
 
-    def values(self, metric: str) -> dict[int, float]:
-        """The metric by epoch, so far; what is only known at the end stands at epoch -1."""
-        values: dict[int, float] = {}
+    def exit_code(self) -> int | None:
+        """Of the process, None while it runs."""
+        return self.process.poll()
+
+    def by_epoch(self, metric: str) -> dict[int, float]:
+        """A metric of the last stage by the epochs finished, counted from 1; empty if it is not known by epoch."""
         with contextlib.suppress(FileNotFoundError, pd.errors.EmptyDataError):
             table = pd.read_csv(self.folder / self.stage / "metrics.csv")
             if metric in table:
-                values = {int(epoch): float(value) for epoch, value in zip(table["epoch"], table[metric], strict=True)}
-        if not values:
-            with contextlib.suppress(FileNotFoundError, KeyError):
-                values = {-1: float(json.loads((self.folder / "metrics.json").read_text())[self.stage][metric])}
-        return values
+                return {int(epoch) + 1: float(value) for epoch, value in zip(table["epoch"], table[metric], strict=True)}
+        return {}
+
+    def final(self, metric: str) -> float | None:
+        """A metric of the run once it is whole: of the last epoch, or of the verdict on the test cases."""
+        verdict = read_json(self.folder / "metrics.json").get(self.stage)
+        if verdict is None:
+            return None
+        value = verdict.get(metric, next(reversed(self.by_epoch(metric).values()), None))
+        return None if value is None else float(value)
 
     def end(self) -> None:
         """Ask the process and its children to end, then make them."""

@@ -43,8 +43,11 @@ def restore(file: Path) -> Restored:
     """
     checkpoint = read_checkpoint(file)
     record = checkpoint["baa"]
-    module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
-    module.load_state_dict(checkpoint["state_dict"])
+    try:
+        module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
+        module.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"checkpoint: {file} is of another version of baa, whose networks differ; train it again") from error
     kept, locator, arguments = checkpoint.get(CropDataModule.__qualname__), None, {}
     if isinstance(module, LocatorModule):
         locator, arguments = module.net, module.hparams["net"]

@@ -18,7 +18,7 @@ class JointModule(AgeModule):
     """Both networks on whole radiographs: loss = estimator's + `locator_weight` * locator's.
 
     With boxes by `moments` the estimator's loss also reaches the locator, through crop, box and heat map. The locator
-    stays in eval mode (its dropout would move the boxes).
+    stays in eval mode: its dropout would move the boxes, and its batch norms would learn from blacked-out views.
 
     Args:
         locator: arguments of `Locator`.
@@ -27,7 +27,7 @@ class JointModule(AgeModule):
         optimisation: arguments of `AgeModule`; `lr` is the estimator's.
         locator_lr: the locator's learning rate.
         locator_weight, locator_loss: of the locator's own loss.
-        frozen_statistics: whether batch norms keep the statistics they start with.
+        frozen_statistics: whether the estimator's batch norms keep the statistics they start with.
         frozen_groups: of layers of the (locator's, estimator's) backbones that do not learn, counted from the image.
     """
 
@@ -45,22 +45,28 @@ class JointModule(AgeModule):
         frozen_groups: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(**optimisation)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # a logger has the run's settings, under the same names
         self.cropper = RegionCropper(Locator(**locator), **crops)
         self.estimator = EstimatorModule(**estimator)
+        self.estimator.loss = self.loss
         self.locator_lr = locator_lr
         self.locator_weight = locator_weight
         self.locator_loss = locator_loss
         self.frozen_statistics = frozen_statistics
         self._freeze(frozen_groups)
+        self.train()  # Lightning leaves modes as it finds them
 
     def _freeze(self, groups: tuple[int, int]) -> None:
         """Whatever no gradient reaches is frozen for good: DDP would wait for it."""
         locator = self.cropper.locator
         if not self.locator_weight:
-            locator.head.requires_grad_(self.cropper.graph == "weights")
+            locator.head.requires_grad_(False)
             if self.cropper.rule == "peak":
                 locator.requires_grad_(False)
+            elif self.cropper.graph == "weights":  # a linear answer's slope does not know its bias, an expectation's does
+                linear = locator.head.age.kind == "regression" or self.cropper.reading == "class"
+                last = locator.head.age.layers[-1]
+                (last.weight if linear else last).requires_grad_(True)
         if groups[0]:
             locator.backbone.freeze_first(groups[0])
         if groups[1]:
@@ -77,9 +83,9 @@ class JointModule(AgeModule):
         return self.estimator.head
 
     def train(self, mode: bool = True) -> "JointModule":
-        """Batch norms follow `frozen_statistics`, and those of frozen layers never learn."""
+        """The estimator's batch norms follow `frozen_statistics`, and those of frozen layers never learn."""
         super().train(mode)
-        for module in self.modules():
+        for module in self.estimator.modules():
             if isinstance(module, _BatchNorm):
                 frozen = self.frozen_statistics or (module.affine and not module.weight.requires_grad)
                 module.train(mode and not frozen)
@@ -88,16 +94,14 @@ class JointModule(AgeModule):
     def look(self, batch: Batch) -> tuple[Batch, AgePrediction]:
         """A batch with its regions, and the age that the locator reads from the whole hand."""
         device = batch.film.source.device.type
-        self.cropper.half_precision = torch.is_autocast_enabled(device)
+        half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        self.cropper.half_precision = half
         with torch.autocast(device, enabled=False):  # geometry needs all its digits
             view = batch.film.view(self.cropper.locator.px)
             features = full_precision(self.cropper.features(view))
             boxes, heat, fallback = self.cropper.cascade(view, features)
             regions = Regions(boxes, heat, fallback, self.cropper.cut(batch.film, boxes))
             return batch._replace(regions=regions), self.cropper.locator.head(features)
-
-    def predict(self, batch: Batch) -> AgePrediction:
-        return self.estimator.predict(batch if batch.regions is not None else self.look(batch)[0])
 
     def months(self, batch: Batch) -> Tensor:
         return self.estimator.months(batch if batch.regions is not None else self.look(batch)[0])

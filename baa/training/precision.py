@@ -23,9 +23,11 @@ from baa.training.modules import AgeModule
 AUTO: Final = "auto"
 FULL: Final = "32-true"
 HALF: Final = "bf16-mixed"
-WARM_UP, ROUNDS = 2, 3
+WARM_UP, ROUNDS = 1, 3
 WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""
+CLEAR = 1.5
+"""Where one needs this many times as long as the other, one round tells."""
 
 
 def choose_precision(
@@ -94,6 +96,8 @@ def _measure(work: Callable[[], Tensor], device: torch.device) -> dict[str, floa
                     torch.cuda.synchronize()
                 if number >= WARM_UP:  # the first rounds are spent on memory and on choosing algorithms
                     seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - start)
+            if seconds and max(seconds.values()) > CLEAR * min(seconds.values()):
+                break
     return seconds
 
 

@@ -64,7 +64,7 @@ def predict_files(
         crop = RegionCropper(locator, **crop_arguments(config)).requires_grad_(False)
     data = FileDataModule(files, sex, px=config.data.source_px, crop=crop, batch_size=batch_size, workers=workers)
     writer = PredictionWriter(out / "predictions.csv", files)
-    trainer = build_trainer(config, logger=False, callbacks=[writer])
+    trainer = build_trainer(config, logger=None, callbacks=[writer])
     trainer.predict(restored.module.to(memory_format=torch.channels_last), data, return_predictions=False)
     return writer.unread
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from baa.config import STAGES, load, to_plain, to_yaml
@@ -37,7 +39,7 @@ from baa.training.networks import (
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.profile import Profile
-from baa.training.tracking import begin_trial, finish_run, wandb_logger
+from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
 
@@ -46,6 +48,9 @@ FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "sta
 
 FREE_UNTIL = {"estimator": ("crops", "estimator"), "joint": ("joint",)}
 """Settings that may still change while neither this stage nor a later one has begun."""
+
+PREEMPTED = 128 + 15
+"""Exit code of a run that SIGTERM has stopped, as a shell tells it."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -56,9 +61,9 @@ def run(config: Config) -> dict[str, Any]:
     """
     folder = config.folder
     folder.mkdir(parents=True, exist_ok=True)
-    _claim(config)
     if config.wandb.enabled:
         begin_trial(config)
+    _claim(config)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     cohort = read_cohort(config.data, folder)
@@ -71,7 +76,12 @@ def run(config: Config) -> dict[str, Any]:
         if stage in read_json(metrics_file):
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
-        result = _run_stage(stage, config, cohort)
+        try:
+            result = _run_stage(stage, config, cohort)
+        except SIGTERMException:
+            mark_preempted()
+            rank_zero_info(f"{stage}: stopped by SIGTERM; the same command resumes after the last finished epoch")
+            sys.exit(PREEMPTED)
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
@@ -192,7 +202,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str])
         callbacks.append(Profile(folder))
     return build_trainer(
         config,
-        logger=(config.wandb.enabled and wandb_logger(stage, config)) or False,
+        logger=wandb_logger(stage, config) if config.wandb.enabled else None,
         callbacks=callbacks,
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,

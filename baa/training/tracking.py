@@ -61,6 +61,13 @@ def _kept_id(file: Path) -> str:
 
 
 @rank_zero_only
+def mark_preempted() -> None:
+    """Tell W&B that a trial was stopped from outside, so that an agent is given it again."""
+    if wandb.run is not None:
+        wandb.run.mark_preempting()
+
+
+@rank_zero_only
 def finish_run() -> None:
     """End the W&B run of a stage, so that the next stage begins one of its own."""
     if wandb.run is not None:
@@ -71,6 +78,8 @@ def _why_offline() -> str:
     settings = wandb.setup().settings
     if not (settings.api_key or get_netrc_auth(settings.base_url)):
         return "no key (`wandb login` sets one)"
+    if os.environ.get("WANDB_SWEEP_ID"):
+        return ""  # an agent has just spoken to the server
     server = urlparse(settings.base_url)
     port = server.port or (80 if server.scheme == "http" else 443)
     try:

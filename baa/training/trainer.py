@@ -14,7 +14,7 @@ from baa.schema import Config
 from baa.training.precision import AUTO, FULL
 
 
-def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
+def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
     """A trainer as `config.trainer` says, in fp32 where its precision is still `auto`.
 
     `fit` is Lightning's own words for what only a fit needs.
@@ -28,7 +28,7 @@ def build_trainer(config: Config, logger: Logger | bool, callbacks: Sequence[Cal
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         deterministic=config.trainer.deterministic,
         callbacks=[*callbacks, *bar],
-        logger=logger,
+        logger=logger or False,
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),

@@ -79,7 +79,12 @@ def test_ranges_become_what_wandb_makes_of_them(write):
     ("changes", "message"),
     [
         ({"method": "annealing"}, "method is annealing; it takes bayes, grid, random"),
-        ({"metric": {}}, "metric.name is missing"),
+        ({"metric": {}}, "metric is .* it takes a name"),
+        ({"metric": {"name": "val/mae", "goal": "minimise"}}, "goal: minimize or maximize"),
+        ({"parameters": {"seed": {"values": []}}}, "parameters.seed: "),
+        ({"parameters": {"seed": {"values": [1, 2], "probabilities": [0.1, 0.9]}}}, "probabilities is not known here"),
+        ({"parameters": {"a": {"distribution": "log_uniform_values", "min": 0.0, "max": 1.0}}}, "parameters.a: "),
+        ({"early_terminate": {"type": "hyperband", "eta": 1}}, "eta of 2 or more"),
         ({"parameters": {"seed": {"value": 1}}}, "nothing is left to search"),
         ({"parameters": {"seed": {"min": 1}}}, "parameters.seed: it takes value:"),
         ({"parameters": {"seed": {"min": 2, "max": 1}}}, "parameters.seed: min is 2 and max is 1"),

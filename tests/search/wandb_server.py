@@ -39,6 +39,7 @@ class Server:
         self.sweeps: dict[str, dict] = {}
         self.agents: dict[str, dict] = {}
         self.handed_out: dict[str, dict] = {}
+        self.handed_to: list[tuple[str, int | None]] = []
         self.runs: dict[str, Run] = {}
         self.unknown: list[str] = []
         self.lock = threading.Lock()
@@ -87,6 +88,7 @@ class Server:
         sweep = self.agents[said["id"]]
         number = next(sweep["left"], None)
         command = {"type": "exit"} if number is None else self.proposal(sweep, number)
+        self.handed_to.append((said["id"], number))
         return {"agentHeartbeat": {"agent": {"id": said["id"]}, "commands": json.dumps([command])}}
 
     def proposal(self, sweep, number):

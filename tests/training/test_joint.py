@@ -21,17 +21,21 @@ CROPS = {
 ESTIMATOR = {"net": {"backbones": {"carpal": "resnet10t", "hand": "resnet10t"}, "conv_pool": [], "width": 16}}
 
 
-def joint(crops=(), locator=(), **arguments):
+def joint(crops=(), locator=(), optimisation=(), **arguments):
     torch.manual_seed(1)
     weights = {"locator_lr": 1e-5, "locator_weight": 0.0, "locator_loss": "mse"} | arguments
     module = JointModule(
-        LOCATOR | dict(locator), CROPS | dict(crops), ESTIMATOR | {"optimisation": OPTIMISATION}, OPTIMISATION, **weights
+        LOCATOR | dict(locator),
+        CROPS | dict(crops),
+        ESTIMATOR | {"optimisation": OPTIMISATION},
+        OPTIMISATION | dict(optimisation),
+        **weights,
     )
     with torch.no_grad():  # off the start, where residual branches end in zeros and a map is nearly flat
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         module.cropper.locator.head.age.layers[-1].weight.abs_()  # evidence for an older hand everywhere: no map is empty
-    return module.double().train()
+    return module.double()
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def slopes(module, batch, parameters):
     return told, (losses[0] - losses[1]) / (2 * step)
 
 
-@pytest.mark.parametrize("reading", ["relu", "absolute", "class"])
+@pytest.mark.parametrize("reading", ["relu", "absolute", "deviation", "class"])
 def test_the_gradient_through_the_crop_alone_is_that_of_finite_differences(batch, reading):
     module = joint(locator={"head": "distribution" if reading == "class" else "regression"}, crops={"reading": reading})
     trunk = [p for name, p in module.cropper.locator.named_parameters() if not name.startswith("head")]
@@ -76,21 +80,30 @@ def test_differentiated_channel_weights_add_the_heads_share(batch):
     assert told.item() == pytest.approx(measured.item(), rel=1e-3)
 
 
-def test_constant_channel_weights_leave_the_head_alone_and_ddp_nothing_to_wait_for(batch):
-    module = joint()
+@pytest.mark.parametrize("graph", ["map", "weights"])
+@pytest.mark.parametrize(("head", "reading"), [("regression", "relu"), ("distribution", "absolute"), ("distribution", "class")])
+def test_whatever_learns_has_a_gradient_so_that_ddp_has_nothing_to_wait_for(batch, graph, head, reading):
+    module = joint(locator={"head": head}, crops={"reading": reading, "graph": graph})
     module.objective(batch)[1].backward()
 
-    assert not any(p.requires_grad for p in module.cropper.locator.head.parameters())
-    waiting = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
-    assert not waiting
+    assert not [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert any(p.requires_grad for p in module.cropper.locator.head.parameters()) == (graph == "weights")
 
 
 def test_boxes_of_peak_pass_nothing_on(batch):
     module = joint(crops={"rule": "peak"})
-    module.objective(batch)[1].backward()
-
-    assert all(p.grad is None for p in module.cropper.locator.parameters())
+    assert not any(p.requires_grad for p in module.cropper.locator.parameters())
     assert "the locator stays as it is" in module.reach()
+
+    module.cropper.locator.requires_grad_(True)
+    module.objective(batch)[1].backward()
+    assert all(p.grad is None for p in module.cropper.locator.parameters())
+
+
+def test_the_loss_is_the_joint_fits_own(batch):
+    squared, absolute = (joint(optimisation={"loss": loss}).objective(batch)[1] for loss in ("mse", "l1"))
+
+    assert squared != absolute
 
 
 def test_with_boxes_of_peak_the_locator_learns_from_its_own_loss_alone(batch):
@@ -105,13 +118,14 @@ def test_with_boxes_of_peak_the_locator_learns_from_its_own_loss_alone(batch):
         torch.testing.assert_close(learnt[name], parameter.grad)
 
 
-def test_frozen_statistics_stay_and_others_move(batch):
-    for frozen in (True, False):
-        module = joint(frozen_statistics=frozen)
-        before = {name: buffer.clone() for name, buffer in module.named_buffers() if "running_mean" in name}
-        module.objective(batch)
-        moved = [name for name, buffer in module.named_buffers() if name in before and not buffer.equal(before[name])]
-        assert len(moved) == (0 if frozen else len(before))
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_estimators_statistics_stay_or_move_and_the_locators_stay(batch, frozen):
+    module = joint(frozen_statistics=frozen)
+    before = {name: buffer.clone() for name, buffer in module.named_buffers() if "running_mean" in name}
+    module.objective(batch)
+
+    moved = {name for name, buffer in module.named_buffers() if name in before and not buffer.equal(before[name])}
+    assert moved == (set() if frozen else {name for name in before if name.startswith("estimator")})
 
 
 def test_frozen_groups_of_layers_learn_nothing(batch):
@@ -129,6 +143,19 @@ def test_each_network_has_its_own_learning_rate():
     optimizer = module.configure_optimizers()
 
     assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 5e-6]
+
+
+def test_the_rate_rises_for_the_share_of_the_fit_that_is_asked_for():
+    module = joint(optimisation={"schedule": "constant", "warmup": 0.4})
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+    made = module.configure_optimizers()
+    rates = []
+    for _ in range(6):
+        rates.append(made["optimizer"].param_groups[0]["lr"])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+
+    assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4])
 
 
 def test_recomputed_backbones_give_the_same_gradients(batch):

@@ -51,6 +51,22 @@ def test_measuring_leaves_no_trace_in_the_module(module, noise, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
+@pytest.mark.parametrize(("half", "rounds"), [(2.0, 2), (1.1, 4)])
+def test_where_one_is_clearly_slower_one_round_tells(monkeypatch, half, rounds):
+    from baa.training import precision
+
+    times = []
+
+    def work():
+        times.append(half if torch.is_autocast_enabled("cpu") else 1.0)
+        return torch.zeros(())
+
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: sum(times))
+    precision._measure(work, torch.device("cpu"))
+
+    assert len(times) == 2 * rounds
+
+
 def test_a_choice_holds_for_the_work_that_it_was_made_for(tmp_path, monkeypatch):
     from baa.training import precision
 
