@@ -34,7 +34,8 @@ def joint(crops=(), locator=(), optimisation=(), **arguments):
     with torch.no_grad():  # off the start, where residual branches end in zeros and a map is nearly flat
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-        module.cropper.locator.head.age.layers[-1].weight.abs_()  # evidence for an older hand everywhere: no map is empty
+        if module.cropper.reading == "relu":
+            module.cropper.locator.head.age.layers[-1].weight.abs_()  # evidence for an older hand everywhere: no map is empty
     return module.double()
 
 
@@ -52,7 +53,7 @@ def slopes(module, batch, parameters):
     module.objective(batch)[1].backward()
     towards = [torch.randn_like(p) / p.numel() ** 0.5 for p in parameters]
     told = sum((p.grad * d).sum() for p, d in zip(parameters, towards, strict=True))
-    step, losses = 1e-6, []
+    step, losses = 1e-7, []  # longer ones cross kinks of the ReLUs
     with torch.no_grad():
         for sign in (1, -2, 1):  # ahead, behind, back
             for p, d in zip(parameters, towards, strict=True):
