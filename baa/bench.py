@@ -14,7 +14,8 @@ names
   start    help, a config error, the first training step
   predict  files to months, boxes and a table, against the networks alone
   ddp      two processes with a thread each, against one
-  growth   time and memory of each part with 100, 1,000 and 10,000 cases (predict: 100,000): slopes in a log-log plot
+  growth   time and memory with 100, 1,000 and 10,000 cases (predict: 100,000): slopes in a log-log plot; of cache, loader,
+           crops, step and predict (or one of them: growth-cache, ...)
   all      each of these, in this order
 
 Sides of a comparison run in turns, in one process or one after the other: only the quotients mean anything. The spread is
@@ -27,7 +28,8 @@ examples
 """
 
 NAMES = ("crops", "step", "loader", "start", "predict", "ddp", "growth")
-PARTS = {"cache": "loader", "step-live": "step", "step-boxes": "step"}
+GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step", "predict")}
+PARTS = {"cache": "loader", "step-live": "step", "step-boxes": "step", **dict.fromkeys(GROWING, "growth")}
 """Rows that are measured with others, and the benchmark that measures them."""
 
 
@@ -61,12 +63,17 @@ def main() -> None:
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     keep_freed_memory()
-    known = benchmarks(deeplasia=arguments.deeplasia, radiographs=arguments.radiographs, figure=arguments.figure)
+    known = benchmarks(
+        deeplasia=arguments.deeplasia,
+        radiographs=arguments.radiographs,
+        figure=arguments.figure,
+        parts=[GROWING[arguments.name]] if arguments.name in GROWING else tuple(GROWING.values()),
+    )
     rows = []
     print(HEAD)
     for name in NAMES if arguments.name == "all" else (PARTS.get(arguments.name, arguments.name),):
         for row in known[name]():
-            if arguments.name not in PARTS or row.name == arguments.name:
+            if arguments.name not in PARTS or row.name.startswith(arguments.name):
                 print(as_line(row), flush=True)
                 rows.append(row)
     if arguments.json:

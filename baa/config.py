@@ -4,9 +4,10 @@ A file holds only what differs from the schema's defaults, `key=value` on the co
 schema does not know and names the nearest key it does.
 """
 
+import copy
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ from baa.schema import Config
 STAGES = ("locator", "estimator", "joint")
 STREAMS = ("carpal", "hand", "whole")
 SEX_PLACES = ("projected", "fused", "joined")
+
+PLACES = (
+    "runs",
+    "data.root",
+    "data.cache",
+    "data.table.file",
+    "data.split.test_ids",
+    "data.roi",
+    "data.capitate",
+    "locator.checkpoint",
+    "joint.start",
+    "weights",
+    "locator.backbone.weights",
+    *(f"estimator.{stream}.weights" for stream in STREAMS),
+)
+"""Settings that name a file or a folder, or may."""
+
+NO_PLACES = ("imagenet", "none", "locator")
 
 SMALLEST_RATE = 1e-12
 RANGES: dict[str, tuple[float, float]] = {
@@ -177,11 +196,15 @@ def _check(config: Config) -> None:
                 problems.append(
                     "trainer.deterministic: joint needs crops.rule=peak, or trainer.accelerator=cpu (a crop's gradient)"
                 )
-    needs_locator = "estimator" in config.stages and set(config.estimator.streams) - {"whole"}
-    if needs_locator and "locator" not in config.stages and not config.locator.checkpoint:
+    borrowing = [name for name in config.estimator.streams if getattr(config.estimator, name).weights == "locator"]
+    needs_locator = "estimator" in config.stages and (set(config.estimator.streams) - {"whole"} or borrowing)
+    if needs_locator and "locator" not in config.stages and not config.locator.checkpoint and not config.weights:
         problems.append(
-            "estimator.streams has crops but no stage trains a locator; add it to stages, or give locator.checkpoint"
+            f"estimator.streams {'takes weights' if borrowing else 'has crops'} from a locator but no stage trains one; "
+            "add it to stages, or give locator.checkpoint or weights"
         )
+    if config.locator.backbone.weights == "locator":
+        problems.append("locator.backbone.weights is locator; it has none of its own yet, take imagenet, none, or a file")
     split = config.data.split
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
@@ -196,7 +219,8 @@ def _check(config: Config) -> None:
         problems.append(f"crops.centres is {crops.centres}; it takes [[x, y], [x, y]], carpal and hand")
     if not problems and any(low > high for low, high in zip(crops.smallest, crops.largest, strict=True)):
         problems.append(f"crops.smallest is {crops.smallest}, above crops.largest, {crops.largest}")
-    if crops.reading == "class" and config.locator.head != "distribution" and not config.locator.checkpoint:
+    borrowed = config.locator.checkpoint or config.weights
+    if crops.reading == "class" and config.locator.head != "distribution" and not borrowed:
         problems.append("crops.reading=class needs locator.head=distribution")
     if problems:
         raise InputError("; ".join(problems))
@@ -217,6 +241,20 @@ def to_plain(config: Config) -> dict[str, Any]:
     plain = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings with the defaults of every one that names a file or a folder: these mean nothing on another machine."""
+    bare: dict[str, Any] = copy.deepcopy(dict(settings))
+    usual = to_plain(Config())
+    for setting in PLACES:
+        *groups, name = setting.split(".")
+        node, default = bare, usual
+        for group in groups:
+            node, default = node[group], default[group]
+        if node[name] not in NO_PLACES:
+            node[name] = default[name]
+    return bare
 
 
 def to_yaml(config: Config) -> str:

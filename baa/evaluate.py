@@ -1,4 +1,4 @@
-"""Judge a checkpoint: `python -m baa.evaluate --checkpoint F --out DIR [key=value ...]`."""
+"""Judge a checkpoint: `python -m baa.evaluate [--checkpoint F] --out DIR [key=value ...]`."""
 
 import argparse
 import warnings
@@ -32,7 +32,12 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="runs/NAME/STAGE/best.ckpt")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle (default: baa/pretrained, where this copy has one)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(
         "--split",

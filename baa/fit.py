@@ -20,6 +20,7 @@ what it writes, in runs/NAME/
   config.yaml          all settings of the run
   metrics.json         {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
   STAGE/best.ckpt      the lowest validation MAE; enough by itself for `python -m baa.evaluate`
+  STAGE/bundle/        the same to share: weights in half precision, and a card that says what they are
   STAGE/last.ckpt      where a resumed run goes on
   STAGE/metrics.csv    one row an epoch
   STAGE/*.png          heat maps with boxes, predicted against true age, learning curve
@@ -28,6 +29,7 @@ examples
   python -m baa.fit --config conf/quickstart.yaml
   python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna
   python -m baa.fit --config conf/rsna.yaml data.source=table data.table.file=ours.csv data.table.months=age_months
+  python -m baa.fit --config conf/rsna.yaml name=ours stages=[estimator] weights=runs/rsna/estimator/bundle data.root=ours
   python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
 
 settings and their defaults (baa/schema.py says what each means)
@@ -47,8 +49,11 @@ def main() -> None:
     arguments, more = parser.parse_known_args()
     config = load(arguments.config, [*arguments.settings, *more])
 
+    from baa.training.networks import settings_of_networks
     from baa.training.stages import run  # torch is not imported for --help, nor for an error in a config
 
+    if config.weights:
+        config = load(arguments.config, [*arguments.settings, *more], base=settings_of_networks(config.weights))
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     for stage, metrics in run(config).items():
         low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)

@@ -1,4 +1,4 @@
-"""Estimate bone ages from image files: `python -m baa.predict --checkpoint F INPUT... [--sex S] [--out DIR]`."""
+"""Estimate bone ages from image files: `python -m baa.predict [--checkpoint F] INPUT... [--sex S] [--out DIR]`."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ what it writes, in DIR
 
 examples
   python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt hand.png --sex female
-  python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt girls --sex female --out girls_read
+  python -m baa.predict --checkpoint runs/rsna/estimator/bundle girls --sex female --out girls_read
 """
 
 
@@ -28,7 +28,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="PNG or JPEG files, or folders of them")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="runs/NAME/STAGE/best.ckpt")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle (default: baa/pretrained, where this copy has one)",
+    )
     parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")

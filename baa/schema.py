@@ -93,7 +93,7 @@ class Optimisation:
 
 @dataclass
 class Backbone:
-    """A timm network. Weights: `imagenet`, `none`, or a file."""
+    """A timm network. Weights: `imagenet`, `none`, a file, or (estimator streams) `locator`: those that it has learnt."""
 
     name: str = "inception_v3"
     weights: str = "imagenet"
@@ -229,6 +229,7 @@ class Config:
     runs: str = "runs"
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
+    weights: str | None = None  # whole networks to start from, and their settings: pretrained, a bundle, or a checkpoint
     data: Data = field(default_factory=Data)
     locator: Locator = field(default_factory=Locator)
     crops: Crops = field(default_factory=Crops)

@@ -12,10 +12,10 @@ from baa.config import load, to_plain
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.training.checkpoints import Restored
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
 from baa.training.prediction import predict_files
+from baa.training.restored import Restored
 
 BATCH, BATCHES, SOURCE_PX, PX, ROUNDS = 16, 4, 640, 300, 3
 

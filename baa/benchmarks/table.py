@@ -1,18 +1,23 @@
 """All benchmarks by name, and their rows as a table."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from baa.benchmarks import cropping, growing, loading, predicting, ranks, starting, stepping
+from baa.benchmarks.costs import PARTS
 from baa.benchmarks.pairs import Row
 
 HEAD = "| name | what | ratio | spread | must | met |\n|---|---|---|---|---|---|"
 
 
 def benchmarks(
-    *, deeplasia: Path | None = None, radiographs: Path | None = None, figure: Path | None = None
+    *,
+    deeplasia: Path | None = None,
+    radiographs: Path | None = None,
+    figure: Path | None = None,
+    parts: Sequence[str] = tuple(PARTS),
 ) -> dict[str, Callable[[], Iterable[Row]]]:
     """What measures the rows, by name, in the order of a whole table.
 
@@ -20,6 +25,7 @@ def benchmarks(
         deeplasia: a checkout of Deeplasia, for `loader`.
         radiographs: real ones, a folder or a tar, for `growth`.
         figure: a PNG to draw, for `growth`.
+        parts: whose growth.
     """
     return {
         "crops": cropping.bench,
@@ -28,7 +34,7 @@ def benchmarks(
         "start": starting.bench,
         "predict": predicting.bench,
         "ddp": ranks.bench,
-        "growth": partial(growing.bench, radiographs, figure),
+        "growth": partial(growing.bench, radiographs, figure, parts),
     }
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torchmetrics.aggregation import MeanMetric
 
 from baa.errors import InputError
 from baa.report.metrics import interval
@@ -33,13 +32,13 @@ def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, split: str) -> d
     """Our MAE less theirs on the cases that both predicted, in months, with the paired bootstrap 95 % interval.
 
     Raises:
-        InputError: no case in common, or different truths for one.
+        InputError: fewer than two cases in common, or different truths for one.
     """
     both = ours.join(theirs, lsuffix="_ours", rsuffix="_theirs", how="inner").dropna(
         subset=["true_months_ours", "true_months_theirs"]
     )
-    if both.empty:
-        raise InputError("--against: these predictions have no case in common with ours")
+    if len(both) < 2:
+        raise InputError(f"--against: these predictions have {len(both)} cases in common with ours; a difference needs two")
     other = both[both.true_months_ours != both.true_months_theirs]
     if len(other):
         raise InputError(f"--against: the true age of {other.index[0]} is not the same in both; other labels, other cases?")
@@ -48,5 +47,5 @@ def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, split: str) -> d
     return {
         f"{split}/paired_cases": len(both),
         f"{split}/mae_difference": float(difference.mean()),
-        f"{split}/mae_difference_ci": interval(MeanMetric(), difference),
+        f"{split}/mae_difference_ci": interval(difference),
     }

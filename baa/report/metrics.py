@@ -7,12 +7,13 @@ import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.stats import bootstrap
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 from torchmetrics.utilities import dim_zero_cat
-from torchmetrics.wrappers import BootStrapper
 from torchvision.ops import box_area, box_iou
 
 from baa.data.cases import Case
@@ -20,7 +21,7 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import CARPAL, REGIONS
 
 BOOTSTRAPS = 1000
-INTERVAL = (0.025, 0.975)
+CONFIDENCE = 0.95
 AGE_BANDS_MONTHS = (0, 60, 120, 180, 241)
 
 
@@ -121,19 +122,16 @@ def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, floa
     values = age_metrics(prefix)(predicted, true)
     summary |= {name: float(value) for name, value in values.items()}
     summary[f"{prefix}bias"] = float((predicted - true).mean())
-    summary[f"{prefix}mae_ci"] = interval(MeanAbsoluteError(), predicted, true)
+    summary[f"{prefix}mae_ci"] = interval((predicted - true).abs())
     return summary
 
 
-def interval(metric: Metric, *values: Tensor) -> list[float]:
-    """The bootstrap 95 % interval of a metric over cases: [low, high]. The same cases give the same interval."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        bootstrap = BootStrapper(
-            metric, BOOTSTRAPS, mean=False, std=False, quantile=torch.tensor(INTERVAL), sampling_strategy="multinomial"
-        )
-        bootstrap.update(*values)
-        return [float(edge) for edge in bootstrap.compute()["quantile"]]
+def interval(values: Float[Tensor, " case"]) -> list[float]:
+    """The bootstrap 95 % interval of the mean over cases: [low, high]. The same cases give the same interval."""
+    drawn = bootstrap(
+        (values.double().numpy(),), np.mean, n_resamples=BOOTSTRAPS, confidence_level=CONFIDENCE, method="percentile", rng=0
+    )
+    return [float(edge) for edge in drawn.confidence_interval]
 
 
 def localisation(predictions: Predictions, split: str) -> dict[str, float | list[float]]:

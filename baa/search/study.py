@@ -146,7 +146,8 @@ class Study:
                     time.sleep(POLL_SECONDS)
                     for number in list(self.running):
                         self._follow(number)
-                    bar.update(self._finished() - bar.n)
+                    if (more := self._finished() - bar.n) > 0:  # a bar that stands still is not printed again
+                        bar.update(more)
                     if self.failures_in_a_row >= HOPELESS_FAILURES:
                         raise InputError(
                             f"{self.failures_in_a_row} trials failed in a row; the last said: {self._last_words()}"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from baa.config import load
@@ -14,15 +13,17 @@ from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.memory import keep_freed_memory
+from baa.nets.boxes import RULES
 from baa.nets.heatmap import READINGS
-from baa.nets.regions import RULES, RegionCropper
+from baa.nets.regions import RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
 from baa.report.metrics import localisation
 from baa.schema import Config
 from baa.training.callbacks import id_digest, write_whole
-from baa.training.checkpoints import Restored, restore
+from baa.training.checkpoints import restore
 from baa.training.cohort import read_cohort
 from baa.training.networks import crop_arguments
+from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge
 
@@ -30,7 +31,7 @@ UNSEEN = "unseen"
 
 
 def evaluate(
-    checkpoint: Path,
+    checkpoint: Path | None,
     overrides: Sequence[str],
     *,
     split: str,
@@ -41,7 +42,8 @@ def evaluate(
     """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
 
     Args:
-        checkpoint: of any stage; its own settings apply where `overrides` say nothing.
+        checkpoint: of any stage, or a bundle, or None for the model that baa ships; its own settings apply where `overrides`
+            say nothing.
         overrides: settings, `key=value`.
         split: `train`, `val`, `test`, or `unseen`: every case that the checkpoint was neither trained nor chosen on.
         out: a folder, made if need be.
@@ -89,8 +91,9 @@ def _data(config: Config, restored: Restored, radiographs: Radiographs, split: s
     common: dict[str, Any] = {"batch_size": fit.batch_size, "workers": config.data.workers, "judged": split}
     if restored.locator is None:
         return HandDataModule({split: radiographs.for_views(config.estimator.whole_px)}, **common)
-    locator = restored.locator.to(memory_format=torch.channels_last)
-    return CropDataModule({split: radiographs}, RegionCropper(locator, **(crop_arguments(config) | crops)), recipe={}, **common)
+    return CropDataModule(
+        {split: radiographs}, RegionCropper(restored.locator, **(crop_arguments(config) | crops)), recipe={}, **common
+    )
 
 
 def _compare(

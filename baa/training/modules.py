@@ -10,10 +10,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.profiler import record_function
 
 from baa.data.modules import PHASE, Batch
+from baa.nets.boxes import peak
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction
 from baa.nets.locator import Locator
-from baa.nets.regions import REGIONS, peak
+from baa.nets.regions import REGIONS
 from baa.report.metrics import Predictions, Rows, age_metrics
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}

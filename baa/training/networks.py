@@ -99,18 +99,74 @@ def optimisation(fit: Optimisation) -> dict[str, Any]:
     }
 
 
-def take_weights(module: AgeModule, config: Config) -> None:
-    """Fill the backbones with the weights that the config names, in place.
+def start_from(weights: str) -> Path | None:
+    """What `restore` makes of the setting `weights`."""
+    return None if weights == "pretrained" else Path(weights)
+
+
+def settings_of_networks(weights: str) -> dict[str, Any]:
+    """What a trained model says of its own networks, to start from it: neither how it was trained, nor on what.
+
+    Raises:
+        InputError: no such model.
+    """
+    settings = restore(start_from(weights)).settings
+    chosen = {group: dict(settings[group]) for group in ("locator", "crops", "estimator")}
+    for group in ("locator", "estimator"):
+        del chosen[group]["fit"]
+    chosen["locator"]["checkpoint"] = None
+    return chosen
+
+
+def take_weights(module: AgeModule, config: Config, locator: Path) -> None:
+    """Fill a module with the weights that the config names, in place: all of it, or its backbones.
+
+    Args:
+        module: fresh.
+        config: `weights`, or those of each backbone.
+        locator: the model whose locator a backbone may take its weights from.
 
     Raises:
         InputError: weights that are not there, or do not fit.
     """
-    if isinstance(module, LocatorModule):
+    if config.weights and not isinstance(module, JointModule):
+        _take_all(module, config.weights)
+    elif isinstance(module, LocatorModule):
         load_weights(module.net.backbone, config.locator.backbone.weights)
     elif isinstance(module, EstimatorModule):
         for name in config.estimator.streams:
             backbone = module.net.stream(name).backbone
-            load_weights(backbone, getattr(config.estimator, name).weights)
+            weights = getattr(config.estimator, name).weights
+            if weights == "locator":
+                _learn_from(locator, backbone, name)
+            else:
+                load_weights(backbone, weights)
+
+
+def _learn_from(file: Path, backbone: Backbone, stream: str) -> None:
+    locator = restore(file).locator
+    if locator is None or locator.backbone.name != backbone.name:
+        found = "none" if locator is None else locator.backbone.name
+        raise InputError(f"estimator.{stream}.weights=locator: {stream} is {backbone.name}, the locator of {file} {found}")
+    backbone.load_state_dict(locator.backbone.state_dict())
+
+
+def _take_all(module: AgeModule, weights: str) -> None:
+    begun = restore(start_from(weights))
+    own: nn.Module
+    given: nn.Module | None
+    own, given = module, begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
+    if isinstance(module, LocatorModule):
+        own, given = module.net, begun.locator
+    if type(given) is not type(own):
+        raise InputError(f"weights: {weights} is a model of the {begun.stage}, it holds nothing for this stage to start from")
+    try:
+        own.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise InputError(
+            f"weights: {weights} does not fit the networks that the config asks for ({first}); leave their settings out"
+        ) from error
 
 
 def recompute_backbones(module: nn.Module) -> None:

@@ -17,8 +17,9 @@ from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.training.checkpoints import Restored, restore
+from baa.training.checkpoints import restore
 from baa.training.networks import crop_arguments
+from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import CORNERS
 
@@ -27,12 +28,19 @@ COLUMNS = ("file", "sex", "bone_age_months", *BOX_COLUMNS, "warnings", "error")
 
 
 def predict(
-    checkpoint: Path, inputs: Sequence[Path], sex: Sex, out: Path, *, batch_size: int, workers: int, progress: bool = True
+    checkpoint: Path | None,
+    inputs: Sequence[Path],
+    sex: Sex,
+    out: Path,
+    *,
+    batch_size: int,
+    workers: int,
+    progress: bool = True,
 ) -> tuple[int, int]:
     """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
 
     Args:
-        checkpoint: of any stage.
+        checkpoint: of any stage, or a bundle, or None for the model that baa ships.
         inputs: image files, or folders of them.
         sex: of all of them.
         out: a folder, made if need be.
@@ -60,12 +68,11 @@ def predict_files(
     config = load(None, settings, base=restored.settings)
     crop = None
     if restored.locator is not None:
-        locator = restored.locator.to(memory_format=torch.channels_last)
-        crop = RegionCropper(locator, **crop_arguments(config)).requires_grad_(False)
+        crop = RegionCropper(restored.locator, **crop_arguments(config)).requires_grad_(False)
     data = FileDataModule(files, sex, px=config.data.source_px, crop=crop, batch_size=batch_size, workers=workers)
     writer = PredictionWriter(out / "predictions.csv", files)
     trainer = build_trainer(config, logger=None, callbacks=[writer])
-    trainer.predict(restored.module.to(memory_format=torch.channels_last), data, return_predictions=False)
+    trainer.predict(restored.module, data, return_predictions=False)
     return writer.unread
 
 

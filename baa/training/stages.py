@@ -1,6 +1,5 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
-import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from baa.config import STAGES, load, to_plain, to_yaml
+from baa.config import STAGES, load, to_plain
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
@@ -25,8 +24,10 @@ from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.schema import Config, Optimisation
 from baa.training.boxes import remember_boxes
+from baa.training.bundles import PRETRAINED, write_bundle
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
+from baa.training.claim import claim
 from baa.training.cohort import read_cohort
 from baa.training.modules import AgeModule
 from baa.training.networks import (
@@ -35,6 +36,7 @@ from baa.training.networks import (
     joint_module,
     locator_module,
     recompute_backbones,
+    start_from,
     take_weights,
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
@@ -42,12 +44,6 @@ from baa.training.profile import Profile
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
-
-FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
-"""Settings that a resumed run may be given anew: they change where it runs, not what it computes."""
-
-FREE_UNTIL = {"estimator": ("crops", "estimator"), "joint": ("joint",)}
-"""Settings that may still change while neither this stage nor a later one has begun."""
 
 PREEMPTED = 128 + 15
 """Exit code of a run that SIGTERM has stopped, as a shell tells it."""
@@ -63,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     if config.wandb.enabled:
         begin_trial(config)
-    _claim(config)
+    claim(config)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     cohort = read_cohort(config.data, folder)
@@ -86,48 +82,21 @@ def run(config: Config) -> dict[str, Any]:
     return read_json(metrics_file)
 
 
-def _claim(config: Config) -> None:
-    """Write the run's settings, or refuse a folder in which a stage was trained with others."""
-    file = config.folder / "config.yaml"
-    begun = [stage for stage in config.stages if (config.folder / stage / "last.ckpt").exists()]
-    if begun and file.exists():
-        unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
-        free = (*FREE_TO_CHANGE, *itertools.chain(*unused))
-        old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
-        changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in free)]
-        if changed:
-            key = changed[0]
-            raise InputError(
-                f"{config.folder} was begun with other settings: {key} was {old[key]} and is {new[key]}"
-                + (f" ({len(changed)} differ)" if len(changed) > 1 else "")
-                + "; give another name=, or remove the folder"
-            )
-    rank_zero_only(write_whole)(file, to_yaml(config))
-
-
-def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
-
-
 def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> dict[str, Any]:
     folder = config.folder / stage
     L.seed_everything(config.seed, workers=True, verbose=False)
     ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = getattr(config, stage).fit
-    module = _module(stage, config, scale)
+    module = _module(stage, config, scale).to(memory_format=torch.channels_last)
     config = _settled(stage, config, module, fit)
     data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
     if not last.exists():
-        take_weights(module, config)
+        take_weights(module, config, _locator_file(config))
     else:
         epoch = read_checkpoint(last)["epoch"] + 1
         rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
-    module = module.to(memory_format=torch.channels_last)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
     trainer = _trainer(stage, config, fit, seen)
@@ -139,6 +108,8 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
     metrics = judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
+    if trainer.is_global_zero:
+        write_bundle(folder / "bundle", best, cohort, metrics)
     if trainer.loggers:
         finish_run()
     return metrics
@@ -164,6 +135,8 @@ def _cuts_crops(stage: str, config: Config) -> bool:
 
 
 def _locator_file(config: Config) -> Path:
+    if config.weights and not config.locator.checkpoint and "locator" not in config.stages:
+        return start_from(config.weights) or PRETRAINED
     return Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
 
 
@@ -180,7 +153,6 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         px = config.locator.px if stage == "locator" else config.estimator.whole_px
         return HandDataModule({split: radiographs.for_views(px) for split, radiographs in cohort.items()}, **common)
     cropper, recipe = crop_recipe(_locator_file(config), crop_arguments(config))
-    cropper = cropper.to(memory_format=torch.channels_last)
     remembered = remember_boxes(cropper, recipe, cohort, config) if config.crops.boxes == "remembered" else None
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
@@ -242,7 +214,7 @@ def _training_step(config: Config, module: AgeModule, fit: Optimisation, device:
 
 def _looks(config: Config, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
     cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
-    return looks(cropper.to(memory_format=torch.channels_last).locator, _noise(config, fit), device)
+    return looks(cropper.locator, _noise(config, fit), device)
 
 
 def _noise(config: Config, fit: Optimisation) -> Batch:

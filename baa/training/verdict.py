@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from baa.data.cases import Case
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import padding
+from baa.nets.boxes import upsample
 from baa.nets.film import Film
-from baa.nets.regions import REGIONS, upsample
+from baa.nets.regions import REGIONS
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
 from baa.report.metrics import Predictions, summarise
 from baa.training.callbacks import write_whole

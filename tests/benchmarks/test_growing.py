@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from baa.benchmarks import growing
+from baa.benchmarks import costs, growing
 from baa.report.figures import Cost
 
 
@@ -35,20 +35,30 @@ def test_the_steepest_stretch_decides():
 
 def test_a_machine_that_slows_down_meanwhile_does_not_look_like_growth(tmp_path, monkeypatch):
     slowness = iter([1.0, 1.25, 1.5, 1.5, 1.75, 2.0])
-    monkeypatch.setattr(growing, "_cost", lambda part, count, films: Cost(count, count * next(slowness), 50.0))
+    monkeypatch.setattr(growing, "_cost", lambda part, count, films, passes=1: Cost(count, count * next(slowness), 50.0))
     time, _ = growing._slopes("crops", "", growing._steps("crops", (100, 1_000, 10_000), tmp_path))
 
     assert time.high == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("part", growing.PARTS)
+def test_epochs_of_few_cases_are_repeated_until_they_make_up_for_the_many(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(growing, "_cost", lambda *arguments: asked.append(arguments) or Cost(arguments[1], 1.0, 50.0))
+    growing._steps("step", (100, 1_000), tmp_path)
+    growing._steps("cache", (100, 1_000), tmp_path)
+
+    assert asked[:3] == [("step", 100, tmp_path, 5), ("step", 1_000, tmp_path), ("step", 100, tmp_path, 5)]
+    assert {arguments[3] for arguments in asked[3:] if len(arguments) == 4} == {1}
+
+
+@pytest.mark.parametrize("part", costs.PARTS)
 def test_every_part_works(part, tmp_path, capsys):
     from baa.benchmarks.loading import write_films
 
     films = tmp_path / "films"
     films.mkdir()
     write_films(films, growing.FILM_PX, 3)
-    growing.print_cost(part, 5, str(films))
+    costs.print_cost(part, 5, str(films))
     seconds, mebibytes = map(float, capsys.readouterr().out.split()[-2:])
 
     assert seconds > 0

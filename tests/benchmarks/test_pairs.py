@@ -35,9 +35,11 @@ def test_a_table_and_its_json_say_the_same():
 
 def test_every_name_that_the_command_takes_is_a_benchmark():
     from baa import bench
+    from baa.benchmarks import costs
     from baa.benchmarks.table import benchmarks
 
     assert tuple(benchmarks()) == bench.NAMES
+    assert tuple(bench.GROWING.values()) == tuple(costs.PARTS)
     assert set(bench.PARTS.values()) <= set(bench.NAMES)
 
 

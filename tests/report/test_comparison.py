@@ -26,10 +26,10 @@ def test_pairing_finds_what_two_intervals_would_not():
 
 
 def test_other_truths_and_other_cases_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no case in common"):
+    with pytest.raises(InputError, match="0 cases in common"):
         paired_difference(table([1]), table([1], ids=["x"]), "test")
     with pytest.raises(InputError, match="true age of 0"):
-        paired_difference(table([1]), table([1], true=90.0), "test")
+        paired_difference(table([1, 2]), table([1, 2], true=90.0), "test")
     (tmp_path / "p.csv").write_text("id,months\n1,2\n")
     with pytest.raises(InputError, match="no column true_months"):
         read_predictions(tmp_path / "p.csv")

@@ -1,0 +1,47 @@
+"""What a trained model is made of, however it was kept."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from baa.nets.locator import Locator
+from baa.training.joint import JointModule
+from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+
+MODULES: dict[str, type[AgeModule]] = {
+    "locator": LocatorModule,
+    "estimator": EstimatorModule,
+    "joint": JointModule,
+}
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Restored(NamedTuple):
+    """A module ready to predict.
+
+    stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
+    arguments that build it; settings of the run; digests of the ids that it has seen.
+    """
+
+    stage: str
+    module: AgeModule
+    locator: Locator | None
+    locator_arguments: dict[str, Any]
+    settings: dict[str, Any]
+    seen: frozenset[int]
+
+
+def at_rest(module: Module) -> Module:
+    """In eval mode, and in the memory layout that convolutions are fastest in."""
+    return module.eval().to(memory_format=torch.channels_last)
+
+
+def own_locator(module: AgeModule) -> tuple[Locator | None, dict[str, Any]]:
+    """The locator that is part of a module, and the arguments that build it; (None, {}) for an estimator."""
+    if isinstance(module, LocatorModule):
+        return module.net, dict(module.hparams["net"])
+    if isinstance(module, JointModule):
+        return module.cropper.locator, dict(module.hparams["locator"])
+    return None, {}

@@ -1,0 +1,82 @@
+"""Heat map to box, against boxes worked out by hand."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from baa.nets.boxes import degenerate, favour, flood, moments_box, peak, peak_box, square_inside
+
+
+def bump(x, y, width=0.1, cells=20):
+    grid = (torch.arange(cells) + 0.5) / cells
+    return torch.exp(-((grid[None] - x) ** 2 + (grid[:, None] - y) ** 2) / (2 * width**2))[None]
+
+
+def test_the_peak_is_where_the_bump_is():
+    assert_close(peak(bump(0.3, 0.7)), torch.tensor([[0.3, 0.7]]), atol=0.03, rtol=0)
+
+
+def test_the_peak_box_holds_the_half_maximum_of_the_peak_only():
+    heat = torch.maximum(bump(0.3, 0.7), 0.9 * bump(0.8, 0.2))
+    half_width = 0.1 * (2 * torch.log(torch.tensor(2.0))).sqrt()
+    box = peak_box(heat, threshold=0.5, margin=0.0)
+
+    expected = torch.tensor([[0.3 - half_width, 0.7 - half_width, 0.3 + half_width, 0.7 + half_width]])
+    assert_close(box, expected, atol=0.03, rtol=0)
+
+
+def test_the_margin_is_added_on_each_side():
+    tight, wide = (peak_box(bump(0.5, 0.5), threshold=0.5, margin=margin) for margin in (0.0, 0.1))
+    assert_close(wide - tight, torch.tensor([[-0.1, -0.1, 0.1, 0.1]]))
+
+
+def test_the_moments_box_is_mean_and_deviation_of_the_sharpened_map():
+    box = moments_box(bump(0.4, 0.6, width=0.1, cells=50), sharpness=4.0, extent=2.0)
+    half = 2 * 0.1 / 4**0.5  # a Gaussian to the fourth has half the deviation
+
+    assert_close(box, torch.tensor([[0.4 - half, 0.6 - half, 0.4 + half, 0.6 + half]]), atol=0.005, rtol=0)
+
+
+def test_the_moments_box_is_differentiable_in_the_map():
+    heat = bump(0.4, 0.6).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda h: moments_box(h, sharpness=2.0, extent=2.0), heat)
+
+
+def test_flat_broken_and_border_maps_are_degenerate():
+    flat = torch.full((1, 20, 20), 0.3)
+    broken = bump(0.5, 0.5).clone()
+    broken[0, 3, 3] = float("nan")
+    maps = torch.cat([flat, torch.zeros(1, 20, 20), broken, bump(0.0, 0.5), bump(0.5, 0.5)])
+
+    assert degenerate(maps).tolist() == [True, True, True, True, False]
+
+
+def test_squares_keep_their_centre_and_move_inside():
+    boxes = torch.tensor([[0.4, 0.3, 0.6, 0.7], [-0.1, 0.0, 0.1, 0.1], [0.49, 0.49, 0.51, 0.51]])
+    expected = torch.tensor([[0.3, 0.3, 0.7, 0.7], [0.0, 0.0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6]])
+
+    assert_close(square_inside(boxes, smallest=0.2, largest=0.5), expected)
+
+
+def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
+    heat = torch.maximum(bump(0.5, 0.2), bump(0.5, 0.7))
+    assert peak(favour(heat, (0.5, 0.65), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
+    assert peak(favour(heat, (0.5, 0.25), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
+
+
+def test_with_a_floor_the_expectation_speaks_where_the_map_is_silent():
+    heat = bump(0.5, 0.1, width=0.05)
+    for floor, expected in ((0.0, 0.3), (0.05, 0.7)):
+        assert peak(favour(heat, (0.5, 0.7), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
+
+
+def test_a_flood_follows_a_winding_region_and_takes_no_other():
+    hot = torch.zeros(1, 48, 48, dtype=torch.bool)
+    hot[0, 4:40, 4] = hot[0, 39, 4:30] = hot[0, 10:40, 29] = True  # a U
+    winding = hot.clone()
+    hot[0, 4:8, 40:44] = True
+    seed = torch.zeros_like(hot)
+    seed[0, 4, 4] = True
+
+    assert torch.equal(flood(hot, seed), winding)
+    assert not flood(hot, torch.zeros_like(hot)).any()
