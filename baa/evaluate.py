@@ -1,4 +1,4 @@
-"""Judge a checkpoint: `python -m baa.evaluate [--checkpoint F] --out DIR [key=value ...]`."""
+"""Judge a checkpoint: `python -m baa.evaluate --checkpoint F --out DIR [key=value ...]`."""
 
 import argparse
 import warnings
@@ -35,8 +35,9 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
+        required=True,
         metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle (default: baa/pretrained, where this copy has one)",
+        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(

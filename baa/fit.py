@@ -49,11 +49,8 @@ def main() -> None:
     arguments, more = parser.parse_known_args()
     config = load(arguments.config, [*arguments.settings, *more])
 
-    from baa.training.networks import settings_of_networks
     from baa.training.stages import run  # torch is not imported for --help, nor for an error in a config
 
-    if config.weights:
-        config = load(arguments.config, [*arguments.settings, *more], base=settings_of_networks(config.weights))
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     for stage, metrics in run(config).items():
         low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)

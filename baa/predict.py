@@ -1,4 +1,4 @@
-"""Estimate bone ages from image files: `python -m baa.predict [--checkpoint F] INPUT... [--sex S] [--out DIR]`."""
+"""Estimate bone ages from image files: `python -m baa.predict --checkpoint F INPUT... [--sex S] [--out DIR]`."""
 
 import argparse
 import os
@@ -31,8 +31,9 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
+        required=True,
         metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle (default: baa/pretrained, where this copy has one)",
+        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle",
     )
     parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")

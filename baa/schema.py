@@ -68,6 +68,7 @@ class Data:
     cache: str = "runs/cache"
     on_bad: Literal["stop", "skip"] = "stop"
     workers: int = 2  # processes that decode, and that load
+    balance: float = 0.0  # of training: 0, each case once an epoch; 1, each year of age as often as any other
     limit: int | None = None  # of cases in each split, for a quick look
     roi: str | None = None  # true boxes, to measure the locator by: id, region, xmin, ymin, xmax, ymax
     capitate: str | None = None  # true carpal centres: id, x, y
@@ -229,7 +230,7 @@ class Config:
     runs: str = "runs"
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
-    weights: str | None = None  # whole networks to start from, and their settings: pretrained, a bundle, or a checkpoint
+    weights: str | None = None  # a bundle whose networks to start from, with their settings: runs/NAME/STAGE/bundle
     data: Data = field(default_factory=Data)
     locator: Locator = field(default_factory=Locator)
     crops: Crops = field(default_factory=Crops)

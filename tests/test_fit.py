@@ -24,6 +24,7 @@ def test_a_run_leaves_what_it_promises(finished):
             "ages.png",
             "heat_maps.png",
             "learning_curve.png",
+            "bundle",
         }
         assert len(pd.read_csv(run / stage / "metrics.csv")) == 2
         assert torch.load(run / stage / "last.ckpt", weights_only=True)["epoch"] == 1

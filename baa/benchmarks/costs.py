@@ -21,6 +21,7 @@ from baa.data.radiograph import ImageFile
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
+from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
 from baa.training.prediction import predict_files
@@ -148,7 +149,7 @@ def _step(files: list[Path], folder: Path) -> Callable[[], object]:
 
 def _predict(files: list[Path], folder: Path) -> Callable[[], object]:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
-    restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, frozenset())
+    restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"))
     return lambda: predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
 
 

@@ -12,6 +12,7 @@ from baa.config import load, to_plain
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
+from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
 from baa.training.prediction import predict_files
@@ -67,4 +68,4 @@ def paper_networks() -> Restored:
     locator = LocatorModule({"px": PX}, optimisation(config.locator.fit)).eval()
     net = {"backbones": {"carpal": "legacy_xception", "hand": "resnet50"}, "conv_pool": ["carpal"]}
     estimator = EstimatorModule(net, optimisation(config.estimator.fit)).eval()
-    return Restored("estimator", estimator, locator.net, {}, to_plain(config), frozenset())
+    return Restored("estimator", estimator, locator.net, {}, to_plain(config), lineage((), "phantom"))

@@ -1,6 +1,7 @@
 """Batches: uint8 from the cache, augmented and cut into crops on the device."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from baa.data.balance import BalancedSampler
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
 from baa.memory import give_back_freed_memory
@@ -118,6 +120,7 @@ class HandDataModule(L.LightningDataModule):
         batch_size: of one process.
         workers: loader processes.
         augment: [B, 1, S, S] in [0, 1] -> `Film`, applied in training.
+        balance: how much more often rare ages are trained on, see `BalancedSampler`; 0: each case once an epoch.
         seed: of the order and the augmentation of the training cases.
         judged: the split that `test` reads.
     """
@@ -129,6 +132,7 @@ class HandDataModule(L.LightningDataModule):
         batch_size: int,
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
+        balance: float = 0.0,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
@@ -138,6 +142,7 @@ class HandDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.augment = augment
+        self.balance = balance
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -153,9 +158,10 @@ class HandDataModule(L.LightningDataModule):
         # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
         world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         dataset = self.datasets[split]
-        sampler: DistributedSampler[Sample] = DistributedSampler(
-            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.seed
-        )
+        draw: Callable[..., DistributedSampler[Sample]] = partial(DistributedSampler, shuffle=shuffle)
+        if shuffle and self.balance:
+            draw = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
+        sampler = draw(dataset, num_replicas=world, rank=rank, seed=self.seed)
         if self.workers:
             give_back_freed_memory()
         return DataLoader(
@@ -196,7 +202,7 @@ class CropDataModule(HandDataModule):
         crop: its `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
         remembered: boxes [N, 2, 4] by split; a split without is looked at live.
-        batch_size, workers, augment, seed, judged: as of `HandDataModule`.
+        batch_size, workers, augment, balance, seed, judged: as of `HandDataModule`.
     """
 
     def __init__(
@@ -209,10 +215,13 @@ class CropDataModule(HandDataModule):
         batch_size: int,
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
+        balance: float = 0.0,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
-        super().__init__(radiographs, batch_size=batch_size, workers=workers, augment=augment, seed=seed, judged=judged)
+        super().__init__(
+            radiographs, batch_size=batch_size, workers=workers, augment=augment, balance=balance, seed=seed, judged=judged
+        )
         self.remembered = remembered or {}
         for split, boxes in self.remembered.items():
             self.datasets[split] = RadiographDataset(radiographs[split], boxes)

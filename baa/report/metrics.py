@@ -21,6 +21,7 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import CARPAL, REGIONS
 
 BOOTSTRAPS = 1000
+RESAMPLED_AT_ONCE = 10
 CONFIDENCE = 0.95
 AGE_BANDS_MONTHS = (0, 60, 120, 180, 241)
 
@@ -129,7 +130,13 @@ def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, floa
 def interval(values: Float[Tensor, " case"]) -> list[float]:
     """The bootstrap 95 % interval of the mean over cases: [low, high]. The same cases give the same interval."""
     drawn = bootstrap(
-        (values.double().numpy(),), np.mean, n_resamples=BOOTSTRAPS, confidence_level=CONFIDENCE, method="percentile", rng=0
+        (values.double().numpy(),),
+        np.mean,
+        n_resamples=BOOTSTRAPS,
+        batch=RESAMPLED_AT_ONCE,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=0,
     )
     return [float(edge) for edge in drawn.confidence_interval]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,26 +13,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-import baa
-from baa.config import without_places
+from baa.card import CARD, FORMAT, read_card
+from baa.config import to_share
 from baa.data.cache import Radiographs
 from baa.errors import InputError
 from baa.nets.locator import Locator
-from baa.training.callbacks import read_json, write_whole
+from baa.training.callbacks import write_whole
+from baa.training.lineage import Lineage
 from baa.training.restored import MODULES, Restored, at_rest, own_locator
 
-WEIGHTS, CARD = "weights.safetensors", "card.json"
-PRETRAINED = Path(baa.__file__).parent / "pretrained"
-"""The bundle that baa ships."""
-
-FORMAT = 1
+WEIGHTS = "weights.safetensors"
 MODULE, LOCATOR, SEEN = "module.", "locator.", "seen"
 LIMITS = (
-    "A research tool, not a medical device: it has not been tried on patients, and nobody may be treated by what it says.",
-    "It knows frontal radiographs of one left hand and wrist of children; it does not notice when it is shown anything else.",
+    "A research tool, not a medical device: nobody may be treated by what it says.",
+    "It does not notice when it is shown anything else than it was trained on.",
+    "Whether an id that can be guessed was trained on can be told from the weights file.",
 )
-LICENCES = {"rsna": "Trained on the RSNA Pediatric Bone Age Challenge's data (2017): for non-commercial research use."}
-"""What the data of a source demands of a model that was trained on it."""
+DATA = {
+    "phantom": "synthetic hands: of use on nothing else",
+    "rsna": "frontal radiographs of left hands and wrists of children, RSNA Pediatric Bone Age Challenge (2017)",
+    "table": "radiographs of its maker's",
+}
 
 
 def write_bundle(folder: Path, model: Restored, cohort: Mapping[str, Radiographs], scores: Mapping[str, Any]) -> None:
@@ -42,36 +44,47 @@ def write_bundle(folder: Path, model: Restored, cohort: Mapping[str, Radiographs
     Args:
         folder: made if need be.
         model: what is shared.
-        cohort: the radiographs of each split, to describe them: numbers, sexes, ages; neither ids nor places.
-        scores: metrics to tell.
+        cohort: the radiographs of each split, whose numbers, sexes and ages the card tells.
+        scores: metrics of the model in full precision, to tell.
     """
     own, _ = own_locator(model.module)
     tensors = {MODULE + name: _halved(tensor) for name, tensor in model.module.state_dict().items()}
     if model.locator is not None and own is None:
         tensors |= {LOCATOR + name: _halved(tensor) for name, tensor in model.locator.state_dict().items()}
-    tensors[SEEN] = torch.tensor(sorted(model.seen), dtype=torch.int64)
+    tensors[SEEN] = torch.tensor(sorted(model.lineage.seen), dtype=torch.int64)
     weights = save(tensors)
-    source = model.settings["data"]["source"]
+    settings = to_share(model.settings)
+    source = settings["data"]["source"]
     card = {
         "format": FORMAT,
-        "what": "Bone age in months from a hand radiograph and the sex, with the two regions that it was read from.",
+        "what": _told(model),
         "limits": LIMITS,
-        "licence": LICENCES.get(source, "As its training data demand."),
-        "data": {"source": source} | {split: _described(radiographs) for split, radiographs in cohort.items()},
-        "scores": dict(scores),
+        "licences": model.lineage.licences,
+        "data": {"what": DATA[source]} | {split: _described(radiographs) for split, radiographs in cohort.items()},
+        "scores": {name: value for name, value in scores.items() if not isinstance(value, float) or math.isfinite(value)},
         "sha256": hashlib.sha256(weights).hexdigest(),
         "stage": model.stage,
         "networks": dict(model.module.hparams),
         "locator": model.locator_arguments,
-        "settings": without_places(model.settings),
+        "settings": settings,
     }
     write_whole(folder / WEIGHTS, weights)
-    write_whole(folder / CARD, json.dumps(card, indent=2))
+    write_whole(folder / CARD, json.dumps(card, indent=2, allow_nan=False))
 
 
 def _halved(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
-    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor.clone()
+    if not tensor.is_floating_point() or tensor.ndim < 2:
+        return tensor.clone()
+    half = tensor.half()
+    return half if half.isfinite().all() else tensor.clone()
+
+
+def _told(model: Restored) -> str:
+    if model.stage == "locator":
+        return "Bone age in months from a whole hand radiograph, and the heat maps that two regions are cut by."
+    regions = "" if model.locator is None else ", and the two regions that it was read from"
+    return f"Bone age in months from a hand radiograph and the sex{regions}."
 
 
 def _described(radiographs: Radiographs) -> dict[str, Any]:
@@ -83,40 +96,22 @@ def _described(radiographs: Radiographs) -> dict[str, Any]:
     return described
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a bundle.
-
-    Raises:
-        InputError: there is none, or it is none of this project's.
-    """
-    file = folder / CARD
-    if not file.is_file():
-        raise InputError(
-            "this copy of baa ships no model; name a checkpoint, such as runs/NAME/STAGE/best.ckpt"
-            if folder == PRETRAINED
-            else f"checkpoint: {folder} holds no {CARD}; a run keeps a bundle in runs/NAME/STAGE/bundle"
-        )
-    try:
-        card = read_json(file)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"checkpoint: {file} is no JSON: {error}") from error
-    if card.get("format") != FORMAT:
-        raise InputError(f"checkpoint: {file} is of format {card.get('format')}; this baa reads {FORMAT}")
-    return card
-
-
-def read_bundle(folder: Path) -> Restored:
+def read_bundle(folder: Path, setting: str = "checkpoint") -> Restored:
     """The model of a bundle, its weights in fp32 again.
+
+    Args:
+        folder: runs/NAME/STAGE/bundle.
+        setting: the name by which the user gave it.
 
     Raises:
         InputError: a file is missing, cut short, or not of this version.
     """
-    card, file = read_card(folder), folder / WEIGHTS
+    card, file = read_card(folder, setting), folder / WEIGHTS
     if not file.is_file():
-        raise InputError(f"checkpoint: {file} is not there; a bundle is both, {CARD} and {WEIGHTS}")
+        raise InputError(f"{setting}: {file} is not there; a bundle is both, {CARD} and {WEIGHTS}")
     weights = file.read_bytes()
-    if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
-        raise InputError(f"checkpoint: {file} is not what {CARD} beside it was written for, perhaps cut short; copy both again")
+    if hashlib.sha256(weights).hexdigest() != card["sha256"]:
+        raise InputError(f"{setting}: {file} is not what {CARD} beside it was written for, perhaps cut short; copy both again")
     try:
         tensors = load(weights)
         module = MODULES[card["stage"]](**card["networks"])
@@ -126,11 +121,11 @@ def read_bundle(folder: Path) -> Restored:
             arguments = card["locator"]
             locator = Locator(**arguments)
             locator.load_state_dict(_of(LOCATOR, tensors))
-        seen = frozenset(tensors[SEEN].tolist())
-        module, locator = at_rest(module), locator and at_rest(locator)
-        return Restored(card["stage"], module, locator, arguments, card["settings"], seen)
-    except (KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        raise InputError(f"checkpoint: {folder} is of another version of baa, whose networks differ") from error
+        origin = Lineage(frozenset(tensors[SEEN].tolist()), tuple(card["licences"]))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{setting}: {folder} is of another version of baa, whose networks differ") from error
+    module, locator = at_rest(module), locator and at_rest(locator)
+    return Restored(card["stage"], module, locator, arguments, to_share(card["settings"]), origin)
 
 
 def _of(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
 """What happens around the epochs: the run's own record of its curve, and of itself in each checkpoint."""
 
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
+
+from baa.training.lineage import Lineage
 
 
 class LearningCurve(Callback):
@@ -39,19 +39,15 @@ class LearningCurve(Callback):
 class RunConfig(Callback):
     """The run's stage and settings inside each checkpoint, so that a checkpoint suffices.
 
-    And a digest of every id that it was trained on or chosen by, so that an evaluation knows what it has not seen.
+    And its lineage, so that an evaluation knows what it has not seen.
     """
 
-    def __init__(self, stage: str, settings: dict[str, Any], seen_ids: Iterable[str]) -> None:
-        self.record = {"stage": stage, "settings": settings, "seen": sorted(map(id_digest, seen_ids))}
+    def __init__(self, stage: str, settings: dict[str, Any], origin: Lineage) -> None:
+        kept = {"seen": sorted(origin.seen), "licences": list(origin.licences)}
+        self.record = {"stage": stage, "settings": settings, **kept}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["baa"] = self.record
-
-
-def id_digest(case_id: str) -> int:
-    """Seven bytes of a hash: a checkpoint tells nobody whose radiographs it has seen."""
-    return int.from_bytes(hashlib.blake2b(case_id.encode(), digest_size=7).digest(), "big")
 
 
 def write_whole(file: Path, content: str | bytes) -> None:

@@ -10,51 +10,62 @@ from baa.data.modules import CropDataModule
 from baa.errors import InputError
 from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper
-from baa.training.bundles import PRETRAINED, WEIGHTS, read_bundle
+from baa.training.bundles import WEIGHTS, read_bundle
+from baa.training.lineage import Lineage, lineage
 from baa.training.restored import MODULES, Restored, at_rest, own_locator
 
 
-def restore(model: Path | None) -> Restored:
-    """Load a checkpoint of any stage, weights only; or the folder of a bundle; None for the one that baa ships.
+def restore(model: Path, setting: str = "checkpoint") -> Restored:
+    """Load a checkpoint of any stage, weights only; or the folder of a bundle.
+
+    Args:
+        model: the file, or the folder.
+        setting: the name by which the user gave it.
 
     Raises:
         InputError: no such file, or no checkpoint of this project.
     """
-    if model is None or model.is_dir():
-        return read_bundle(model or PRETRAINED)
-    checkpoint = read_checkpoint(model)
+    if model.is_dir():
+        return read_bundle(model, setting)
+    checkpoint = read_checkpoint(model, setting)
     record = checkpoint["baa"]
     try:
         module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
         module.load_state_dict(checkpoint["state_dict"])
     except (KeyError, RuntimeError, TypeError) as error:
-        raise InputError(f"checkpoint: {model} is of another version of baa, whose networks differ; train it again") from error
+        raise InputError(f"{setting}: {model} is of another version of baa, whose networks differ; train it again") from error
     kept = checkpoint.get(CropDataModule.__qualname__)
     locator, arguments = own_locator(module)
     if locator is None and kept is not None:
         arguments = kept["recipe"]["locator"]
         locator = Locator(**arguments)
         RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
+    licences = record.get("licences", lineage((), record["settings"]["data"]["source"]).licences)  # before they were kept
+    origin = Lineage(frozenset(record["seen"]), tuple(licences))
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(record["stage"], module, locator, arguments, record["settings"], frozenset(record["seen"]))
+    return Restored(record["stage"], module, locator, arguments, record["settings"], origin)
 
 
-def read_checkpoint(file: Path) -> dict[str, Any]:
+def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:
     """The raw content.
+
+    Args:
+        file: of a checkpoint.
+        setting: the name by which the user gave it.
 
     Raises:
         InputError: no such file, or no checkpoint of this project.
     """
     if not file.is_file():
-        raise InputError(f"checkpoint: {file} is not there; a run keeps runs/NAME/STAGE/best.ckpt")
+        raise InputError(f"{setting}: {file} is not there; a run keeps runs/NAME/STAGE/best.ckpt")
     try:
         checkpoint = torch.load(file, "cpu", weights_only=True)
         known = "baa" in checkpoint and "hyper_parameters" in checkpoint
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"checkpoint: {file} cannot be read, it may be cut short: {reason}") from error
+        raise InputError(f"{setting}: {file} cannot be read, it may be cut short: {reason}") from error
     if not known:
-        raise InputError(f"checkpoint: {file} was not written by `python -m baa.fit`")
+        raise InputError(f"{setting}: {file} was not written by `python -m baa.fit`")
     return checkpoint
 
 
@@ -68,7 +79,7 @@ def crop_recipe(model: Path, crops: dict[str, Any]) -> tuple[RegionCropper, dict
     Raises:
         InputError: the model holds none.
     """
-    restored = restore(model)
+    restored = restore(model, "locator.checkpoint")
     if restored.locator is None:
         raise InputError(f"locator.checkpoint: {model} reads the whole hand, it holds no locator")
     weights = model / WEIGHTS if model.is_dir() else model

@@ -3,9 +3,11 @@
 import itertools
 from typing import Any
 
+import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from baa.config import STAGES, load, to_plain, to_yaml
+from baa.checks import STAGES
+from baa.config import load, to_plain, to_yaml
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.callbacks import write_whole
@@ -28,7 +30,7 @@ def claim(config: Config) -> None:
     if begun and file.exists():
         unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
         free = (*FREE_TO_CHANGE, *itertools.chain(*unused))
-        old, new = _flat(to_plain(load(file))), _flat(to_plain(config))
+        old, new = _flat(to_plain(load(None, base=yaml.safe_load(file.read_text())))), _flat(to_plain(config))
         changed = [k for k in new if old[k] != new[k] and not any(k == f or k.startswith(f"{f}.") for f in free)]
         if changed:
             key = changed[0]

@@ -19,9 +19,10 @@ from baa.nets.regions import RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
 from baa.report.metrics import localisation
 from baa.schema import Config
-from baa.training.callbacks import id_digest, write_whole
+from baa.training.callbacks import write_whole
 from baa.training.checkpoints import restore
 from baa.training.cohort import read_cohort
+from baa.training.lineage import id_digest
 from baa.training.networks import crop_arguments
 from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
@@ -31,7 +32,7 @@ UNSEEN = "unseen"
 
 
 def evaluate(
-    checkpoint: Path | None,
+    checkpoint: Path,
     overrides: Sequence[str],
     *,
     split: str,
@@ -42,7 +43,7 @@ def evaluate(
     """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
 
     Args:
-        checkpoint: of any stage, or a bundle, or None for the model that baa ships; its own settings apply where `overrides`
+        checkpoint: of any stage, or a bundle; its own settings apply where `overrides`
             say nothing.
         overrides: settings, `key=value`.
         split: `train`, `val`, `test`, or `unseen`: every case that the checkpoint was neither trained nor chosen on.
@@ -76,14 +77,14 @@ def evaluate(
 
 def _judged(cohort: dict[str, Radiographs], split: str, restored: Restored) -> Radiographs:
     if split != UNSEEN:
-        seen = sum(id_digest(case.id) in restored.seen for case in cohort[split].cases)
+        seen = sum(id_digest(case.id) in restored.lineage.seen for case in cohort[split].cases)
         if seen and split == "test":
             rank_zero_info(f"{seen} of these cases were trained or chosen on; --split unseen leaves them out")
         return cohort[split]
     every = next(iter(cohort.values()))
     cases = [case for radiographs in cohort.values() for case in radiographs.cases]
     rows = [row for radiographs in cohort.values() for row in radiographs.row]
-    return every._replace(cases=cases, row=rows).keep([id_digest(case.id) not in restored.seen for case in cases])
+    return every._replace(cases=cases, row=rows).keep([id_digest(case.id) not in restored.lineage.seen for case in cases])
 
 
 def _data(config: Config, restored: Restored, radiographs: Radiographs, split: str, **crops: Any) -> HandDataModule:

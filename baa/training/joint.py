@@ -1,5 +1,6 @@
 """Stage 3: locator and estimator learn together, the crop between them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ class JointModule(AgeModule):
         locator_weight: float,
         locator_loss: str,
         frozen_statistics: bool = True,
-        frozen_groups: tuple[int, int] = (0, 0),
+        frozen_groups: Sequence[int] = (0, 0),
     ) -> None:
         super().__init__(**optimisation)
         self.save_hyperparameters(logger=False)  # a logger has the run's settings, under the same names
@@ -56,7 +57,7 @@ class JointModule(AgeModule):
         self._freeze(frozen_groups)
         self.train()  # Lightning leaves modes as it finds them
 
-    def _freeze(self, groups: tuple[int, int]) -> None:
+    def _freeze(self, groups: Sequence[int]) -> None:
         """Whatever no gradient reaches is frozen for good: DDP would wait for it."""
         locator = self.cropper.locator
         if not self.locator_weight:

@@ -67,14 +67,15 @@ def joint_module(config: Config, start: Path) -> JointModule:
     Raises:
         InputError: `start` is no estimator's checkpoint, or reads no crops.
     """
-    c, begun = config.joint, restore(start)
-    if not isinstance(begun.module, EstimatorModule) or begun.locator is None:
+    c, begun = config.joint, restore(start, "joint.start")
+    estimator = begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
+    if not isinstance(estimator, EstimatorModule) or begun.locator is None:
         raise InputError(f"joint.start: {start} is no checkpoint of an estimator that reads crops")
     graph = "weights" if c.channel_weights == "differentiated" else "map"
     module = JointModule(
         dict(begun.locator_arguments),
         crop_arguments(config) | {"graph": graph},
-        dict(begun.module.hparams),
+        dict(estimator.hparams),
         optimisation(c.fit),
         locator_lr=c.locator_lr,
         locator_weight=c.locator_weight,
@@ -82,7 +83,7 @@ def joint_module(config: Config, start: Path) -> JointModule:
         frozen_statistics=c.frozen_statistics,
         frozen_groups=(c.locator_frozen, c.estimator_frozen),
     )
-    module.estimator.load_state_dict(begun.module.state_dict())
+    module.estimator.load_state_dict(estimator.state_dict())
     module.cropper.locator.load_state_dict(begun.locator.state_dict())
     return module
 
@@ -99,38 +100,21 @@ def optimisation(fit: Optimisation) -> dict[str, Any]:
     }
 
 
-def start_from(weights: str) -> Path | None:
-    """What `restore` makes of the setting `weights`."""
-    return None if weights == "pretrained" else Path(weights)
-
-
-def settings_of_networks(weights: str) -> dict[str, Any]:
-    """What a trained model says of its own networks, to start from it: neither how it was trained, nor on what.
-
-    Raises:
-        InputError: no such model.
-    """
-    settings = restore(start_from(weights)).settings
-    chosen = {group: dict(settings[group]) for group in ("locator", "crops", "estimator")}
-    for group in ("locator", "estimator"):
-        del chosen[group]["fit"]
-    chosen["locator"]["checkpoint"] = None
-    return chosen
-
-
 def take_weights(module: AgeModule, config: Config, locator: Path) -> None:
     """Fill a module with the weights that the config names, in place: all of it, or its backbones.
 
     Args:
-        module: fresh.
+        module: fresh; one of the joint stage has its weights already.
         config: `weights`, or those of each backbone.
         locator: the model whose locator a backbone may take its weights from.
 
     Raises:
         InputError: weights that are not there, or do not fit.
     """
-    if config.weights and not isinstance(module, JointModule):
-        _take_all(module, config.weights)
+    if isinstance(module, JointModule):
+        return
+    if config.weights:
+        _take_all(module, Path(config.weights))
     elif isinstance(module, LocatorModule):
         load_weights(module.net.backbone, config.locator.backbone.weights)
     elif isinstance(module, EstimatorModule):
@@ -144,29 +128,28 @@ def take_weights(module: AgeModule, config: Config, locator: Path) -> None:
 
 
 def _learn_from(file: Path, backbone: Backbone, stream: str) -> None:
-    locator = restore(file).locator
+    setting = f"estimator.{stream}.weights=locator"
+    locator = restore(file, setting).locator
     if locator is None or locator.backbone.name != backbone.name:
         found = "none" if locator is None else locator.backbone.name
-        raise InputError(f"estimator.{stream}.weights=locator: {stream} is {backbone.name}, the locator of {file} {found}")
+        raise InputError(f"{setting}: {stream} is {backbone.name}, the locator of {file} {found}")
     backbone.load_state_dict(locator.backbone.state_dict())
 
 
-def _take_all(module: AgeModule, weights: str) -> None:
-    begun = restore(start_from(weights))
-    own: nn.Module
-    given: nn.Module | None
-    own, given = module, begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
+def _take_all(module: AgeModule, model: Path) -> None:
+    """Whatever learns starts from the model's; fusion weights that do not learn are the config's."""
+    begun = restore(model, "weights")
+    own: nn.Module = module
+    given: nn.Module | None = begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
     if isinstance(module, LocatorModule):
         own, given = module.net, begun.locator
-    if type(given) is not type(own):
-        raise InputError(f"weights: {weights} is a model of the {begun.stage}, it holds nothing for this stage to start from")
+    assert type(given) is type(own), "the config was checked against the model's card"
+    fixed = {name: tensor for name, tensor in own.named_parameters() if not tensor.requires_grad}
     try:
-        own.load_state_dict(given.state_dict())
+        own.load_state_dict(given.state_dict() | fixed)
     except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise InputError(
-            f"weights: {weights} does not fit the networks that the config asks for ({first}); leave their settings out"
-        ) from error
+        first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
+        raise InputError(f"weights: {model} does not fit the networks that the settings over it ask for: {first}") from error
 
 
 def recompute_backbones(module: nn.Module) -> None:

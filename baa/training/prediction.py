@@ -28,7 +28,7 @@ COLUMNS = ("file", "sex", "bone_age_months", *BOX_COLUMNS, "warnings", "error")
 
 
 def predict(
-    checkpoint: Path | None,
+    checkpoint: Path,
     inputs: Sequence[Path],
     sex: Sex,
     out: Path,
@@ -40,7 +40,7 @@ def predict(
     """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
 
     Args:
-        checkpoint: of any stage, or a bundle, or None for the model that baa ships.
+        checkpoint: of any stage, or a bundle.
         inputs: image files, or folders of them.
         sex: of all of them.
         out: a folder, made if need be.

@@ -7,6 +7,7 @@ from torch import nn
 
 from baa.nets.locator import Locator
 from baa.training.joint import JointModule
+from baa.training.lineage import Lineage
 from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
 
 MODULES: dict[str, type[AgeModule]] = {
@@ -22,7 +23,7 @@ class Restored(NamedTuple):
     """A module ready to predict.
 
     stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
-    arguments that build it; settings of the run; digests of the ids that it has seen.
+    arguments that build it; settings of the run; what it has been trained on.
     """
 
     stage: str
@@ -30,7 +31,7 @@ class Restored(NamedTuple):
     locator: Locator | None
     locator_arguments: dict[str, Any]
     settings: dict[str, Any]
-    seen: frozenset[int]
+    lineage: Lineage
 
 
 def at_rest(module: Module) -> Module:

@@ -16,7 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from baa.config import STAGES, load, to_plain
+from baa.checks import STAGES
+from baa.config import load, to_plain
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.modules import Batch, CropDataModule, HandDataModule
@@ -24,11 +25,12 @@ from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.schema import Config, Optimisation
 from baa.training.boxes import remember_boxes
-from baa.training.bundles import PRETRAINED, write_bundle
+from baa.training.bundles import write_bundle
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort
+from baa.training.lineage import Lineage, lineage
 from baa.training.modules import AgeModule
 from baa.training.networks import (
     crop_arguments,
@@ -36,7 +38,6 @@ from baa.training.networks import (
     joint_module,
     locator_module,
     recompute_backbones,
-    start_from,
     take_weights,
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
@@ -89,17 +90,16 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = getattr(config, stage).fit
     module = _module(stage, config, scale).to(memory_format=torch.channels_last)
-    config = _settled(stage, config, module, fit)
-    data = _data(stage, config, cohort, fit)
     last = folder / "last.ckpt"
-    if not last.exists():
-        take_weights(module, config, _locator_file(config))
-    else:
+    if last.exists():
         epoch = read_checkpoint(last)["epoch"] + 1
         rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
+    else:
+        take_weights(module, config, _locator_file(config))
+    config = _settled(stage, config, module, fit)
+    data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    seen = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    trainer = _trainer(stage, config, fit, seen)
+    trainer = _trainer(stage, config, fit, _lineage(config, cohort))
     trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
@@ -115,6 +115,17 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     return metrics
 
 
+def _lineage(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
+    given = {
+        "weights": config.weights,
+        "locator.checkpoint": config.locator.checkpoint,
+        "joint.start": config.joint.start,
+    }
+    parents = [restore(Path(model), setting).lineage for setting, model in given.items() if model]
+    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
+    return lineage(ids, config.data.source, parents)
+
+
 def _module(stage: str, config: Config, scale: dict[str, float]) -> AgeModule:
     module: AgeModule
     if stage == "locator":
@@ -122,7 +133,7 @@ def _module(stage: str, config: Config, scale: dict[str, float]) -> AgeModule:
     elif stage == "estimator":
         module = estimator_module(config, scale)
     else:
-        joint = joint_module(config, Path(config.joint.start or config.folder / "estimator" / "best.ckpt"))
+        joint = joint_module(config, _estimator_file(config))
         rank_zero_info(f"joint: {joint.reach()}")
         module = joint
     if config.trainer.recompute:
@@ -135,9 +146,13 @@ def _cuts_crops(stage: str, config: Config) -> bool:
 
 
 def _locator_file(config: Config) -> Path:
-    if config.weights and not config.locator.checkpoint and "locator" not in config.stages:
-        return start_from(config.weights) or PRETRAINED
-    return Path(config.locator.checkpoint or config.folder / "locator" / "best.ckpt")
+    own = config.folder / "locator" / "best.ckpt"
+    return Path(config.locator.checkpoint or (own if "locator" in config.stages else config.weights) or own)
+
+
+def _estimator_file(config: Config) -> Path:
+    own = config.folder / "estimator" / "best.ckpt"
+    return Path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
 
 
 def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
@@ -145,6 +160,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         "batch_size": fit.batch_size,
         "workers": config.data.workers,
         "augment": Augmentation(**vars(config.data.augment), erase=getattr(config, stage).erase),
+        "balance": config.data.balance,
         "seed": config.seed,
     }
     if stage == "joint":
@@ -157,11 +173,11 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation, seen_ids: list[str]) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
-        RunConfig(stage, to_plain(config), seen_ids),
+        RunConfig(stage, to_plain(config), origin),
         # The best before the last, which remembers how good the best was. (`save_last` would save only with a new best.)
         _checkpoint(folder, "best", monitor="val/mae"),
         _checkpoint(folder, "last", monitor=None),
