@@ -205,6 +205,7 @@ class Trainer:
     nodes: int = 1
     strategy: str = "auto"
     precision: Precision = "auto"
+    sync_batchnorm: bool = False  # statistics of the cases of all GPUs, not of each one's own
     recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time
     compile: bool = False  # torch.compile; where that fails, say why and go on without
     deterministic: bool = False  # the same losses to the last bit on the same machine, slower on a GPU

