@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 from baa.data.modules import Batch
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
-from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
@@ -81,8 +80,6 @@ class FileDataModule(L.LightningDataModule):
         self.workers = workers
 
     def predict_dataloader(self) -> DataLoader[FileSample]:
-        if self.workers:
-            give_back_freed_memory()
         return DataLoader(
             self.dataset, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()
         )

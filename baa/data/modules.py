@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 from baa.data.balance import BalancedSampler
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
-from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper, Regions
 
@@ -171,8 +170,6 @@ class HandDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(self, split: str, sampler: Sampler[Any] | range, *, drop_last: bool = False) -> DataLoader[Sample]:
-        if self.workers:
-            give_back_freed_memory()
         return DataLoader(
             self.datasets[split],
             batch_size=self.batch_size,

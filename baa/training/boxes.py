@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from baa.data.cache import Radiographs
 from baa.data.modules import RadiographDataset, whole_batch
-from baa.memory import give_back_freed_memory
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
@@ -65,8 +64,6 @@ def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
 @torch.no_grad()
 def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
     device = compute_device(config)
-    if config.data.workers:
-        give_back_freed_memory()
     loader = DataLoader(
         RadiographDataset(radiographs),
         batch_size=config.estimator.fit.batch_size,
