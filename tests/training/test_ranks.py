@@ -12,9 +12,9 @@ ALIKE = [
     "data.split.val=0.2",
     "data.split.test=0.25",
     *(f"data.augment.{name}=0" for name in ("degrees", "scale", "shift", "contrast", "brightness", "flip")),
-    "locator.backbone.name=test_convnext",  # no batch norm, whose statistics would be of half a batch
-    "estimator.carpal.name=test_convnext",
-    "estimator.hand.name=test_convnext",
+    "locator.backbone.name=test_efficientnet_ln",  # no batch norm, whose statistics would be of half a batch
+    "estimator.carpal.name=test_efficientnet_ln",
+    "estimator.hand.name=test_efficientnet_ln",
     "estimator.carpal.conv_pool=false",
     "crops.rule=moments",
     *(
