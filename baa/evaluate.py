@@ -32,13 +32,7 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle",
-    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="F", help="runs/NAME/STAGE/best.ckpt, or a bundle")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(
         "--split",

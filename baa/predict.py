@@ -28,13 +28,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="PNG or JPEG files, or folders of them")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or the folder of a bundle",
-    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="F", help="runs/NAME/STAGE/best.ckpt, or a bundle")
     parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")

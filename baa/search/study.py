@@ -133,7 +133,7 @@ class Study:
         """Go on until so many trials are finished, those of an earlier call included, `workers` at a time.
 
         Raises:
-            InputError: the first trials of this call all failed, or none was ever completed.
+            InputError: several trials failed in a row, or none was ever completed.
         """
         if self.sweep.method == "grid":
             count = min(count, sum(1 for _ in self.sweep.grid()))

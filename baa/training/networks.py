@@ -67,10 +67,11 @@ def joint_module(config: Config, start: Path) -> JointModule:
     Raises:
         InputError: `start` is no estimator's checkpoint, or reads no crops.
     """
-    c, begun = config.joint, restore(start, "joint.start")
+    setting = "joint.start" if config.joint.start or not config.weights else "weights"
+    c, begun = config.joint, restore(start, setting)
     estimator = begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
     if not isinstance(estimator, EstimatorModule) or begun.locator is None:
-        raise InputError(f"joint.start: {start} is no checkpoint of an estimator that reads crops")
+        raise InputError(f"{setting}: {start} is no checkpoint of an estimator that reads crops")
     graph = "weights" if c.channel_weights == "differentiated" else "map"
     module = JointModule(
         dict(begun.locator_arguments),
