@@ -57,6 +57,7 @@ RANGES: dict[str, tuple[float, float]] = {
             "clip": (SMALLEST_RATE, math.inf),
             "ema": (0, 1 - SMALLEST_RATE),
             "warmup": (0, 1),
+            "grow_from": (0.25, 1),
             "epoch_steps": (1, math.inf),
         }.items()
     },
@@ -82,6 +83,8 @@ def check(config: Config) -> None:
     if "joint" in config.stages:
         if not set(config.estimator.streams) - {"whole"}:
             problems.append("stages: joint needs crops between its networks; estimator.streams has none")
+        if config.joint.fit.grow_from < 1:
+            problems.append("joint.fit.grow_from: joint trains at full size, it takes 1")
         if config.crops.rule == "moments":
             if config.crops.sharpness < 1:
                 problems.append(f"crops.sharpness is {config.crops.sharpness}; joint differentiates it and takes 1 or more")

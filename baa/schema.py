@@ -89,6 +89,7 @@ class Optimisation:
     clip: float | None = None  # largest norm of the gradient
     ema: float | None = None  # judge and keep weights averaged with this decay a step: 0.99 is about the last 100 steps
     warmup: float | None = None  # share of the fit in which the rate rises; null: 0.3 of one cycle, none of a constant rate
+    grow_from: float = 1.0  # share of the sides of views and crops that the first epoch sees; it grows to 1 in the last
     epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
 
 

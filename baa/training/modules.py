@@ -6,6 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.profiler import record_function
 
@@ -19,6 +20,8 @@ from baa.report.metrics import Predictions, Rows, age_metrics
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 WARMUP = 0.3
+SMALLEST_SIDE, SIDE_STEP = 64, 16
+"""Of a picture that grows in training, pixels."""
 
 
 class AgeModule(L.LightningModule):
@@ -29,15 +32,27 @@ class AgeModule(L.LightningModule):
         optimizer, lr, weight_decay: `adam` or `adamw` and its settings.
         schedule: `constant`, or `onecycle` over the whole fit.
         warmup: share of the fit in which the rate rises; None for none of a constant rate, and `WARMUP` of one cycle.
+        grow_from: progressive resizing (Tan and Le, "EfficientNetV2", ICML 2021, https://arxiv.org/abs/2104.00298): the share
+            of its sides that a picture has in the first epoch of training. It grows evenly to 1 in the last.
     """
 
     net: nn.Module
 
     def __init__(
-        self, *, loss: str, optimizer: str, lr: float, weight_decay: float, schedule: str, warmup: float | None = None
+        self,
+        *,
+        loss: str,
+        optimizer: str,
+        lr: float,
+        weight_decay: float,
+        schedule: str,
+        warmup: float | None = None,
+        grow_from: float = 1.0,
     ) -> None:
         super().__init__()
         self.loss = loss
+        self.grow_from = grow_from
+        self.share = 1.0
         self.optimisation: dict[str, Any] = {
             "optimizer": optimizer,
             "lr": lr,
@@ -70,6 +85,17 @@ class AgeModule(L.LightningModule):
         with record_function(f"{PHASE}forward"):
             prediction = self.predict(batch)
         return prediction, self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Not once an epoch: the first epoch after a resume has no such hook.
+        last = (self.trainer.max_epochs or 1) - 1
+        self.share = self.grow_from + (1 - self.grow_from) * self.current_epoch / last if last else 1.0
+
+    def side(self, px: int) -> int:
+        """Of a picture whose full side is `px`, as this epoch of training sees it."""
+        if not self.training or self.share == 1:
+            return px
+        return min(px, max(SMALLEST_SIDE, round(px * self.share / SIDE_STEP) * SIDE_STEP))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         prediction, loss = self.objective(batch)
@@ -156,7 +182,7 @@ class LocatorModule(AgeModule):
         return self.net.head.age
 
     def predict(self, batch: Batch) -> AgePrediction:
-        return self.net(batch.film.view(self.net.px))
+        return self.net(batch.film.view(self.side(self.net.px)))
 
 
 class EstimatorModule(AgeModule):
@@ -200,10 +226,14 @@ class EstimatorModule(AgeModule):
 
     def crops(self, batch: Batch) -> dict[str, Tensor]:
         """What each stream of the net looks at."""
-        crops = dict(zip(REGIONS, batch.regions.crops, strict=True)) if batch.regions is not None else {}
+        crops = dict(zip(REGIONS, map(self._shrunk, batch.regions.crops), strict=True)) if batch.regions is not None else {}
         if "whole" in self.net.streams:
-            crops["whole"] = batch.film.view(self.whole_px)
+            crops["whole"] = batch.film.view(self.side(self.whole_px))
         return crops
+
+    def _shrunk(self, crop: Tensor) -> Tensor:
+        side = self.side(crop.shape[-1])
+        return crop if side == crop.shape[-1] else F.interpolate(crop, side, mode="bilinear", antialias=True)
 
     def predict(self, batch: Batch) -> AgePrediction:
         return self.net(self.crops(batch), batch.sex)

@@ -98,6 +98,7 @@ def optimisation(fit: Optimisation) -> dict[str, Any]:
         "weight_decay": fit.weight_decay,
         "schedule": fit.schedule,
         "warmup": fit.warmup,
+        "grow_from": fit.grow_from,
     }
 
 
