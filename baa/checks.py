@@ -45,13 +45,15 @@ RANGES: dict[str, tuple[float, float]] = {
     "joint.locator_frozen": (0, math.inf),
     "joint.estimator_frozen": (0, math.inf),
     "joint.erase": (0, 1),
-    "trainer.nodes": (1, math.inf),
+    "trainer.num_nodes": (1, math.inf),
+    "trainer.timeout": (0.1, math.inf),
     **{
         f"{stage}.fit.{setting}": limits
         for stage in STAGES
         for setting, limits in {
             "epochs": (1, math.inf),
             "batch_size": (2, math.inf),  # batch norm has nothing to say of one
+            "accumulate": (1, math.inf),
             "lr": (SMALLEST_RATE, math.inf),
             "weight_decay": (0, math.inf),
             "clip": (SMALLEST_RATE, math.inf),

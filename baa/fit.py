@@ -13,8 +13,8 @@ what it does
     locator     the whole radiograph to an age; its heat maps are where the crops come from
     estimator   two crops and the sex to an age in months
     joint       both together, from the estimator's checkpoint; a stage to ask for: stages=[locator,estimator,joint]
-  Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on from
-  its last whole epoch.
+  Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on at the
+  batch where SIGTERM or SIGUSR1 stopped it or, after a kill, at its last whole epoch; to the result of an unbroken run.
 
 what it writes, in runs/NAME/
   config.yaml          all settings of the run

@@ -80,7 +80,8 @@ class Optimisation:
     """How one stage is trained."""
 
     epochs: int = 30
-    batch_size: int = 16
+    batch_size: int = 16  # of each process
+    accumulate: int = 1  # batches whose gradients make one step
     optimizer: Literal["adam", "adamw"] = "adam"
     lr: float = 3e-4
     weight_decay: float = 0.0
@@ -203,8 +204,9 @@ class Trainer:
 
     accelerator: str = "auto"
     devices: str = "auto"
-    nodes: int = 1
-    strategy: str = "auto"
+    num_nodes: int = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    timeout: float = 10.0  # minutes that a process waits for the others before it ends with an error
     precision: Precision = "auto"
     sync_batchnorm: bool = False  # statistics of the cases of all GPUs, not of each one's own
     recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time

@@ -1,8 +1,6 @@
 """The commands on phantoms: train, resume, judge, refuse."""
 
 import json
-import signal
-import time
 
 import pandas as pd
 import pytest
@@ -105,35 +103,6 @@ def test_the_locator_is_frozen_while_the_estimator_learns(finished):
     assert carried
     for name, tensor in carried.items():
         assert torch.equal(tensor, located[name.replace("locator.", "net.", 1)])
-
-
-def test_a_run_that_was_stopped_resumes_and_ends_as_the_unbroken_one(tmp_path):
-    runs = {}
-    for stop in (None, signal.SIGKILL, signal.SIGTERM):
-        folder = tmp_path / str(stop)
-        folder.mkdir()
-        more = ["locator.fit.epochs=4", "locator.fit.schedule=onecycle"]
-        process = command(folder, *more)
-        if stop is not None:
-            curve, deadline = folder / "tiny" / "locator" / "metrics.csv", time.monotonic() + 300
-            while not curve.exists() or len(curve.read_text().splitlines()) < 3:
-                assert process.poll() is None, process.communicate()[0]
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            process.send_signal(stop)
-            output = process.communicate(timeout=60)[0]
-            assert process.returncode == (143 if stop == signal.SIGTERM else -signal.SIGKILL), output
-            assert ("stopped by SIGTERM; the same command resumes" in output) == (stop == signal.SIGTERM)
-            assert "Traceback" not in output
-            assert not (folder / "tiny" / "metrics.json").exists()
-            process = command(folder, *more)
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, output
-        assert ("resumes after epoch" in output) == (stop is not None)
-        runs[stop] = (folder / "tiny" / "metrics.json").read_text(), (folder / "tiny" / "locator" / "metrics.csv").read_text()
-
-    assert runs[signal.SIGKILL] == runs[None]
-    assert runs[signal.SIGTERM] == runs[None]
 
 
 def test_a_bad_folder_is_reported_whole(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from baa.data.modules import Batch
+from baa.data.batches import Batch
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film

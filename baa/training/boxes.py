@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from baa.data.batches import RadiographDataset, whole_batch
 from baa.data.cache import Radiographs
-from baa.data.modules import RadiographDataset, whole_batch
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config

@@ -11,6 +11,7 @@ from baa.config import load, to_plain, to_yaml
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.callbacks import write_whole
+from baa.training.resuming import NEWEST_FIRST
 
 FREE_TO_CHANGE = ("trainer", "wandb", "runs", "data.workers", "data.cache", "stages")
 """Settings that a resumed run may be given anew: they change where it runs, not what it computes."""
@@ -26,7 +27,7 @@ def claim(config: Config) -> None:
         InputError: a stage was trained with others in this folder.
     """
     file = config.folder / "config.yaml"
-    begun = [stage for stage in config.stages if (config.folder / stage / "last.ckpt").exists()]
+    begun = [stage for stage in config.stages if any((config.folder / stage / name).exists() for name in NEWEST_FIRST)]
     if begun and file.exists():
         unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
         free = (*FREE_TO_CHANGE, *itertools.chain(*unused))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.profiler import record_function
 
-from baa.data.modules import PHASE, Batch
+from baa.data.batches import Batch
+from baa.data.modules import PHASE
 from baa.nets.heads import AgeHead, AgePrediction, full_precision
 from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper, Regions

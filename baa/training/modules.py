@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from torch.profiler import record_function
+from torchmetrics import MeanMetric
 
-from baa.data.modules import PHASE, Batch
+from baa.data.batches import Batch
+from baa.data.modules import PHASE
 from baa.nets.boxes import peak
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction
@@ -60,6 +62,7 @@ class AgeModule(L.LightningModule):
             "schedule": schedule,
             "warmup": warmup,
         }
+        self.train_loss, self.train_mae = MeanMetric(), MeanMetric()
         self.val_metrics = age_metrics("val/")
         self.rows = Rows()
         self.rows_with_regions = False
@@ -99,10 +102,27 @@ class AgeModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         prediction, loss = self.objective(batch)
-        mae = (prediction.months.detach() - batch.months).abs().mean()
-        logged = {"train/loss": loss.detach(), "train/mae": mae}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.months), sync_dist=True)
+        self.train_loss.update(loss.detach(), len(batch.months))
+        self.train_mae.update((prediction.months.detach() - batch.months).abs())
+        self.log_dict(self._train_means(), on_step=False, on_epoch=True)
         return loss
+
+    def _train_means(self) -> dict[str, MeanMetric]:
+        return {"train/loss": self.train_loss, "train/mae": self.train_mae}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.is_last_batch:
+            return
+        checkpoint["train_means"] = {}  # of the part of the epoch that is done
+        for name, mean in self._train_means().items():
+            with mean.sync_context():
+                sums = {"mean_value": mean.mean_value, "weight": mean.weight}
+                checkpoint["train_means"][name] = {state: value.detach().cpu() for state, value in sums.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, states in checkpoint.get("train_means", {}).items():
+            for state, value in states.items():  # the sum of all processes: one takes it
+                setattr(self._train_means()[name], state, value if self.trainer.is_global_zero else torch.zeros_like(value))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.val_metrics.update(self.months(batch), batch.months)

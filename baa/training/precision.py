@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from baa.data.modules import Batch
+from baa.data.batches import Batch
 from baa.nets.locator import Locator
 from baa.training.callbacks import read_json, write_whole
 from baa.training.modules import AgeModule

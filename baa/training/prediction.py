@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from baa.config import load
+from baa.data.batches import Batch
 from baa.data.files import FileDataModule, FileSample, find_images
-from baa.data.modules import Batch
 from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
@@ -64,7 +64,7 @@ def predict_files(
     restored: Restored, files: Sequence[Path], sex: Sex, out: Path, *, batch_size: int, workers: int, progress: bool
 ) -> int:
     """`predict` with a checkpoint that has been read, on a list of files; how many of them could not be read."""
-    settings = ["trainer.devices=1", "trainer.nodes=1", "trainer.strategy=auto", f"trainer.progress={progress}"]
+    settings = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", f"trainer.progress={progress}"]
     config = load(None, settings, base=restored.settings)
     crop = None
     if restored.locator is not None:

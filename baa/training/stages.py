@@ -1,7 +1,6 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,21 +12,21 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from baa.checks import STAGES
 from baa.config import load, to_plain
 from baa.data.augment import Augmentation
+from baa.data.batches import Batch
 from baa.data.cache import Radiographs
-from baa.data.modules import Batch, CropDataModule, HandDataModule
+from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.schema import Config, Optimisation
 from baa.training.boxes import remember_boxes
 from baa.training.bundles import write_bundle
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
-from baa.training.checkpoints import crop_recipe, read_checkpoint, restore
+from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort
 from baa.training.lineage import Lineage, lineage
@@ -41,13 +40,12 @@ from baa.training.networks import (
     take_weights,
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
+from baa.training.preemption import Preempted, Preemption
 from baa.training.profile import Profile
+from baa.training.resuming import Begun, WholeFiles, newest_whole
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
-
-PREEMPTED = 128 + 15
-"""Exit code of a run that SIGTERM has stopped, as a shell tells it."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -75,10 +73,10 @@ def run(config: Config) -> dict[str, Any]:
             continue
         try:
             result = _run_stage(stage, config, cohort)
-        except SIGTERMException:
+        except Preempted as stop:
             mark_preempted()
-            rank_zero_info(f"{stage}: stopped by SIGTERM; the same command resumes after the last finished epoch")
-            sys.exit(PREEMPTED)
+            rank_zero_info(f"{stage}: {stop.reason}; the same command goes on from here")
+            raise
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
@@ -90,17 +88,17 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
     fit = getattr(config, stage).fit
     module = _module(stage, config, scale).to(memory_format=torch.channels_last)
-    last = folder / "last.ckpt"
-    if last.exists():
-        epoch = read_checkpoint(last)["epoch"] + 1
-        rank_zero_info(f"{stage}: resumes after epoch {epoch} of {fit.epochs}")
-    else:
+    begun = newest_whole(folder)
+    if begun is None:
         take_weights(module, config, _locator_file(config))
-    config = _settled(stage, config, module, fit)
+    else:
+        into = f" and {begun.batches} batches" if begun.batches else ""
+        rank_zero_info(f"{stage}: resumes after epoch {begun.epochs} of {fit.epochs}{into}")
+    config = _settled(stage, config, module, fit, begun)
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     trainer = _trainer(stage, config, fit, _lineage(config, cohort))
-    trainer.fit(module, data, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    trainer.fit(module, data, ckpt_path=begun and str(begun.file), weights_only=True)
     draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
     judging: HandDataModule = data
@@ -188,24 +186,27 @@ def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage) -> 
         callbacks.append(Compile(_noise(config, fit)))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
+    callbacks.append(Preemption(folder / "last.ckpt"))  # after the weights were averaged
     return build_trainer(
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else None,
         callbacks=callbacks,
         max_epochs=fit.epochs,
         limit_train_batches=fit.epoch_steps,
+        accumulate_grad_batches=fit.accumulate,
         gradient_clip_val=fit.clip,
+        plugins=WholeFiles(),
         default_root_dir=folder,
     )
 
 
-def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation) -> Config:
+def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation, begun: Begun | None) -> Config:
     """The config with what `auto` stands for as precisions: those of the run that is resumed, else the faster ones here."""
     folder, trainer, crops = config.folder / stage, config.trainer, config.crops
-    if (folder / "last.ckpt").exists():
-        begun = load(None, base=read_checkpoint(folder / "last.ckpt")["baa"]["settings"])
-        trainer = replace(trainer, precision=begun.trainer.precision) if trainer.precision == AUTO else trainer
-        crops = replace(crops, precision=begun.crops.precision) if crops.precision == AUTO else crops
+    if begun is not None:
+        former = load(None, base=begun.settings)
+        trainer = replace(trainer, precision=former.trainer.precision) if trainer.precision == AUTO else trainer
+        crops = replace(crops, precision=former.crops.precision) if crops.precision == AUTO else crops
     device = compute_device(config)
     settings = to_plain(config)
     of = {"device": device.type, "source_px": config.data.source_px, "crops_px": crops.px}

@@ -1,11 +1,14 @@
 """Settings to where a stage computes: its trainer, and its device before that has begun."""
 
+import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -25,12 +28,13 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     """
     if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
         raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
+    devices, num_nodes = _processes(config)
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
-        devices=int(config.trainer.devices) if config.trainer.devices.isdigit() else config.trainer.devices,
-        num_nodes=config.trainer.nodes,
-        strategy=_strategy(config),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=_strategy(config, devices, num_nodes),
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         deterministic=config.trainer.deterministic,
         sync_batchnorm=config.trainer.sync_batchnorm,
@@ -45,13 +49,25 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     )
 
 
-def _strategy(config: Config) -> str | Strategy:
+def _processes(config: Config) -> tuple[int | str, int]:
+    """How many on each node, and how many nodes: as torchrun or srun has started them, else as the settings say."""
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ["SLURM_NNODES"])
+        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
     devices = config.trainer.devices
-    count = int(devices) if devices.isdigit() else torch.cuda.device_count() if config.trainer.accelerator != "cpu" else 1
-    several = count > 1 or config.trainer.nodes > 1
-    if config.trainer.strategy == "ddp" or (config.trainer.strategy == "auto" and several):
-        return DDPStrategy(gradient_as_bucket_view=True)  # a copy of all gradients less in each step
-    return config.trainer.strategy
+    return int(devices) if devices.isdigit() else devices, config.trainer.num_nodes
+
+
+def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strategy:
+    if isinstance(devices, str):
+        devices = torch.cuda.device_count() if compute_device(config).type == "cuda" else 1
+    if config.trainer.strategy == "ddp" or devices > 1 or num_nodes > 1:
+        wait = timedelta(minutes=config.trainer.timeout)
+        return DDPStrategy(gradient_as_bucket_view=True, timeout=wait)  # a copy of all gradients less in each step
+    return "auto"
 
 
 def compute_device(config: Config) -> torch.device:

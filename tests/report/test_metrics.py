@@ -6,7 +6,7 @@ import torch
 from baa.data.cases import Case
 from baa.data.phantom import Phantom
 from baa.nets.fusion import Sex
-from baa.report.metrics import Predictions, Rows, localisation, summarise
+from baa.report.metrics import Predictions, Rows, age_metrics, localisation, summarise
 
 NOWHERE = torch.full((4, 2, 4), float("nan"))
 NO_POINT = torch.full((4, 2), float("nan"))
@@ -30,6 +30,15 @@ def test_ages_by_group():
     assert result["test/female/mae"] == pytest.approx(13.5)
     assert result["test/60_to_119_months/mae"] == pytest.approx(13.5)
     assert "test/male/mae" not in result  # one case says nothing
+
+
+def test_shares_that_agree_in_the_first_batch_do_not_become_one():
+    metrics = age_metrics("val/")
+    metrics.update(torch.tensor([50.0, 60.0]), torch.tensor([90.0, 90.0]))
+    metrics.update(torch.tensor([80.0, 90.0]), torch.tensor([90.0, 90.0]))
+
+    assert metrics.compute()["val/within_6"] == pytest.approx(1 / 4)
+    assert metrics.compute()["val/within_12"] == pytest.approx(2 / 4)
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_more_cases():

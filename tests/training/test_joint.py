@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_run import settings
 
-from baa.data.modules import Batch
+from baa.data.batches import Batch
 from baa.nets.film import Film
 from baa.training.joint import JointModule
 

@@ -18,7 +18,7 @@ def module():
 
 @pytest.fixture
 def noise():
-    from baa.data.modules import Batch
+    from baa.data.batches import Batch
 
     return Batch.of_noise(4, 96, (48, 48))
 

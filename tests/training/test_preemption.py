@@ -1,0 +1,102 @@
+"""A run that is stopped, in whatever way, goes on to what the unbroken one comes to."""
+
+import os
+import signal
+import time
+
+import pandas as pd
+import pytest
+import torch
+from tiny_run import command, settings
+
+LONG = [
+    "data.phantom.count=120",
+    "data.workers=1",
+    "locator.fit.epochs=4",
+    "locator.fit.schedule=onecycle",
+    "locator.fit.batch_size=4",
+    "locator.fit.ema=0.9",
+    "locator.fit.grow_from=0.5",
+]
+
+
+def finish(process):
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def told(folder):
+    """What a run says of itself: its metrics, and its curve."""
+    stage = folder / "tiny" / "locator"
+    return (folder / "tiny" / "metrics.json").read_text(), (stage / "metrics.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    finish(command(folder, *LONG))
+    return folder
+
+
+def stop(folder, how, rows, *more):
+    """A run, stopped once its curve has so many rows, after a moment more in the epoch that follows."""
+    process, curve = command(folder, *LONG, *more), folder / "tiny" / "locator" / "metrics.csv"
+    deadline = time.monotonic() + 300
+    while not curve.exists() or len(pd.read_csv(curve)) < rows:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    said = process.communicate(timeout=60)[0]
+    assert "Traceback" not in said
+    return process.returncode, said
+
+
+@pytest.mark.parametrize(("how", "after"), [(signal.SIGKILL, [2]), (signal.SIGTERM, [2]), (signal.SIGUSR1, [1, 3])])
+def test_a_stopped_run_ends_as_the_unbroken_one(how, after, unbroken, tmp_path):
+    for rows in after:
+        code, said = stop(tmp_path, how, rows)
+        graceful = how != signal.SIGKILL
+        assert code == (128 + how if graceful else -how), said
+        assert (f"stopped by {how.name}; the same command goes on" in said) == graceful
+        if graceful:
+            loop = torch.load(tmp_path / "tiny" / "locator" / "last.ckpt", weights_only=True)["loops"]["fit_loop"]
+            assert not loop["epoch_loop.batch_progress"]["is_last_batch"]
+        assert not (tmp_path / "tiny" / "metrics.json").exists()
+    said = finish(command(tmp_path, *LONG))
+
+    assert "resumes after epoch" in said
+    assert (" batches\n" in said) == graceful
+    assert told(tmp_path) == told(unbroken)
+
+
+def test_a_checkpoint_that_is_cut_short_is_passed_over(unbroken, tmp_path):
+    code, _ = stop(tmp_path, signal.SIGTERM, 2)
+    assert code == 143
+    last = tmp_path / "tiny" / "locator" / "last.ckpt"
+    os.truncate(last, last.stat().st_size // 2)
+    said = finish(command(tmp_path, *LONG))
+
+    assert f"passed over: checkpoint: {last} cannot be read, it may be cut short" in said
+    assert "resumes after epoch" in said
+    assert told(tmp_path) == told(unbroken)
+
+
+def test_two_half_batches_make_the_step_of_a_whole_one(tmp_path):
+    from baa.config import load
+    from baa.training.stages import run
+
+    plain = [
+        "locator.backbone.name=test_efficientnet_ln",
+        *(f"data.augment.{name}=0" for name in ("degrees", "scale", "shift")),
+    ]
+    plain += [f"data.augment.{name}=0" for name in ("contrast", "brightness", "flip")]
+    ends = []
+    for batch, accumulate in ((8, 1), (4, 2)):
+        fit = [f"locator.fit.batch_size={batch}", f"locator.fit.accumulate={accumulate}", f"name=of{accumulate}"]
+        run(load(None, settings(tmp_path, "stages=[locator]", *plain, *fit)))
+        ends.append(torch.load(tmp_path / f"of{accumulate}" / "locator" / "last.ckpt", weights_only=True))
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    for name, tensor in ends[0]["state_dict"].items():
+        torch.testing.assert_close(ends[1]["state_dict"][name], tensor, atol=1e-4, rtol=0, msg=name)
