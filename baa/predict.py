@@ -13,6 +13,10 @@ what it writes, in DIR
   predictions.csv    a row a file: file, sex, bone_age_months, the carpal and the hand box in pixels of the file, warnings,
                      and the error where a file could not be read (the others are answered all the same; exit code 1)
 
+many files
+  Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Stopped and started again, the same
+  command reads only what is missing: DIR/parts/ holds what is done until the table is whole.
+
 examples
   python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt hand.png --sex female
   python -m baa.predict --checkpoint runs/rsna/estimator/bundle girls --sex female --out girls_read
@@ -53,6 +57,9 @@ def main() -> None:
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )
+    if unread is None:
+        print(f"this process's share of {count} files is done; the last to finish writes {arguments.out / 'predictions.csv'}")
+        return
     print(f"{count} files: {arguments.out / 'predictions.csv'}")
     if unread:
         print(f"{unread} could not be read, see the column error", file=sys.stderr)

@@ -65,3 +65,38 @@ def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
     with pytest.raises(InputError, match=r"nothing.png is not there"):
         predict(checkpoint, [tmp_path / "nothing.png"], Sex.MALE, tmp_path / "out", batch_size=2, workers=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, hands, tmp_path, monkeypatch):
+    from baa.nets.fusion import Sex
+    from baa.training import shards
+    from baa.training.prediction import predict
+
+    monkeypatch.setattr(shards, "SHARD", 2)
+    files = [*sorted(hands.iterdir()), *[tmp_path / f"copy{i}.png" for i in range(4)]]
+    for copy in files[3:]:
+        copy.write_bytes(files[0].read_bytes())
+    files[4].write_text("not an image")
+
+    def share(process, out):
+        for name, value in {"RANK": process, "WORLD_SIZE": 2, "LOCAL_RANK": process, "TORCHELASTIC_RUN_ID": "x"}.items():
+            monkeypatch.setenv(name, str(value))
+        return predict(checkpoint, files, Sex.FEMALE, tmp_path / out, batch_size=3, workers=0, progress=False)
+
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    assert predict(checkpoint, files, Sex.FEMALE, tmp_path / "one", batch_size=3, workers=0, progress=False) == (7, 1)
+    assert share(1, "two") == (7, None)
+    assert not (tmp_path / "two" / "predictions.csv").exists()
+    assert share(0, "two") == (7, 1)
+    one, two = (pd.read_csv(tmp_path / out / "predictions.csv") for out in ("one", "two"))
+    assert list(two.file) == list(map(str, files))
+    pd.testing.assert_frame_equal(two, one, atol=0.11)  # batches of other radiographs round otherwise
+
+    parts = sorted((tmp_path / "two" / "parts").glob("*/*.parquet"))
+    kept = {part: part.stat().st_mtime_ns for part in parts}
+    parts[2].unlink()  # a process was killed
+    (tmp_path / "two" / "predictions.csv").unlink()
+    assert share(1, "two") == (7, None)
+    assert share(0, "two") == (7, 1)
+    assert [part.stat().st_mtime_ns == kept[part] for part in parts] == [True, True, False, True]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "two" / "predictions.csv"), one, atol=0.11)

@@ -191,7 +191,7 @@ def _predict(files: list[Path], folder: Path) -> Work:
     restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"))
 
     def predict() -> Iterator[None]:
-        predict_files(restored, files, Sex.MALE, folder, batch_size=BATCH, workers=1, progress=False)
+        predict_files(restored, files, Sex.MALE, folder, job="bench", batch_size=BATCH, workers=1, progress=False)
         yield
 
     return predict

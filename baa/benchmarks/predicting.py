@@ -54,7 +54,7 @@ def bench() -> list[Row]:
         files = [films[i % len(films)] for i in range(BATCH * BATCHES)]
 
         def ours() -> None:
-            predict_files(restored, files, Sex.MALE, folder / "out", batch_size=BATCH, workers=1, progress=False)
+            predict_files(restored, files, Sex.MALE, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)
 
         sides: dict[str, Callable[[], object]] = {"networks": networks, "ours": ours}
         seconds = alternate(sides, ROUNDS)

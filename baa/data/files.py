@@ -35,20 +35,21 @@ class FileSample(NamedTuple):
 
 
 class FileDataset(Dataset[FileSample]):
-    """Files, decoded as they are asked for."""
+    """The files at some places of a list, decoded as they are asked for."""
 
-    def __init__(self, files: Sequence[Path], sex: Sex, px: int) -> None:
+    def __init__(self, files: Sequence[Path], places: Sequence[int], sex: Sex, px: int) -> None:
         self.files = files
+        self.places = torch.tensor(places)
         self.sex = sex
         self.px = px
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.places)
 
     def __getitem__(self, index: int) -> FileSample:
-        sex, place = torch.tensor(int(self.sex)), torch.tensor(index)
+        sex, place = torch.tensor(int(self.sex)), self.places[index]
         try:
-            radiograph = ImageFile(self.files[index]).load(self.px)
+            radiograph = ImageFile(self.files[int(place)]).load(self.px)
         except (InputError, OSError) as error:
             black = torch.zeros(1, self.px, self.px, dtype=torch.uint8)
             return FileSample(black, sex, place, torch.ones(2), torch.tensor(False), error=str(error))
@@ -61,6 +62,7 @@ class FileDataModule(L.LightningDataModule):
 
     Args:
         files: PNG or JPEG.
+        places: of those that are read.
         sex: of all of them.
         px: side of the square source.
         crop: what cuts the regions, None for a network of the whole hand.
@@ -71,10 +73,18 @@ class FileDataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, files: Sequence[Path], sex: Sex, *, px: int, crop: RegionCropper | None, batch_size: int, workers: int
+        self,
+        files: Sequence[Path],
+        places: Sequence[int],
+        sex: Sex,
+        *,
+        px: int,
+        crop: RegionCropper | None,
+        batch_size: int,
+        workers: int,
     ) -> None:
         super().__init__()
-        self.dataset = FileDataset(files, sex, px)
+        self.dataset = FileDataset(files, places, sex, px)
         self.crop = crop
         self.batch_size = batch_size
         self.workers = workers
@@ -94,7 +104,7 @@ class FileDataModule(L.LightningDataModule):
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """The files given, and of each folder the PNG and JPEG files in it and below it, in order.
+    """The files given, and of each folder the PNG and JPEG files in it and below it, in order and each once.
 
     Raises:
         InputError: an input that is not there, or a folder without an image.
@@ -110,4 +120,4 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             files.append(given)
         else:
             raise InputError(f"{given} is not there; give image files, or folders of them")
-    return files
+    return list(dict.fromkeys(files))

@@ -82,11 +82,16 @@ def crop_recipe(model: Path, crops: dict[str, Any]) -> tuple[RegionCropper, dict
     restored = restore(model, "locator.checkpoint")
     if restored.locator is None:
         raise InputError(f"locator.checkpoint: {model} reads the whole hand, it holds no locator")
-    weights = model / WEIGHTS if model.is_dir() else model
     recipe = {
         "locator": restored.locator_arguments,
         "crops": crops,
         "file": str(model),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": digest(model),
     }
     return RegionCropper(restored.locator, **crops), recipe
+
+
+def digest(model: Path) -> str:
+    """Of the weights of a checkpoint or a bundle, sha256."""
+    weights = model / WEIGHTS if model.is_dir() else model
+    return hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -1,9 +1,9 @@
 """Files to months: the logic of `python -m baa.predict`."""
 
-import csv
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -17,14 +17,16 @@ from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.training.checkpoints import restore
+from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
 from baa.training.restored import Restored
-from baa.training.trainer import build_trainer
+from baa.training.shards import Shards
+from baa.training.trainer import build_lone_trainer, place_in_job
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
 COLUMNS = ("file", "sex", "bone_age_months", *BOX_COLUMNS, "warnings", "error")
+TABLE, PARTS = "predictions.csv", "parts"
 
 
 def predict(
@@ -36,8 +38,11 @@ def predict(
     batch_size: int,
     workers: int,
     progress: bool = True,
-) -> tuple[int, int]:
+) -> tuple[int, int | None]:
     """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
+
+    Started by torchrun or srun, each process reads its share of the files. Until the table is whole its parts lie in
+    `out/parts/`: started again, with as many processes or others, the same job does only what is missing.
 
     Args:
         checkpoint: of any stage, or a bundle.
@@ -49,7 +54,7 @@ def predict(
         progress: whether to draw a bar.
 
     Returns:
-        How many files there were, and how many of them could not be read.
+        How many files there are, and how many of them could not be read; None while other processes are still at their share.
 
     Raises:
         InputError: the checkpoint or an input cannot be used.
@@ -57,45 +62,68 @@ def predict(
     restored = restore(checkpoint)
     files = find_images(inputs)
     keep_freed_memory()
-    return len(files), predict_files(restored, files, sex, out, batch_size=batch_size, workers=workers, progress=progress)
+    job = _job(checkpoint, sex, files)
+    return predict_files(restored, files, sex, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
+
+
+def _job(checkpoint: Path, sex: Sex, files: Sequence[Path]) -> str:
+    """A name that follows from the model and from the files as they are: parts of another job answer another question."""
+    said = hashlib.blake2b(f"{digest(checkpoint)}:{sex.name}".encode(), digest_size=8)
+    for file in files:
+        state = file.stat()
+        said.update(f"{file}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+    return said.hexdigest()
 
 
 def predict_files(
-    restored: Restored, files: Sequence[Path], sex: Sex, out: Path, *, batch_size: int, workers: int, progress: bool
-) -> int:
-    """`predict` with a checkpoint that has been read, on a list of files; how many of them could not be read."""
-    settings = ["trainer.devices=1", "trainer.num_nodes=1", "trainer.strategy=auto", f"trainer.progress={progress}"]
-    config = load(None, settings, base=restored.settings)
+    restored: Restored,
+    files: Sequence[Path],
+    sex: Sex,
+    out: Path,
+    *,
+    job: str,
+    batch_size: int,
+    workers: int,
+    progress: bool,
+) -> tuple[int, int | None]:
+    """`predict` with a checkpoint that has been read, on a list of files; `job` names them both."""
+    config = load(None, [f"trainer.progress={progress}"], base=restored.settings)
     crop = None
     if restored.locator is not None:
         crop = RegionCropper(restored.locator, **crop_arguments(config)).requires_grad_(False)
-    data = FileDataModule(files, sex, px=config.data.source_px, crop=crop, batch_size=batch_size, workers=workers)
-    writer = PredictionWriter(out / "predictions.csv", files)
-    trainer = build_trainer(config, logger=None, callbacks=[writer])
-    trainer.predict(restored.module, data, return_predictions=False)
-    return writer.unread
+    shards = Shards(out / PARTS / job, len(files), COLUMNS)
+    process, processes = place_in_job()
+    missing = list(shards.missing(process, processes))
+    if missing:
+        places = [place for part in missing for place in part]
+        px = config.data.source_px
+        data = FileDataModule(files, places, sex, px=px, crop=crop, batch_size=batch_size, workers=workers)
+        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, files)])
+        trainer.predict(restored.module, data, return_predictions=False)
+    filled = shards.merge(out / TABLE)
+    if filled is None:
+        return len(files), None
+    if processes == 1:
+        shards.remove()
+    return len(files), filled["error"]
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Rows as they come, into a file that gets its name when it is whole; memory does not grow with the files.
+    """Rows as they come, into parts of the table; memory does not grow with the files.
 
     Args:
-        file: the CSV.
+        shards: that take them.
+        parts: the places of the files of each part, in the order they come in.
         files: what `FileSample.place` counts in.
     """
 
-    def __init__(self, file: Path, files: Sequence[Path]) -> None:
+    def __init__(self, shards: Shards, parts: Sequence[range], files: Sequence[Path]) -> None:
         super().__init__("batch")
-        self.file = file
+        self.shards = shards
+        self.parts = iter(parts)
         self.files = files
-        self.unread = 0
-        self.growing = file.with_name(f".{file.name}.new")
-        self.handle: IO[str] | None = None
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.handle = self.growing.open("w", newline="")
-        csv.DictWriter(self.handle, COLUMNS).writeheader()
+        self.part = range(0)
+        self.rows: list[dict[str, Any]] = []
 
     def write_on_batch_end(
         self,
@@ -107,34 +135,25 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        assert self.handle is not None
         whole, sample = batch
-        rows = [self._row(i, prediction, whole, sample) for i in range(len(prediction))]
-        csv.DictWriter(self.handle, COLUMNS).writerows(rows)
-        self.unread += sum(bool(row.get("error")) for row in rows)
+        for i in range(len(prediction)):
+            if not self.rows:
+                self.part = next(self.parts)
+            self.rows.append(self._row(i, prediction, whole, sample))
+            if len(self.rows) == len(self.part):
+                self.shards.write(self.part.start, self.rows)
+                self.rows = []
 
     def _row(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
-        row: dict[str, Any] = {"file": self.files[int(sample.place[i])], "sex": Sex(int(sample.sex[i])).name.lower()}
+        row: dict[str, Any] = {"file": str(self.files[int(sample.place[i])]), "sex": Sex(int(sample.sex[i])).name.lower()}
         if sample.error[i]:
             return row | {"error": sample.error[i]}
         warnings = ["bright background, turned dark"] if sample.inverted[i] else []
-        row["bone_age_months"] = f"{float(months[i]):.1f}"
+        row["bone_age_months"] = round(float(months[i]), 1)
         if batch.regions is not None and batch.regions.fallback is not None:
             left, top, side = padding(*map(int, sample.size[i]))
             pixels = (batch.regions.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
-            row |= {name: f"{x:.1f}" for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
+            row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
             lost = zip(REGIONS, batch.regions.fallback[i].tolist(), strict=True)
             warnings += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
         return row | {"warnings": "; ".join(warnings)}
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
-        self.growing.replace(self.file)
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._close()
-        self.growing.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        if self.handle is not None:
-            self.handle.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -29,24 +29,51 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
         raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
     devices, num_nodes = _processes(config)
-    bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
-    return L.Trainer(
-        accelerator=config.trainer.accelerator,
+    return _trainer(
+        config,
+        callbacks,
         devices=devices,
         num_nodes=num_nodes,
         strategy=_strategy(config, devices, num_nodes),
-        precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         deterministic=config.trainer.deterministic,
         sync_batchnorm=config.trainer.sync_batchnorm,
-        callbacks=[*callbacks, *bar],
         logger=logger or False,
-        enable_progress_bar=config.trainer.progress,
-        enable_model_summary=False,
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         **fit,
     )
+
+
+def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Trainer:
+    """A trainer of this process alone, whatever others work beside it: on the GPU of its place among those of its node."""
+    launched = _launched()
+    devices = [launched.local_rank()] if launched and compute_device(config).type == "cuda" else 1
+    return _trainer(config, callbacks, devices=devices, strategy="auto", logger=False, enable_checkpointing=False)
+
+
+def _trainer(config: Config, callbacks: Sequence[Callback], **more: Any) -> L.Trainer:
+    bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
+    return L.Trainer(
+        accelerator=config.trainer.accelerator,
+        precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
+        callbacks=[*callbacks, *bar],
+        enable_progress_bar=config.trainer.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **more,
+    )
+
+
+def _launched() -> ClusterEnvironment | None:
+    """What torchrun or srun, if one of them has started this process, says of its place among the others."""
+    found = [environment for environment in (TorchElasticEnvironment, SLURMEnvironment) if environment.detect()]
+    return found[0]() if found else None
+
+
+def place_in_job() -> tuple[int, int]:
+    """Of this process, and the number of processes."""
+    launched = _launched()
+    return (launched.global_rank(), launched.world_size()) if launched else (0, 1)
 
 
 def _processes(config: Config) -> tuple[int | str, int]:
