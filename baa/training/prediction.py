@@ -19,9 +19,10 @@ from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
+from baa.training.processes import place_in_job
 from baa.training.restored import Restored
 from baa.training.shards import Shards
-from baa.training.trainer import build_lone_trainer, place_in_job
+from baa.training.trainer import build_lone_trainer
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)

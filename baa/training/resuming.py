@@ -24,16 +24,25 @@ class Begun(NamedTuple):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints written beside, flushed to the disk, and renamed. (Lightning copies them from the machine's /tmp.)"""
+    """Checkpoints written beside, flushed to the disk, and renamed. (Lightning copies them from the machine's /tmp.)
+
+    Raises:
+        InputError: the disk takes no more; the checkpoint before is as it was.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         file = Path(path)
-        file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f".{file.name}.new")
-        with beside.open("wb") as written:
-            torch.save(checkpoint, written)
-            os.fsync(written.fileno())
-        beside.replace(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as written:
+                torch.save(checkpoint, written)
+                os.fsync(written.fileno())
+            beside.replace(file)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            beside.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{file} cannot be written: {reason}; make room, and the same command goes on") from error
 
 
 def newest_whole(folder: Path) -> Begun | None:

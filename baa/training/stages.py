@@ -41,6 +41,7 @@ from baa.training.networks import (
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.preemption import Preempted, Preemption
+from baa.training.processes import lost_another
 from baa.training.profile import Profile
 from baa.training.resuming import Begun, WholeFiles, newest_whole
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
@@ -77,6 +78,14 @@ def run(config: Config) -> dict[str, Any]:
             mark_preempted()
             rank_zero_info(f"{stage}: {stop.reason}; the same command goes on from here")
             raise
+        except RuntimeError as error:
+            if not lost_another(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{stage}: another process of this job no longer answers ({reason}); its own error, if it had time for one, "
+                "stands above or in its log, and the same command goes on"
+            ) from error
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 

@@ -1,6 +1,5 @@
 """Settings to where a stage computes: its trainer, and its device before that has begun."""
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -16,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.precision import AUTO, FULL
+from baa.training.processes import launched, processes
 
 
 def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
@@ -28,7 +27,7 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     """
     if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
         raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
-    devices, num_nodes = _processes(config)
+    devices, num_nodes = processes(config.trainer)
     return _trainer(
         config,
         callbacks,
@@ -45,8 +44,8 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
 
 def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Trainer:
     """A trainer of this process alone, whatever others work beside it: on the GPU of its place among those of its node."""
-    launched = _launched()
-    devices = [launched.local_rank()] if launched and compute_device(config).type == "cuda" else 1
+    place = launched()
+    devices = [place.local_rank()] if place and compute_device(config).type == "cuda" else 1
     return _trainer(config, callbacks, devices=devices, strategy="auto", logger=False, enable_checkpointing=False)
 
 
@@ -62,30 +61,6 @@ def _trainer(config: Config, callbacks: Sequence[Callback], **more: Any) -> L.Tr
         use_distributed_sampler=False,
         **more,
     )
-
-
-def _launched() -> ClusterEnvironment | None:
-    """What torchrun or srun, if one of them has started this process, says of its place among the others."""
-    found = [environment for environment in (TorchElasticEnvironment, SLURMEnvironment) if environment.detect()]
-    return found[0]() if found else None
-
-
-def place_in_job() -> tuple[int, int]:
-    """Of this process, and the number of processes."""
-    launched = _launched()
-    return (launched.global_rank(), launched.world_size()) if launched else (0, 1)
-
-
-def _processes(config: Config) -> tuple[int | str, int]:
-    """How many on each node, and how many nodes: as torchrun or srun has started them, else as the settings say."""
-    if TorchElasticEnvironment.detect():
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return local, int(os.environ["WORLD_SIZE"]) // local
-    if SLURMEnvironment.detect():
-        nodes = int(os.environ["SLURM_NNODES"])
-        return int(os.environ["SLURM_NTASKS"]) // nodes, nodes
-    devices = config.trainer.devices
-    return int(devices) if devices.isdigit() else devices, config.trainer.num_nodes
 
 
 def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strategy:
