@@ -27,7 +27,7 @@ SETTINGS = (
 STEPS = f"""\
 import os, time
 import baa.fit
-from baa.training.modules import AgeModule
+from baa.training.age import AgeModule
 
 ends = []
 

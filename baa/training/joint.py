@@ -13,7 +13,8 @@ from baa.data.modules import PHASE
 from baa.nets.heads import AgeHead, AgePrediction, full_precision
 from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper, Regions
-from baa.training.modules import AgeModule, EstimatorModule
+from baa.training.age import AgeModule
+from baa.training.modules import EstimatorModule
 
 
 class JointModule(AgeModule):

@@ -8,9 +8,10 @@ from torch import nn
 from baa.errors import InputError
 from baa.nets.backbones import Backbone, load_weights
 from baa.schema import Config, Optimisation
+from baa.training.age import AgeModule
 from baa.training.checkpoints import restore
 from baa.training.joint import JointModule
-from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.precision import HALF
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from baa.data.batches import Batch
 from baa.nets.locator import Locator
+from baa.training.age import AgeModule
 from baa.training.callbacks import read_json, write_whole
-from baa.training.modules import AgeModule
 
 AUTO: Final = "auto"
 FULL: Final = "32-true"

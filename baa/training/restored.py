@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from baa.nets.locator import Locator
+from baa.training.age import AgeModule
 from baa.training.joint import JointModule
 from baa.training.lineage import Lineage
-from baa.training.modules import AgeModule, EstimatorModule, LocatorModule
+from baa.training.modules import EstimatorModule, LocatorModule
 
 MODULES: dict[str, type[AgeModule]] = {
     "locator": LocatorModule,

@@ -23,6 +23,7 @@ from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.schema import Config, Optimisation
+from baa.training.age import AgeModule
 from baa.training.boxes import remember_boxes
 from baa.training.bundles import write_bundle
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
@@ -30,7 +31,6 @@ from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort
 from baa.training.lineage import Lineage, lineage
-from baa.training.modules import AgeModule
 from baa.training.networks import (
     crop_arguments,
     estimator_module,

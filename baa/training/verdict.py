@@ -19,8 +19,8 @@ from baa.nets.film import Film
 from baa.nets.regions import REGIONS
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
 from baa.report.metrics import Predictions, summarise
+from baa.training.age import AgeModule
 from baa.training.callbacks import write_whole
-from baa.training.modules import AgeModule
 
 SHOWN_CASES = 10
 CORNERS = ("x0", "y0", "x1", "y1")

@@ -67,7 +67,7 @@ FAILING = """
 import os, sys
 from baa.fit import main
 from baa.errors import run_command
-from baa.training.modules import AgeModule
+from baa.training.age import AgeModule
 
 def step(self, batch, batch_idx, step=AgeModule.training_step):
     if self.global_rank == 1 and batch_idx == 3:

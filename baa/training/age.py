@@ -1,0 +1,179 @@
+"""Months in, months out: what all stages share under Lightning. Steps, metrics, optimiser."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.profiler import record_function
+from torchmetrics import MeanMetric
+
+from baa.data.batches import Batch
+from baa.data.modules import PHASE
+from baa.nets.boxes import peak
+from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.regions import REGIONS
+from baa.report.metrics import Predictions, Rows, age_metrics
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+WARMUP = 0.3
+SMALLEST_SIDE, SIDE_STEP = 64, 16
+"""Of a picture that grows in training, pixels."""
+
+
+class AgeModule(L.LightningModule):
+    """What all stages share: months in, months out. A stage says how it predicts and which head it has.
+
+    Args:
+        loss: `mse`, `l1` or `smooth_l1`.
+        optimizer, lr, weight_decay: `adam` or `adamw` and its settings.
+        schedule: `constant`, or `onecycle` over the whole fit.
+        warmup: share of the fit in which the rate rises; None for none of a constant rate, and `WARMUP` of one cycle.
+        grow_from: progressive resizing (Tan and Le, "EfficientNetV2", ICML 2021, https://arxiv.org/abs/2104.00298): the share
+            of its sides that a picture has in the first epoch of training. It grows evenly to 1 in the last.
+    """
+
+    net: nn.Module
+
+    def __init__(
+        self,
+        *,
+        loss: str,
+        optimizer: str,
+        lr: float,
+        weight_decay: float,
+        schedule: str,
+        warmup: float | None = None,
+        grow_from: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.loss = loss
+        self.grow_from = grow_from
+        self.share = 1.0
+        self.optimisation: dict[str, Any] = {
+            "optimizer": optimizer,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "schedule": schedule,
+            "warmup": warmup,
+        }
+        self.train_loss, self.train_mae = MeanMetric(), MeanMetric()
+        self.val_metrics = age_metrics("val/")
+        self.rows = Rows()
+        self.rows_with_regions = False
+
+    def predict(self, batch: Batch) -> AgePrediction:
+        """One pass over a batch."""
+        raise NotImplementedError
+
+    def months(self, batch: Batch) -> Tensor:
+        """Ages for evaluation [B]."""
+        return self.predict(batch).months
+
+    @property
+    def head(self) -> AgeHead:
+        raise NotImplementedError
+
+    def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
+        """Added to the training loss."""
+        return 0.0
+
+    def objective(self, batch: Batch) -> tuple[AgePrediction, Tensor]:
+        """A batch's ages, and what training makes small."""
+        with record_function(f"{PHASE}forward"):
+            prediction = self.predict(batch)
+        return prediction, self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Not once an epoch: the first epoch after a resume has no such hook.
+        last = (self.trainer.max_epochs or 1) - 1
+        self.share = self.grow_from + (1 - self.grow_from) * self.current_epoch / last if last else 1.0
+
+    def side(self, px: int) -> int:
+        """Of a picture whose full side is `px`, as this epoch of training sees it."""
+        if not self.training or self.share == 1:
+            return px
+        return min(px, max(SMALLEST_SIDE, round(px * self.share / SIDE_STEP) * SIDE_STEP))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        prediction, loss = self.objective(batch)
+        self.train_loss.update(loss.detach(), len(batch.months))
+        self.train_mae.update((prediction.months.detach() - batch.months).abs())
+        self.log_dict(self._train_means(), on_step=False, on_epoch=True)
+        return loss
+
+    def _train_means(self) -> dict[str, MeanMetric]:
+        return {"train/loss": self.train_loss, "train/mae": self.train_mae}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.is_last_batch:
+            return
+        checkpoint["train_means"] = {}  # of the part of the epoch that is done
+        for name, mean in self._train_means().items():
+            with mean.sync_context():
+                sums = {"mean_value": mean.mean_value, "weight": mean.weight}
+                checkpoint["train_means"][name] = {state: value.detach().cpu() for state, value in sums.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, states in checkpoint.get("train_means", {}).items():
+            for state, value in states.items():  # the sum of all processes: one takes it
+                setattr(self._train_means()[name], state, value if self.trainer.is_global_zero else torch.zeros_like(value))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.val_metrics.update(self.months(batch), batch.months)
+
+    def learnt_weights(self) -> dict[str, Tensor]:
+        """Fusion weights that are learnt, logged each epoch as `fusion/NAME`."""
+        return {}
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val_metrics.compute(), prog_bar=False)
+        self.log_dict({f"fusion/{name}": weight for name, weight in self.learnt_weights().items()})
+        self.log("val_mae", self.val_metrics["mae"].compute(), prog_bar=True, logger=False)
+        self.val_metrics.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        columns = [batch.case[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
+        regions = batch.regions
+        self.rows_with_regions = regions is not None and regions.heat is not None
+        if regions is not None and regions.heat is not None and regions.fallback is not None:
+            peaks = torch.stack([peak(regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
+            columns += [regions.boxes.flatten(1), peaks.flatten(1), regions.fallback]
+        self.rows.update(torch.cat([column.double() for column in columns], dim=1))
+
+    def predict_step(self, batch: tuple[Batch, Any], batch_idx: int) -> Tensor:
+        return self.months(batch[0])
+
+    def take_predictions(self) -> Predictions:
+        """What `test` saw, every process's share, in the order of the cases; then forget it."""
+        rows = self.rows.compute().cpu()
+        self.rows.reset()
+        rows = rows[rows[:, 0].argsort()]
+        months, truth, capitate = rows[:, 1].float(), rows[:, 2:10].view(-1, 2, 4).float(), rows[:, 10:12].float()
+        if not self.rows_with_regions:
+            return Predictions(months, truth, capitate)
+        boxes, peaks, fallback = rows[:, 12:20].view(-1, 2, 4), rows[:, 20:24].view(-1, 2, 2), rows[:, 24:26] > 0
+        return Predictions(months, truth, capitate, boxes.float(), peaks.float(), fallback)
+
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """The parts of the module that are optimised, and the rate of each."""
+        return [(self, self.optimisation["lr"])]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        recipe = self.optimisation
+        learning = [([p for p in part.parameters() if p.requires_grad], rate) for part, rate in self.learning_rates()]
+        learning = [(parameters, rate) for parameters, rate in learning if parameters]
+        groups = [{"params": parameters, "lr": rate} for parameters, rate in learning]
+        optimizer = OPTIMIZERS[recipe["optimizer"]](groups, weight_decay=recipe["weight_decay"], fused=True)
+        steps, warmup = int(self.trainer.estimated_stepping_batches), recipe["warmup"]
+        schedule: LRScheduler
+        if recipe["schedule"] == "onecycle":
+            rates = [rate for _, rate in learning]
+            schedule = OneCycleLR(optimizer, rates, total_steps=steps, pct_start=WARMUP if warmup is None else warmup)
+        elif warmup:
+            schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup * steps)))
+        else:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
