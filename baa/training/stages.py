@@ -204,7 +204,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage) -> 
         limit_train_batches=fit.epoch_steps,
         accumulate_grad_batches=fit.accumulate,
         gradient_clip_val=fit.clip,
-        plugins=WholeFiles(),
+        plugins=[WholeFiles()],
         default_root_dir=folder,
     )
 

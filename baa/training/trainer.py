@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -49,12 +50,14 @@ def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Train
     return _trainer(config, callbacks, devices=devices, strategy="auto", logger=False, enable_checkpointing=False)
 
 
-def _trainer(config: Config, callbacks: Sequence[Callback], **more: Any) -> L.Trainer:
+def _trainer(config: Config, callbacks: Sequence[Callback], plugins: Sequence[Any] = (), **more: Any) -> L.Trainer:
+    place = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # the job's script queues it again
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         callbacks=[*callbacks, *bar],
+        plugins=[*plugins, *place],
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
