@@ -1,0 +1,39 @@
+"""How many processes there are, as whoever started them says."""
+
+import pytest
+import torch
+
+SLURM = {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_JOB_NAME": "baa-fit"}
+SLURM["SLURM_NTASKS_PER_NODE"] = "3"
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "1"}
+
+
+@pytest.mark.parametrize(
+    ("started", "place", "per_node"), [({}, (0, 1), (8, 4)), (SLURM, (4, 6), (3, 2)), (TORCHRUN, (4, 6), (3, 2))]
+)
+def test_processes_are_those_that_were_started(started, place, per_node, monkeypatch):
+    from baa.schema import Trainer
+    from baa.training.processes import place_in_job, processes
+
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    assert (place_in_job(), processes(Trainer(devices="8", num_nodes=4))) == told
+
+
+def test_tasks_that_lightning_cannot_place_are_refused_in_a_line(monkeypatch):
+    from baa.errors import InputError
+    from baa.training.processes import place_in_job
+
+    for name, value in (SLURM | {"SLURM_NTASKS_PER_NODE": ""}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    with pytest.raises(InputError, match="srun: .*--ntasks-per-node"):
+        place_in_job()
+
+
+def test_a_peer_that_is_gone_is_told_from_other_errors():
+    from baa.training.processes import lost_another
+
+    assert lost_another(RuntimeError("[.../gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.9.0.2]:41023"))
+    assert lost_another(torch.distributed.DistBackendError("NCCL communicator was aborted on rank 1"))
+    assert not lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
