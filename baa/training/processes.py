@@ -19,10 +19,10 @@ def launched() -> ClusterEnvironment | None:
         InputError: srun was told something that Lightning does not take.
     """
     try:
-        found = [environment for environment in (TorchElasticEnvironment, SLURMEnvironment) if environment.detect()]
+        found = [environment() for environment in (TorchElasticEnvironment, SLURMEnvironment) if environment.detect()]
     except RuntimeError as error:
         raise InputError(f"srun: {error}") from error
-    return found[0]() if found else None
+    return found[0] if found else None
 
 
 def place_in_job() -> tuple[int, int]:

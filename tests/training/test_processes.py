@@ -8,10 +8,12 @@ SLURM["SLURM_NTASKS_PER_NODE"] = "3"
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "1"}
 
 
-@pytest.mark.parametrize(
-    ("started", "place", "per_node"), [({}, (0, 1), (8, 4)), (SLURM, (4, 6), (3, 2)), (TORCHRUN, (4, 6), (3, 2))]
-)
-def test_processes_are_those_that_were_started(started, place, per_node, monkeypatch):
+AS_SET = (0, 1), (8, 4)
+AS_STARTED = (4, 6), (3, 2)
+
+
+@pytest.mark.parametrize(("started", "told"), [({}, AS_SET), (SLURM, AS_STARTED), (TORCHRUN, AS_STARTED)])
+def test_processes_are_those_that_were_started(started, told, monkeypatch):
     from baa.schema import Trainer
     from baa.training.processes import place_in_job, processes
 
