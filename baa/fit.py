@@ -3,9 +3,11 @@
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 from baa.config import describe_settings, load
 from baa.errors import run_command
+from baa.schema import Config
 
 EPILOG = """\
 what it does
@@ -49,10 +51,16 @@ def main() -> None:
     arguments, more = parser.parse_known_args()
     config = load(arguments.config, [*arguments.settings, *more])
 
-    from baa.training.stages import run  # torch is not imported for --help, nor for an error in a config
+    from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help, nor for an error in a config
+
+    from baa.training.stages import run
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
-    for stage, metrics in run(config).items():
+    rank_zero_only(_tell)(config, run(config))
+
+
+def _tell(config: Config, results: dict[str, Any]) -> None:
+    for stage, metrics in results.items():
         low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)
         print(
             f"{stage}: test MAE {metrics.get('test/mae', float('nan')):.2f} months (95 % {low:.2f} to {high:.2f})",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.config import load
 from baa.data.cache import Radiographs
@@ -69,9 +69,10 @@ def evaluate(
     if theirs is not None:
         metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
     result = {restored.stage: metrics}
-    write_whole(out / "metrics.json", json.dumps(result, indent=2))
+    write_first = rank_zero_only(write_whole)
+    write_first(out / "metrics.json", json.dumps(result, indent=2))
     if compare:
-        write_whole(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
+        write_first(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
     return result
 
 
