@@ -53,7 +53,10 @@ def stop(folder, how, rows, *more):
     return process.returncode, said
 
 
-@pytest.mark.parametrize(("how", "after"), [(signal.SIGKILL, [2]), (signal.SIGTERM, [2]), (signal.SIGUSR1, [1, 3])])
+@pytest.mark.parametrize(
+    ("how", "after"),
+    [(signal.SIGKILL, [2]), (signal.SIGUSR1, [1, 3]), pytest.param(signal.SIGTERM, [2], marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_ends_as_the_unbroken_one(how, after, unbroken, tmp_path):
     for rows in after:
         code, said = stop(tmp_path, how, rows)
