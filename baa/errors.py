@@ -15,7 +15,7 @@ def run_command(main: Callable[[], None]) -> None:
     except InputError as error:
         sys.exit(_refusal(str(error)))
     except KeyboardInterrupt:
-        sys.stderr.write("baa: interrupted; the same command resumes from the last finished epoch\n")
+        sys.stderr.write("baa: interrupted\n")
         sys.exit(130)
 
 

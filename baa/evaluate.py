@@ -3,6 +3,7 @@
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 from baa.errors import run_command
 
@@ -47,7 +48,9 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the checkpoint's")
     arguments, more = parser.parse_known_args()
 
-    from baa.training.evaluation import evaluate  # torch is not imported for --help
+    from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help
+
+    from baa.training.evaluation import evaluate
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     result = evaluate(
@@ -58,12 +61,16 @@ def main() -> None:
         compare=arguments.compare_readings,
         against=arguments.against,
     )
+    rank_zero_only(_tell)(arguments.out, result)
+
+
+def _tell(out: Path, result: dict[str, Any]) -> None:
     for stage, metrics in result.items():
         print(f"{stage}:")
         for name, value in metrics.items():
             shown = [round(edge, 3) for edge in value] if isinstance(value, list) else round(value, 3)
             print(f"  {name} {shown}")
-    print(f"written to {arguments.out}")
+    print(f"written to {out}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ what it does
     estimator   two crops and the sex to an age in months
     joint       both together, from the estimator's checkpoint; a stage to ask for: stages=[locator,estimator,joint]
   Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on at the
-  batch where SIGTERM or SIGUSR1 stopped it or, after a kill, at its last whole epoch; to the result of an unbroken run.
+  batch where Ctrl-C, SIGTERM or SIGUSR1 stopped it or, after a kill, at its last whole epoch. On as many processes as
+  before it comes to the result of an unbroken run; on others it is refused.
 
 what it writes, in runs/NAME/
   config.yaml          all settings of the run

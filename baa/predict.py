@@ -15,7 +15,7 @@ what it writes, in DIR
 
 many files
   Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Stopped and started again, the same
-  command reads only what is missing: DIR/parts/ holds what is done until the table is whole.
+  command reads only what is missing: DIR/parts/ holds what is done. (After a job of several processes it may be deleted.)
 
 examples
   python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt hand.png --sex female

@@ -91,7 +91,7 @@ class Optimisation:
     ema: float | None = None  # judge and keep weights averaged with this decay a step: 0.99 is about the last 100 steps
     warmup: float | None = None  # share of the fit in which the rate rises; null: 0.3 of one cycle, none of a constant rate
     grow_from: float = 1.0  # share of the sides of views and crops that the first epoch sees; it grows to 1 in the last
-    epoch_steps: int | None = None  # end each epoch after so many steps, for a trial
+    epoch_steps: int | None = None  # end each epoch after so many batches, for a trial
 
 
 @dataclass
@@ -205,7 +205,7 @@ class Trainer:
     accelerator: str = "auto"
     devices: str = "auto"
     num_nodes: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp"] = "auto"  # no FSDP: these networks fit any GPU, and Grad-CAM needs their heads whole
     timeout: float = 10.0  # minutes that a process waits for the others before it ends with an error
     precision: Precision = "auto"
     sync_batchnorm: bool = False  # statistics of the cases of all GPUs, not of each one's own

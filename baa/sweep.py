@@ -10,7 +10,7 @@ EPILOG = """\
 what it does
   Reads the same file that `wandb sweep` takes: what is searched, by which method (grid, random, bayes), which trials end early.
   The first trial has the config's own settings, to compare with. Each trial is `python -m baa.fit` in a process of its own.
-  Run the same command again after an interruption: finished trials are kept, a half-trained one goes on from its last epoch.
+  Run the same command again after an interruption: finished trials are kept, a half-trained one goes on where it was stopped.
 
 what it writes, in runs/sweep-NAME/
   trials.csv        a row a trial, best first

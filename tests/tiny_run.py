@@ -38,4 +38,5 @@ def command(folder, *more, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
     environment = clean | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    alone = {"start_new_session": True}  # a test may signal all its processes
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **alone)

@@ -1,5 +1,6 @@
 """An epoch of training that can go on in its middle."""
 
+import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -7,6 +8,12 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from baa.data.batches import Sample, whole_batch
+
+
+def ignore_signals(worker: int) -> None:
+    """Of a loader's process: whoever stops a run may signal all its processes, and it needs their batches to the end."""
+    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class RestOfEpoch(Sampler[int]):

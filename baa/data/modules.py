@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from baa.data.balance import BalancedSampler
 from baa.data.batches import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
-from baa.data.loading import LateLoader, RestOfEpoch
+from baa.data.loading import LateLoader, RestOfEpoch, ignore_signals
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 
@@ -89,6 +89,7 @@ class HandDataModule(L.LightningDataModule):
             "batch_size": self.batch_size,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
+            "worker_init_fn": ignore_signals,
             "pin_memory": torch.cuda.is_available(),
         }
 

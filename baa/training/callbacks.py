@@ -8,6 +8,7 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
+from baa.errors import InputError
 from baa.training.lineage import Lineage
 
 
@@ -47,15 +48,22 @@ class RunConfig(Callback):
         self.record = {"stage": stage, "settings": settings, **kept}
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["baa"] = self.record
+        checkpoint["baa"] = self.record | {"processes": trainer.world_size}
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one.
+
+    Raises:
+        InputError: the disk is full, or the folder not ours.
+    """
     fresh = file.with_name(f".{file.name}.new")
-    fresh.write_bytes(content.encode() if isinstance(content, str) else content)
-    fresh.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        fresh.replace(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Files to months: the logic of `python -m baa.predict`."""
 
+import contextlib
 import hashlib
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +45,9 @@ def predict(
 ) -> tuple[int, int | None]:
     """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
 
-    Started by torchrun or srun, each process reads its share of the files. Until the table is whole its parts lie in
-    `out/parts/`: started again, with as many processes or others, the same job does only what is missing.
+    Started by torchrun or srun, each process reads its share of the files. The parts of the table lie in `out/parts/`: started
+    again, with as many processes or others, the same job does only what is missing. Those of a job of one process are removed
+    once the table is whole; those of several stay, since another process may still look for them.
 
     Args:
         checkpoint: of any stage, or a bundle.
@@ -71,8 +75,10 @@ def _job(checkpoint: Path, sex: Sex, files: Sequence[Path]) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
     said = hashlib.blake2b(f"{digest(checkpoint)}:{sex.name}".encode(), digest_size=8)
     for file in files:
-        state = file.stat()
-        said.update(f"{file}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+        said.update(os.fsencode(file))
+        with contextlib.suppress(OSError):  # one that is gone will be a row with its reason
+            state = file.stat()
+            said.update(f":{state.st_size}:{state.st_mtime_ns}\n".encode())
     return said.hexdigest()
 
 
@@ -88,12 +94,12 @@ def predict_files(
     progress: bool,
 ) -> tuple[int, int | None]:
     """`predict` with a checkpoint that has been read, on a list of files; `job` names them both."""
-    config = load(None, [f"trainer.progress={progress}"], base=restored.settings)
+    process, processes = place_in_job()
+    config = load(None, [f"trainer.progress={progress and not process}"], base=restored.settings)
     crop = None
     if restored.locator is not None:
         crop = RegionCropper(restored.locator, **crop_arguments(config)).requires_grad_(False)
     shards = Shards(out / PARTS / job, len(files), COLUMNS)
-    process, processes = place_in_job()
     missing = list(shards.missing(process, processes))
     if missing:
         places = [place for part in missing for place in part]
@@ -125,6 +131,9 @@ class PredictionWriter(BasePredictionWriter):
         self.files = files
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler takes note and goes on to the last file
 
     def write_on_batch_end(
         self,

@@ -1,59 +1,111 @@
 """A run that is asked to stop keeps what it has done, to the batch."""
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What a scheduler, an agent or a shell stops a job with; USR1 is what Slurm is told to send before the time limit."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What a scheduler, an agent or a person stops a job with; USR1 is what Slurm is told to send before the time limit."""
 
 
 class Preempted(SystemExit):
-    """The run was stopped from outside, and its checkpoint is written.
+    """The run was stopped from outside; whatever it had to keep is written.
+
+    The exit code of a job's first process tells of the signal, as a shell does. The others' do not: Lightning kills everything
+    where a process that it has started fails.
 
     Args:
         signum: of the signal.
-        first: whether this process is the first of its job, whose exit code tells of the signal, as a shell does. The others'
-            do not: Lightning kills everything where a process that it has started fails.
     """
 
-    def __init__(self, signum: int, *, first: bool) -> None:
-        super().__init__(128 + signum if first else 0)
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum if getattr(rank_zero_only, "rank", 0) == 0 else 0)
         self.reason = f"stopped by {signal.Signals(signum).name}"
 
 
-class Preemption(Callback):
-    """After a signal: a checkpoint in the middle of the epoch, written by all processes after the same step; then `Preempted`.
+class Stop:
+    """Whether the run was asked to stop: raises `Preempted` at once or, while it is `deferred`, only takes note.
 
-    In Lightning's place, which saves within the handler itself (on Slurm) or nothing at all. A signal that comes after the
-    last batch of an epoch waits until that epoch has been judged.
+    A second SIGINT does not wait.
+    """
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self.deferred = False
+
+    def listen(self) -> None:
+        """Take the signals over, from Lightning too: its handlers save in the middle of a step, or speak to other processes."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                signal.signal(signum, self._hear)
+
+    def _hear(self, signum: int, frame: FrameType | None) -> None:
+        impatient = signum == self.signum == signal.SIGINT
+        self.signum = signum
+        if impatient or not self.deferred:
+            raise Preempted(signum)
+
+
+@contextmanager
+def listening() -> Iterator[Stop]:
+    """A `Stop` that hears the signals; the former handlers are back at the end."""
+    former = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    stop = Stop()
+    stop.listen()
+    try:
+        yield stop
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in former.items():
+                signal.signal(signum, handler)
+
+
+class Preemption(Callback):
+    """While a stage is trained, a signal is answered by all processes after the same step.
+
+    They write a checkpoint in the middle of the epoch, then raise `Preempted`. After the last batch of an epoch there is no
+    middle any more: the epoch is judged, its own checkpoint suffices, and the next one is not begun.
 
     Args:
+        stop: of the run.
         file: where the checkpoint goes.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, stop: Stop, file: Path) -> None:
+        self.stop = stop
         self.file = file
-        self.signum: int | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        def note(signum: int, frame: FrameType | None) -> None:
-            if self.signum is None and trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signum)  # passed on to the processes that this one has started
-            self.signum = signum
+        self.stop.deferred = True
+        self.stop.listen()
 
-        for signum in SIGNALS:  # Lightning gives back the former handlers as its fit ends
-            signal.signal(signum, note)
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch:
+            self._leave(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        if trainer.strategy.reduce_boolean_decision(self.signum is not None, all=False):
-            trainer.save_checkpoint(self.file)
-            raise Preempted(self.signum or signal.SIGTERM, first=trainer.is_global_zero)
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._leave(trainer, keep=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._leave(trainer)
+        self.stop.deferred = False
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.stop.listen()
+
+    def _leave(self, trainer: L.Trainer, *, keep: bool = False) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.stop.signum is not None, all=False):
+            if keep:
+                trainer.save_checkpoint(self.file)
+            raise Preempted(self.stop.signum or signal.SIGTERM)

@@ -1,15 +1,21 @@
 """What a run goes on from: checkpoints that are written whole or not at all, and the newest of them that is whole."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 from baa.errors import InputError
 from baa.training.checkpoints import read_checkpoint
+
+TORCH_WRITES = re.compile("PytorchStreamWriter|inline_container")
+"""What torch's errors of writing name."""
 
 NEWEST_FIRST = ("last.ckpt", "best.ckpt")
 
@@ -21,6 +27,19 @@ class Begun(NamedTuple):
     settings: dict[str, Any]
     epochs: int
     batches: int
+    processes: int | None
+
+    def refuse_others(self, processes: int) -> None:
+        """Refuse to go on with another number of processes: order, steps and rates would be those of neither run.
+
+        Raises:
+            InputError: there are more or fewer than there were.
+        """
+        if self.processes not in (None, processes):
+            raise InputError(
+                f"{self.file} was written by a job of {self.processes} processes, this one has {processes}; "
+                "start as many, or give another name="
+            )
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -39,8 +58,14 @@ class WholeFiles(TorchCheckpointIO):
                 torch.save(checkpoint, written)
                 os.fsync(written.fileno())
             beside.replace(file)
-        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+        except (OSError, RuntimeError) as error:
             beside.unlink(missing_ok=True)
+            if (
+                isinstance(error, RuntimeError)
+                and "PytorchStreamWriter" not in str(error)
+                and "inline_container" not in str(error)
+            ):
+                raise
             reason = str(error).splitlines()[0]
             raise InputError(f"{file} cannot be written: {reason}; make room, and the same command goes on") from error
 
@@ -52,7 +77,10 @@ def newest_whole(folder: Path) -> Begun | None:
         folder: of the stage.
 
     Returns:
-        None where there is no checkpoint, or none that can be read; those are named in a line each.
+        None where there is no checkpoint, or none that is whole; those are named in a line each.
+
+    Raises:
+        InputError: the disk does not give one away.
     """
     for file in (folder / name for name in NEWEST_FIRST):
         if not file.exists():
@@ -60,11 +88,28 @@ def newest_whole(folder: Path) -> Begun | None:
         try:
             checkpoint = read_checkpoint(file)
         except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # it may well be whole
             rank_zero_info(f"passed over: {error}")
             continue
-        loop = checkpoint["loops"]["fit_loop"]
+        loop, record = checkpoint["loops"]["fit_loop"], checkpoint["baa"]
         epochs, batches = loop["epoch_progress"]["current"]["processed"], loop["epoch_loop.batch_progress"]
-        return Begun(
-            file, checkpoint["baa"]["settings"], epochs, 0 if batches["is_last_batch"] else batches["current"]["processed"]
-        )
+        into = 0 if batches["is_last_batch"] else batches["current"]["processed"]
+        return Begun(file, record["settings"], epochs, into, record.get("processes"))
     return None
+
+
+class SameStart(Callback):
+    """All processes of a job go on from the same place, though each has read it for itself.
+
+    Raises:
+        InputError: they do not: their folders differ.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        own = (trainer.current_epoch, trainer.global_step)
+        if (first := trainer.strategy.broadcast(own)) != own:
+            raise InputError(
+                f"process {trainer.global_rank} goes on from epoch {own[0]}, step {own[1]}, the first one from epoch "
+                f"{first[0]}, step {first[1]}: they do not see the same {trainer.default_root_dir}"
+            )

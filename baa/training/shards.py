@@ -3,14 +3,13 @@
 import contextlib
 import csv
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock
-
-from baa.training.callbacks import write_whole
 
 SHARD = 256
 """Rows of a part: what a killed process loses at most."""
@@ -41,8 +40,11 @@ class Shards:
 
     def write(self, first: int, rows: Sequence[dict[str, Any]]) -> None:
         """Keep a part that begins with row `first`."""
-        table = pd.DataFrame(list(rows), columns=self.columns)
-        write_whole(self._file(first // SHARD), table.to_parquet(index=False))
+        file = self._file(first // SHARD)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own = file.with_suffix(f".{uuid.uuid4().hex}")  # a job that was queued again may overlap with itself
+        pd.DataFrame(list(rows), columns=self.columns).to_parquet(own, index=False)
+        own.replace(file)
 
     def merge(self, file: Path) -> dict[str, int] | None:
         """Write the table of all parts, each row once and in order; nothing while a part is missing.
@@ -58,7 +60,7 @@ class Shards:
             filled = dict.fromkeys(self.columns, 0)
             growing = file.with_name(f".{file.name}.new")
             with growing.open("w", newline="") as handle:
-                csv.writer(handle).writerow(self.columns)
+                csv.writer(handle, lineterminator="\n").writerow(self.columns)
                 for part in parts:
                     rows = pd.read_parquet(part)
                     rows.to_csv(handle, header=False, index=False)

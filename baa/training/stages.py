@@ -40,10 +40,10 @@ from baa.training.networks import (
     take_weights,
 )
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
-from baa.training.preemption import Preempted, Preemption
+from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
-from baa.training.resuming import Begun, WholeFiles, newest_whole
+from baa.training.resuming import Begun, SameStart, WholeFiles, newest_whole
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
@@ -55,42 +55,45 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
         InputError: settings, data or an earlier run in the same folder that do not fit.
     """
-    folder = config.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    config.folder.mkdir(parents=True, exist_ok=True)
     if config.wandb.enabled:
         begin_trial(config)
     claim(config)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
-    cohort = read_cohort(config.data, folder)
+    with listening() as stop:
+        try:
+            return _run_stages(config, stop)
+        except Preempted as preempted:
+            mark_preempted()
+            rank_zero_info(f"{preempted.reason}; the same command goes on from here")
+            raise
+        except RuntimeError as error:
+            if not (reason := lost_another(error)):
+                raise
+            raise InputError(
+                f"another process of this job no longer answers ({reason}); its own error, if it had time for one, "
+                "stands above or in its log, and the same command goes on"
+            ) from error
+
+
+def _run_stages(config: Config, stop: Stop) -> dict[str, Any]:
+    cohort = read_cohort(config.data, config.folder)
     sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     if empty := [split for split in ("train", "val") if not sizes[split]]:
         raise InputError(f"data.split leaves no case to {' and '.join(empty)}; it has {sum(sizes.values())} in all")
-    metrics_file = folder / "metrics.json"
+    metrics_file = config.folder / "metrics.json"
     for stage in config.stages:
         if stage in read_json(metrics_file):
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
-        try:
-            result = _run_stage(stage, config, cohort)
-        except Preempted as stop:
-            mark_preempted()
-            rank_zero_info(f"{stage}: {stop.reason}; the same command goes on from here")
-            raise
-        except RuntimeError as error:
-            if not lost_another(error):
-                raise
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{stage}: another process of this job no longer answers ({reason}); its own error, if it had time for one, "
-                "stands above or in its log, and the same command goes on"
-            ) from error
+        result = _run_stage(stage, config, cohort, stop)
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
 
-def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> dict[str, Any]:
+def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop: Stop) -> dict[str, Any]:
     folder = config.folder / stage
     L.seed_everything(config.seed, workers=True, verbose=False)
     ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
@@ -106,9 +109,12 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs]) -> di
     config = _settled(stage, config, module, fit, begun)
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    trainer = _trainer(stage, config, fit, _lineage(config, cohort))
+    trainer = _trainer(stage, config, fit, _lineage(config, cohort), stop)
+    if begun is not None:
+        begun.refuse_others(trainer.world_size)
     trainer.fit(module, data, ckpt_path=begun and str(begun.file), weights_only=True)
-    draw_curve(folder, stage)
+    if trainer.is_global_zero:
+        draw_curve(folder, stage)
     best = restore(folder / "best.ckpt")
     judging: HandDataModule = data
     if stage != "estimator":
@@ -180,22 +186,23 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage, stop: Stop) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
         RunConfig(stage, to_plain(config), origin),
+        SameStart(),
         # The best before the last, which remembers how good the best was. (`save_last` would save only with a new best.)
         _checkpoint(folder, "best", monitor="val/mae"),
         _checkpoint(folder, "last", monitor=None),
     ]
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
+    callbacks.append(Preemption(stop, folder / "last.ckpt"))  # after the weights were averaged
     if config.trainer.compile:
         callbacks.append(Compile(_noise(config, fit)))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
-    callbacks.append(Preemption(folder / "last.ckpt"))  # after the weights were averaged
     return build_trainer(
         config,
         logger=wandb_logger(stage, config) if config.wandb.enabled else None,

@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -15,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.precision import AUTO, FULL
-from baa.training.processes import launched, processes
+from baa.training.processes import environment_plugins, launched, processes
 
 
 def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
@@ -46,18 +45,17 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
 def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Trainer:
     """A trainer of this process alone, whatever others work beside it: on the GPU of its place among those of its node."""
     place = launched()
-    devices = [place.local_rank()] if place and compute_device(config).type == "cuda" else 1
+    devices = [place.local_rank() % torch.cuda.device_count()] if place and compute_device(config).type == "cuda" else 1
     return _trainer(config, callbacks, devices=devices, strategy="auto", logger=False, enable_checkpointing=False)
 
 
 def _trainer(config: Config, callbacks: Sequence[Callback], plugins: Sequence[Any] = (), **more: Any) -> L.Trainer:
-    place = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []  # the job's script queues it again
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=config.trainer.accelerator,
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         callbacks=[*callbacks, *bar],
-        plugins=[*plugins, *place],
+        plugins=[*plugins, *environment_plugins()],
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import lightning as L
 import pandas as pd
 import pytest
 import torch
@@ -40,14 +41,16 @@ def unbroken(tmp_path_factory):
 
 
 def stop(folder, how, rows, *more):
-    """A run, stopped once its curve has so many rows, after a moment more in the epoch that follows."""
+    """A run, stopped once its curve has so many rows, a moment into the epoch that follows."""
     process, curve = command(folder, *LONG, *more), folder / "tiny" / "locator" / "metrics.csv"
     deadline = time.monotonic() + 300
-    while not curve.exists() or len(pd.read_csv(curve)) < rows:
+    last = curve.with_name("last.ckpt")
+    while not last.exists() or len(pd.read_csv(curve)) < rows or last.stat().st_mtime_ns < curve.stat().st_mtime_ns:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(how)
+    time.sleep(0.3)
+    os.killpg(process.pid, how)  # as an agent or a shell does: its loader's processes get it too
     said = process.communicate(timeout=60)[0]
     assert "Traceback" not in said
     return process.returncode, said
@@ -72,6 +75,42 @@ def test_a_stopped_run_ends_as_the_unbroken_one(how, after, unbroken, tmp_path):
     assert "resumes after epoch" in said
     assert (" batches\n" in said) == graceful
     assert told(tmp_path) == told(unbroken)
+
+
+def test_another_number_of_processes_does_not_go_on(tmp_path):
+    stop(tmp_path, signal.SIGUSR1, 1)
+    process = command(tmp_path, *LONG, "trainer.devices=2", "trainer.accelerator=cpu")
+    said = process.communicate(timeout=60)[0]
+
+    assert process.returncode == 2
+    assert "was written by a job of 1 processes, this one has 2" in said
+
+
+def test_a_signal_after_the_last_batch_ends_the_run_before_it_is_judged(tmp_path):
+    from baa.training.preemption import Preempted, Preemption, Stop
+
+    trainer, module = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), L.LightningModule()
+    trainer.fit_loop.epoch_progress.current.completed = 3
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+    stop = Stop()
+    callback = Preemption(stop, tmp_path / "last.ckpt")
+    stop.deferred = True
+    stop._hear(signal.SIGUSR1, None)
+    callback.on_train_batch_end(trainer, module, None, None, 0)
+    for leave in (callback.on_train_epoch_start, callback.on_train_end):
+        with pytest.raises(Preempted) as left:
+            leave(trainer, module)
+        assert left.value.code == 138
+
+
+def test_a_signal_outside_of_training_ends_the_run_at_once():
+    from baa.training.preemption import Preempted, listening
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted) as left, listening():
+        signal.raise_signal(signal.SIGTERM)
+    assert left.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_checkpoint_that_is_cut_short_is_passed_over(unbroken, tmp_path):

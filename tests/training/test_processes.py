@@ -3,16 +3,20 @@
 import pytest
 import torch
 
-SLURM = {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_JOB_NAME": "baa-fit"}
-SLURM["SLURM_NTASKS_PER_NODE"] = "3"
+SLURM = {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_JOB_NAME": "fit"}
+SLURM |= {"SLURM_NTASKS_PER_NODE": "3", "SLURM_STEP_ID": "0"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "1"}
 
 
+SCRIPT = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"}  # of sbatch, without srun
+INSIDE = TORCHRUN | {"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "fit"}
 AS_SET = (0, 1), (8, 4)
 AS_STARTED = (4, 6), (3, 2)
 
 
-@pytest.mark.parametrize(("started", "told"), [({}, AS_SET), (SLURM, AS_STARTED), (TORCHRUN, AS_STARTED)])
+@pytest.mark.parametrize(
+    ("started", "told"), [({}, AS_SET), (SCRIPT, AS_SET), (SLURM, AS_STARTED), (TORCHRUN, AS_STARTED), (INSIDE, AS_STARTED)]
+)
 def test_processes_are_those_that_were_started(started, told, monkeypatch):
     from baa.schema import Trainer
     from baa.training.processes import place_in_job, processes
@@ -36,6 +40,8 @@ def test_tasks_that_lightning_cannot_place_are_refused_in_a_line(monkeypatch):
 def test_a_peer_that_is_gone_is_told_from_other_errors():
     from baa.training.processes import lost_another
 
-    assert lost_another(RuntimeError("[.../gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.9.0.2]:41023"))
-    assert lost_another(torch.distributed.DistBackendError("NCCL communicator was aborted on rank 1"))
-    assert not lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    gone = "[.../gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.9.0.2]:41023"
+    assert lost_another(RuntimeError(gone)) == gone
+    assert lost_another(torch.distributed.DistBackendError("NCCL error\nncclComm was aborted on rank 1")) is not None
+    assert lost_another(torch.distributed.DistBackendError("NCCL error: Duplicate GPU detected")) is None
+    assert lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
