@@ -39,13 +39,38 @@ def at_work(folder, rows):
     return job, ranks
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert command(folder, *TWO).wait(300) == 0
+    return folder / "tiny"
+
+
+def goes_on(folder, unbroken):
+    """The same command goes on, to what the unbroken job came to."""
+    again = command(folder, *TWO)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    assert "resumes after epoch" in said
+    assert (folder / "tiny" / "metrics.json").read_text() == (unbroken / "metrics.json").read_text()
+    ours, theirs = (pd.read_csv(run / "locator" / "metrics.csv") for run in (folder / "tiny", unbroken))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-6)  # the processes' means of a broken epoch are added in another order
+    return said
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(unbroken, tmp_path):
+    job, ranks = at_work(tmp_path, 2)
+    os.kill(ranks[0], signal.SIGUSR1)
+    said = job.communicate(timeout=SOON)[0]
+
+    assert job.returncode == 128 + signal.SIGTERM, said  # the first has not heard which signal it was
+    assert "the same command goes on from here" in said
+    goes_on(tmp_path, unbroken)
+
+
 @pytest.mark.parametrize("lost", ["first", "second"])
-def test_a_killed_process_takes_the_job_with_it(lost, tmp_path):
-    for name in ("whole", "broken"):
-        (tmp_path / name).mkdir()
-    whole = command(tmp_path / "whole", *TWO)
-    assert whole.wait(300) == 0
-    job, ranks = at_work(tmp_path / "broken", 2)
+def test_a_killed_process_takes_the_job_with_it(lost, unbroken, tmp_path):
+    job, ranks = at_work(tmp_path, 2)
     assert len(ranks) == 1
     os.kill(job.pid if lost == "first" else ranks[0], signal.SIGKILL)
     start = time.monotonic()
@@ -55,12 +80,7 @@ def test_a_killed_process_takes_the_job_with_it(lost, tmp_path):
         job.poll()
     print(f"{lost} killed: gone after {time.monotonic() - start:.1f} s")  # noqa: T201
     assert job.wait() != 0
-    again = command(tmp_path / "broken", *TWO)
-    said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, said
-    assert "resumes after epoch" in said
-    for file in ("metrics.json", "locator/metrics.csv"):
-        assert (tmp_path / "broken" / "tiny" / file).read_text() == (tmp_path / "whole" / "tiny" / file).read_text()
+    goes_on(tmp_path, unbroken)
 
 
 FAILING = """
