@@ -1,5 +1,6 @@
 """A run that is asked to stop keeps what it has done, to the batch."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Stop:
     def __init__(self) -> None:
         self.signum: int | None = None
         self.deferred = False
+        self.process = os.getpid()
 
     def listen(self) -> None:
         """Take the signals over, from Lightning too: its handlers save in the middle of a step, or speak to other processes."""
@@ -48,6 +50,9 @@ class Stop:
                 signal.signal(signum, self._hear)
 
     def _hear(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # a child that was forked, such as one of a pool, which is ended so
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
         impatient = signum == self.signum == signal.SIGINT
         self.signum = signum
         if impatient or not self.deferred:

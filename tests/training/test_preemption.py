@@ -113,6 +113,18 @@ def test_a_signal_outside_of_training_ends_the_run_at_once():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_forked_child_is_ended_by_a_signal_as_ever():
+    from baa.training.preemption import listening
+
+    with listening() as stop:
+        stop.deferred = True
+        child = os.fork()
+        if not child:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(1)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+
+
 def test_a_checkpoint_that_is_cut_short_is_passed_over(unbroken, tmp_path):
     code, _ = stop(tmp_path, signal.SIGTERM, 2)
     assert code == 143
