@@ -9,10 +9,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from baa.data.batches import Sample, whole_batch
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""What a scheduler, an agent or a person stops a job with; USR1 is what Slurm is told to send before the time limit."""
+
 
 def ignore_signals(worker: int) -> None:
     """Of a loader's process: whoever stops a run may signal all its processes, and it needs their batches to the end."""
-    for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 

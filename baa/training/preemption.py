@@ -13,8 +13,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""What a scheduler, an agent or a person stops a job with; USR1 is what Slurm is told to send before the time limit."""
+from baa.data.loading import SIGNALS
 
 
 class Preempted(SystemExit):

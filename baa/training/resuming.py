@@ -60,11 +60,7 @@ class WholeFiles(TorchCheckpointIO):
             beside.replace(file)
         except (OSError, RuntimeError) as error:
             beside.unlink(missing_ok=True)
-            if (
-                isinstance(error, RuntimeError)
-                and "PytorchStreamWriter" not in str(error)
-                and "inline_container" not in str(error)
-            ):
+            if isinstance(error, RuntimeError) and not TORCH_WRITES.search(str(error)):
                 raise
             reason = str(error).splitlines()[0]
             raise InputError(f"{file} cannot be written: {reason}; make room, and the same command goes on") from error
