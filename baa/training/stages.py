@@ -30,7 +30,7 @@ from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_wh
 from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort
-from baa.training.lineage import Lineage, lineage
+from baa.training.lineage import Lineage
 from baa.training.networks import (
     crop_arguments,
     estimator_module,
@@ -39,6 +39,7 @@ from baa.training.networks import (
     recompute_backbones,
     take_weights,
 )
+from baa.training.origins import cuts_crops, estimator_file, locator_file, origin
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
@@ -102,14 +103,14 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     module = _module(stage, config, scale).to(memory_format=torch.channels_last)
     begun = newest_whole(folder)
     if begun is None:
-        take_weights(module, config, _locator_file(config))
+        take_weights(module, config, locator_file(config))
     else:
         into = f" and {begun.batches} batches" if begun.batches else ""
         rank_zero_info(f"{stage}: resumes after epoch {begun.epochs} of {fit.epochs}{into}")
     config = _settled(stage, config, module, fit, begun)
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    trainer = _trainer(stage, config, fit, _lineage(config, cohort), stop)
+    trainer = _trainer(stage, config, fit, origin(config, cohort), stop)
     if begun is not None:
         begun.refuse_others(trainer.world_size)
     trainer.fit(module, data, ckpt_path=begun and str(begun.file), weights_only=True)
@@ -128,17 +129,6 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     return metrics
 
 
-def _lineage(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
-    given = {
-        "weights": config.weights,
-        "locator.checkpoint": config.locator.checkpoint,
-        "joint.start": config.joint.start,
-    }
-    parents = [restore(Path(model), setting).lineage for setting, model in given.items() if model]
-    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    return lineage(ids, config.data.source, parents)
-
-
 def _module(stage: str, config: Config, scale: dict[str, float]) -> AgeModule:
     module: AgeModule
     if stage == "locator":
@@ -146,26 +136,12 @@ def _module(stage: str, config: Config, scale: dict[str, float]) -> AgeModule:
     elif stage == "estimator":
         module = estimator_module(config, scale)
     else:
-        joint = joint_module(config, _estimator_file(config))
+        joint = joint_module(config, estimator_file(config))
         rank_zero_info(f"joint: {joint.reach()}")
         module = joint
     if config.trainer.recompute:
         recompute_backbones(module)
     return module
-
-
-def _cuts_crops(stage: str, config: Config) -> bool:
-    return stage == "estimator" and set(config.estimator.streams) != {"whole"}
-
-
-def _locator_file(config: Config) -> Path:
-    own = config.folder / "locator" / "best.ckpt"
-    return Path(config.locator.checkpoint or (own if "locator" in config.stages else config.weights) or own)
-
-
-def _estimator_file(config: Config) -> Path:
-    own = config.folder / "estimator" / "best.ckpt"
-    return Path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
 
 
 def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optimisation) -> HandDataModule:
@@ -178,19 +154,19 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
     }
     if stage == "joint":
         return HandDataModule(cohort, **common)
-    if not _cuts_crops(stage, config):
+    if not cuts_crops(stage, config):
         px = config.locator.px if stage == "locator" else config.estimator.whole_px
         return HandDataModule({split: radiographs.for_views(px) for split, radiographs in cohort.items()}, **common)
-    cropper, recipe = crop_recipe(_locator_file(config), crop_arguments(config))
+    cropper, recipe = crop_recipe(locator_file(config), crop_arguments(config))
     remembered = remember_boxes(cropper, recipe, cohort, config) if config.crops.boxes == "remembered" else None
     return CropDataModule(cohort, cropper, recipe=recipe, remembered=remembered, **common)
 
 
-def _trainer(stage: str, config: Config, fit: Optimisation, origin: Lineage, stop: Stop) -> L.Trainer:
+def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop: Stop) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
-        RunConfig(stage, to_plain(config), origin),
+        RunConfig(stage, to_plain(config), seen),
         SameStart(),
         # The best before the last, which remembers how good the best was. (`save_last` would save only with a new best.)
         _checkpoint(folder, "best", monitor="val/mae"),
@@ -234,7 +210,7 @@ def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation, b
         trainer = replace(trainer, precision=chosen)
     if stage == "joint":
         crops = replace(crops, precision=HALF if trainer.precision == HALF else FULL)  # its looks compute as all that learns
-    elif crops.precision == AUTO and _cuts_crops(stage, config):
+    elif crops.precision == AUTO and cuts_crops(stage, config):
         work = partial(_looks, config, fit, device)
         chosen = FULL if trainer.deterministic else fastest(work, file=folder / "looks.json", what="the looks")
         crops = replace(crops, precision=chosen)
@@ -246,7 +222,7 @@ def _training_step(config: Config, module: AgeModule, fit: Optimisation, device:
 
 
 def _looks(config: Config, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
-    cropper, _ = crop_recipe(_locator_file(config), crop_arguments(config))
+    cropper, _ = crop_recipe(locator_file(config), crop_arguments(config))
     return looks(cropper.locator, _noise(config, fit), device)
 
 
