@@ -142,6 +142,6 @@ def test_a_hospitals_parquet_is_trained_on_and_its_bad_rows_are_set_aside(tmp_pa
 
     skipped = pd.read_csv(tmp_path / "tiny" / "skipped.csv")
     assert set(skipped.id.astype(str)) == {"3", "5"}
-    assert set(skipped.reason) == {"not an image", "age '-1.0' is outside 0 to 240 months"}
+    assert set(skipped.reason) == {"not an image in PNG, JPEG, TIFF or DICOM", "age '-1.0' is outside 0 to 240 months"}
     judged = pd.read_csv(tmp_path / "tiny" / "locator" / "predictions.csv")
     assert judged.true_months.between(6, 222).all()

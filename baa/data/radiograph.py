@@ -1,6 +1,7 @@
 """One radiograph: from the bytes of a file to square grey pixels, polarity settled."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -8,12 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from baa.data.dicom import Patient, is_dicom, read_dicom
 from baa.errors import InputError
 
 PERCENTILES = (0.5, 98.5)
 """Intensities between these become 0 to 255: burnt-in letters and metal markers are brighter than any bone, and few."""
 
 SAMPLE_BYTES = 4096
+
+MAX_PIXELS = 40_000_000
+"""More than any film of a hand has, and little enough to be held several times over in 2 GiB."""
+
+FORMATS = ("PNG", "JPEG", "TIFF")
+
+GREY_OR_RGB = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "F"})
+"""Modes of Pillow's; those of 16 bits and more begin with I."""
 
 REDUCING_GAP = 1.5
 """Shrinking that is left to the filter after averaging: on films of 1,500 x 2,000 px 0.2 grey levels off the filter alone."""
@@ -23,12 +33,17 @@ POLARITY_PX, POLARITY_BLUR_PX, POLARITY_RIM_PX, NEGATIVE_SKEWNESS = 160, 4, 8, -
 
 
 class Radiograph(NamedTuple):
-    """Grey pixels [S, S] uint8, the size of the file's image, and whether it was a negative that has been turned."""
+    """Grey pixels [S, S] uint8, the size of the file's image, and whether it was a negative that has been turned.
+
+    Of a DICOM file also what it says of the patient, and in words what was odd about it.
+    """
 
     pixels: np.ndarray
     width: int
     height: int
     inverted: bool
+    patient: Patient = Patient()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,17 +83,16 @@ class ImageFile:
 
 
 def decode(data: bytes, px: int) -> Radiograph:
-    """The bytes of a PNG or JPEG (8 or 16 bit, grey or colour) to a square radiograph of `px`.
+    """The bytes of a PNG, JPEG or TIFF (8 or 16 bit, grey or colour) or of a DICOM file to a square radiograph of `px`.
 
     Raises:
-        InputError: the bytes are no such image, or end too soon.
+        InputError: the bytes are no such image, of more than `MAX_PIXELS`, or end too soon.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            grey = _grey(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise InputError(reason) from error
+    patient, notes = Patient(), ()
+    if is_dicom(data):
+        grey, patient, notes = read_dicom(data, MAX_PIXELS)
+    else:
+        grey = _picture(data)
     if min(grey.size) < 2:
         raise InputError(f"an image of {grey.width} x {grey.height} pixels")
     fine = shrink(grey, max(px, POLARITY_PX))
@@ -87,7 +101,24 @@ def decode(data: bytes, px: int) -> Radiograph:
     inverted = is_negative(levels)
     if px < POLARITY_PX:
         levels = _stretched(shrink(grey, px), low, high)
-    return Radiograph(on_square(255 - levels if inverted else levels), grey.width, grey.height, inverted)
+    return Radiograph(on_square(255 - levels if inverted else levels), *grey.size, inverted, patient, notes)
+
+
+def _picture(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is lower
+            if image.width * image.height > MAX_PIXELS:
+                limit = f"the limit is {MAX_PIXELS // 1_000_000} million"
+                raise InputError(f"an image of {image.width} x {image.height} pixels; {limit}")
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise InputError(f"{image.n_frames} images in one; give one radiograph a file")
+            if image.mode not in GREY_OR_RGB and not image.mode.startswith("I"):
+                raise InputError(f"an image in {image.mode}; radiographs are grey, or grey stored as RGB")
+            return _grey(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not an image in PNG, JPEG, TIFF or DICOM" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise InputError(reason) from error
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -1,0 +1,161 @@
+"""DICOM files: the standard's order of LUTs and inversions, what the file says of the patient, refusals that quote nothing."""
+
+import io
+
+import gdcm
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from baa.data.phantom import phantom_cases
+from baa.data.radiograph import decode
+from baa.errors import InputError
+from baa.nets.fusion import Sex
+
+PLANTED = "DOE^SECRET"
+
+
+@pytest.fixture(scope="module")
+def hand():
+    """A phantom's grey levels, [240, 200] uint8."""
+    return phantom_cases(1, seed=3)[0].image.load(240).pixels[:, 20:-20]
+
+
+def dicom(stored, **tags):
+    """A radiograph as a DICOM file holds it; tags go over what is there, None takes one out."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
+    dataset.PatientName, dataset.PatientID = PLANTED, PLANTED
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.itemsize
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(stored.dtype.kind == "i")
+    dataset.PixelData = stored.tobytes()
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def same(a, b):
+    """Mean difference of two radiographs, grey levels."""
+    return np.abs(a.pixels.astype(int) - b.pixels.astype(int)).mean()
+
+
+def test_the_same_film_in_every_dress_is_the_same_radiograph(hand):
+    wide = hand.astype(np.uint16) * 16
+    plain = decode(dicom(hand), 240)
+    assert (plain.width, plain.height) == (200, 240)
+    for dress in (
+        dicom(wide, BitsStored=12, HighBit=11),
+        dicom(wide, BitsStored=12, HighBit=11, RescaleSlope=2, RescaleIntercept=-1024),
+        dicom((wide.astype(np.int32) - 2048).astype(np.int16)),
+        dicom(4095 - wide, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1"),
+        dicom(4095 - wide, BitsStored=12, HighBit=11, PresentationLUTShape="INVERSE"),
+        dicom(4095 - wide, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"),
+        dicom(4095 - wide, BitsStored=12, HighBit=11, RescaleSlope=-1, RescaleIntercept=4095),
+        dicom(wide, BitsStored=12, HighBit=11, WindowCenter=2040, WindowWidth=4100),
+        dicom(wide, BitsStored=12, HighBit=11, WindowCenter=-9000, WindowWidth=10),  # one that leaves nothing to see
+    ):
+        dressed = decode(dress, 240)
+        assert same(dressed, plain) < 1
+        assert not dressed.inverted
+
+
+def test_a_window_cuts_what_lies_outside_it(hand):
+    ramp = np.tile(np.arange(4096, dtype=np.uint16)[::8], (256, 1))
+    row = decode(dicom(ramp, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=1024), 512).pixels[256]
+    assert (row[:180] == 0).all()
+    assert (row[-180:] == 255).all()
+    assert 100 < row[256] < 155
+
+
+def test_a_lookup_table_is_applied_after_the_rescale(hand):
+    table = Dataset()
+    table.LUTDescriptor = [256, 100, 16]
+    table.LUTData = np.arange(65535, 65535 - 256 * 200, -200, dtype=np.uint16).tobytes()
+    turned = decode(dicom(hand, RescaleSlope=1, RescaleIntercept=100, VOILUTSequence=[table]), 240)
+    assert same(turned, decode(dicom(255 - hand), 240)) < 1
+
+
+def test_padding_is_dark_and_does_not_move_the_levels(hand):
+    padded = hand.astype(np.int16)
+    padded[:, :40] = -2000
+    film = decode(dicom(padded, PixelPaddingValue=-2000), 240).pixels
+    assert (film[:, 20:60] == 0).all()
+    assert np.abs(film[:, 60:220].astype(int) - decode(dicom(hand), 240).pixels[:, 60:220]).mean() < 8
+
+
+def test_pixels_that_are_not_square_are_made_so(hand):
+    film = decode(dicom(np.ascontiguousarray(hand[::2]), PixelSpacing=[0.2, 0.1]), 240)
+    assert (film.width, film.height) == (200, 240)
+    assert same(film, decode(dicom(hand), 240)) < 5
+    assert "made square" in film.notes[0]
+
+
+@pytest.mark.parametrize(
+    "syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless", "DeflatedExplicitVRLittleEndian"]
+)
+def test_compressed_files_are_read(hand, tmp_path, syntax):
+    (tmp_path / "plain.dcm").write_bytes(dicom(hand))
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(tmp_path / "plain.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(tmp_path / "packed.dcm"))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+    packed = (tmp_path / "packed.dcm").read_bytes()
+    assert pydicom.dcmread(io.BytesIO(packed)).file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
+    assert same(decode(packed, 240), decode(dicom(hand), 240)) == 0
+
+
+def test_sex_and_age_of_the_patient_are_told(hand):
+    assert decode(dicom(hand, PatientSex="F", PatientAge="012Y"), 64).patient == (Sex.FEMALE, 144)
+    assert decode(dicom(hand, PatientSex="M", PatientAge="007M"), 64).patient == (Sex.MALE, 7)
+    assert decode(dicom(hand, PatientSex="O", PatientAge="old"), 64).patient == (Sex.UNKNOWN, None)
+    assert decode(dicom(hand), 64).patient == (Sex.UNKNOWN, None)
+
+
+def test_another_part_of_the_body_is_noted(hand):
+    assert decode(dicom(hand, BodyPartExamined="LHAND"), 64).notes == ()
+    assert "another part" in decode(dicom(hand, BodyPartExamined="CHEST"), 64).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"Modality": "MR"}, "modality MR"),
+        ({"Modality": PLANTED}, "another modality"),
+        ({"NumberOfFrames": 2}, "2 frames"),
+        ({"PixelData": None}, "without an image"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
+        ({"Rows": 30_000, "Columns": 30_000}, "30000 x 30000"),
+        ({"Rows": 500}, "cannot be decoded"),
+        ({"BitsAllocated": 7}, r"cannot be decoded \(Explicit VR Little Endian\)"),
+    ],
+)
+def test_what_is_no_single_radiograph_is_refused_and_nothing_quoted(hand, tags, reason, caplog, capfd):
+    with pytest.raises(InputError, match=reason) as refused:
+        decode(dicom(hand, **tags), 64)
+    assert "SECRET" not in str(refused.value) + caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_file_cut_short_is_refused(hand):
+    whole = dicom(hand)
+    for kept in (140, 400, len(whole) // 2):
+        with pytest.raises(InputError, match="DICOM"):
+            decode(whole[:kept], 64)
