@@ -18,6 +18,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data.source_px": (32, math.inf),
     "data.workers": (0, math.inf),
     "data.balance": (0, 1),
+    "data.hide_sex": (0, 1),
     "data.limit": (1, math.inf),
     "data.augment.degrees": (0, 180),
     "data.augment.scale": (0, 0.9),

@@ -69,6 +69,7 @@ class Data:
     on_bad: Literal["stop", "skip"] = "stop"
     workers: int = 2  # processes that decode, and that load
     balance: float = 0.0  # of training: 0, each case once an epoch; 1, each year of age as often as any other
+    hide_sex: float = 0.0  # of training: probability that a case's sex is not told, so that an answer without it is learnt
     limit: int | None = None  # of cases in each split, for a quick look
     roi: str | None = None  # true boxes, to measure the locator by: id, region, xmin, ymin, xmax, ymax
     capitate: str | None = None  # true carpal centres: id, x, y
@@ -113,7 +114,7 @@ class Locator:
     head: Literal["regression", "distribution"] = "regression"
     dropout: float = 0.0
     erase: float = 0.0  # probability of a black rectangle on a training radiograph, as the second look will see one
-    checkpoint: str | None = None  # a trained locator to take instead of training one
+    checkpoint: str | None = None  # a trained locator to take instead of training one: pretrained, a checkpoint or a bundle
     fit: Optimisation = field(default_factory=Optimisation)
 
 
@@ -234,7 +235,7 @@ class Config:
     runs: str = "runs"
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
-    weights: str | None = None  # a bundle whose networks to start from, with their settings: runs/NAME/STAGE/bundle
+    weights: str | None = None  # whose networks to start from, with their settings: pretrained, or runs/NAME/STAGE/bundle
     data: Data = field(default_factory=Data)
     locator: Locator = field(default_factory=Locator)
     crops: Crops = field(default_factory=Crops)

@@ -15,6 +15,7 @@ from baa.data.batches import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
 from baa.data.loading import LateLoader, RestOfEpoch, ignore_signals
 from baa.nets.film import Film
+from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
 
 PHASE = "baa: "
@@ -30,6 +31,7 @@ class HandDataModule(L.LightningDataModule):
         workers: loader processes.
         augment: [B, 1, S, S] in [0, 1] -> `Film`, applied in training.
         balance: how much more often rare ages are trained on, see `BalancedSampler`; 0: each case once an epoch.
+        hide_sex: probability that training does not tell the sex of a case.
         seed: of the order and the augmentation of the training cases.
         judged: the split that `test` reads.
     """
@@ -42,6 +44,7 @@ class HandDataModule(L.LightningDataModule):
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
         balance: float = 0.0,
+        hide_sex: float = 0.0,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
@@ -52,6 +55,7 @@ class HandDataModule(L.LightningDataModule):
         self.workers = workers
         self.augment = augment
         self.balance = balance
+        self.hide_sex = hide_sex
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -106,7 +110,11 @@ class HandDataModule(L.LightningDataModule):
         source = batch.image.float().div_(255)
         training = self.trainer is not None and self.trainer.training
         film = self.augment(source) if training else Film.plain(source)
-        return Batch(film, *batch[1:])
+        whole = Batch(film, *batch[1:])
+        if not (training and self.hide_sex):
+            return whole
+        hidden = torch.rand(len(source), device=source.device) < self.hide_sex
+        return whole._replace(sex=whole.sex.masked_fill(hidden, Sex.UNKNOWN))
 
 
 class CropDataModule(HandDataModule):
@@ -121,7 +129,7 @@ class CropDataModule(HandDataModule):
         crop: its `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
         remembered: boxes [N, 2, 4] by split; a split without is looked at live.
-        batch_size, workers, augment, balance, seed, judged: as of `HandDataModule`.
+        batch_size, workers, augment, balance, hide_sex, seed, judged: as of `HandDataModule`.
     """
 
     def __init__(
@@ -135,11 +143,19 @@ class CropDataModule(HandDataModule):
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
         balance: float = 0.0,
+        hide_sex: float = 0.0,
         seed: int = 0,
         judged: str = "test",
     ) -> None:
         super().__init__(
-            radiographs, batch_size=batch_size, workers=workers, augment=augment, balance=balance, seed=seed, judged=judged
+            radiographs,
+            batch_size=batch_size,
+            workers=workers,
+            augment=augment,
+            balance=balance,
+            hide_sex=hide_sex,
+            seed=seed,
+            judged=judged,
         )
         self.remembered = remembered or {}
         for split, boxes in self.remembered.items():

@@ -150,6 +150,7 @@ def _data(stage: str, config: Config, cohort: dict[str, Radiographs], fit: Optim
         "workers": config.data.workers,
         "augment": Augmentation(**vars(config.data.augment), erase=getattr(config, stage).erase),
         "balance": config.data.balance,
+        "hide_sex": config.data.hide_sex,
         "seed": config.seed,
     }
     if stage == "joint":
