@@ -8,10 +8,18 @@ from baa.errors import InputError
 
 CARD = "card.json"
 FORMAT = 1
+SHIPPED = "pretrained"
+"""The name of the model that comes with baa, wherever a checkpoint or a bundle is asked for."""
+SHIPPED_IN = Path(__file__).parent / "pretrained"
 PARTS = {"stage": str, "settings": dict, "networks": dict, "locator": dict, "licences": list, "sha256": str}
 
 TRAINING = {"locator": ("fit", "erase", "checkpoint"), "crops": ("boxes", "precision"), "estimator": ("fit", "erase")}
 """What the settings of the networks say of how they were trained: not part of them."""
+
+
+def model_path(model: str) -> Path:
+    """Where a model lies that a user named: the one that comes with baa by its name, any other by its path."""
+    return SHIPPED_IN if model == SHIPPED else Path(model)
 
 
 def read_card(folder: Path, setting: str = "checkpoint") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from baa.card import networks_of, read_card
+from baa.card import model_path, networks_of, read_card
 from baa.checks import check, check_sources
 from baa.errors import InputError
 from baa.schema import Backbone, Config, Table, Trainer, Wandb
@@ -42,7 +42,7 @@ def load(file: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] 
         layers.append((_read(file), str(file)))
     config, card = _together([*layers, *given]), None
     if base is None and config.weights:
-        card = read_card(Path(config.weights), "weights")
+        card = read_card(model_path(config.weights), "weights")
         config = _together([*layers, (OmegaConf.create(networks_of(card)), config.weights), *given])
     config.name = config.name or (file.stem if file else "")
     check(config)

@@ -1,10 +1,11 @@
-"""Judge a checkpoint: `python -m baa.evaluate --checkpoint F --out DIR [key=value ...]`."""
+"""Judge a checkpoint: `python -m baa.evaluate --out DIR [--checkpoint F] [key=value ...]`."""
 
 import argparse
 import warnings
 from pathlib import Path
 from typing import Any
 
+from baa.card import SHIPPED, model_path
 from baa.errors import run_command
 
 EPILOG = """\
@@ -33,7 +34,12 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="F", help="runs/NAME/STAGE/best.ckpt, or a bundle")
+    parser.add_argument(
+        "--checkpoint",
+        default=SHIPPED,
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(
         "--split",
@@ -54,7 +60,7 @@ def main() -> None:
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     result = evaluate(
-        arguments.checkpoint,
+        model_path(arguments.checkpoint),
         [*arguments.settings, *more],
         split=arguments.split,
         out=arguments.out,

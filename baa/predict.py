@@ -1,4 +1,4 @@
-"""Estimate bone ages from image files: `python -m baa.predict --checkpoint F INPUT... [--sex S] [--out DIR]`."""
+"""Estimate bone ages from image files: `python -m baa.predict INPUT... [--sex S] [--checkpoint F] [--out DIR]`."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from baa.card import SHIPPED, model_path
 from baa.errors import run_command
 
 EPILOG = """\
@@ -18,7 +19,7 @@ many files
   command reads only what is missing: DIR/parts/ holds what is done. (After a job of several processes it may be deleted.)
 
 examples
-  python -m baa.predict --checkpoint runs/rsna/estimator/best.ckpt hand.png --sex female
+  python -m baa.predict hand.png --sex female
   python -m baa.predict --checkpoint runs/rsna/estimator/bundle girls --sex female --out girls_read
 """
 
@@ -32,7 +33,12 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="PNG or JPEG files, or folders of them")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="F", help="runs/NAME/STAGE/best.ckpt, or a bundle")
+    parser.add_argument(
+        "--checkpoint",
+        default=SHIPPED,
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
+    )
     parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
@@ -50,7 +56,7 @@ def main() -> None:
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     count, unread = predict(
-        arguments.checkpoint,
+        model_path(arguments.checkpoint),
         arguments.inputs,
         Sex[arguments.sex.upper()],
         arguments.out,

@@ -64,6 +64,7 @@ def evaluate(
     if not radiographs.cases:
         raise InputError(f"split {split} has no case; data.split decides which case is in which")
     rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
+    restored.lineage.tell()
     trainer = build_trainer(config, logger=None)
     metrics = judge(restored.module, _data(config, restored, radiographs, split), trainer, out)
     if theirs is not None:

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_info
+
 LICENCES = {
     "rsna": "Trained on the RSNA Pediatric Bone Age Challenge's data (2017): for non-commercial research use.",
     "table": "Trained on data of its maker's: ask what they allow.",
@@ -16,6 +18,11 @@ class Lineage(NamedTuple):
 
     seen: frozenset[int]
     licences: tuple[str, ...]
+
+    def tell(self) -> None:
+        """Show the licences to whoever is about to use the model."""
+        for licence in self.licences:
+            rank_zero_info(licence)
 
 
 def lineage(ids: Iterable[str], source: str, parents: Iterable[Lineage] = ()) -> Lineage:

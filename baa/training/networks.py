@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from baa.card import model_path
 from baa.errors import InputError
 from baa.nets.backbones import Backbone, load_weights
 from baa.schema import Config, Optimisation
@@ -117,7 +118,7 @@ def take_weights(module: AgeModule, config: Config, locator: Path) -> None:
     if isinstance(module, JointModule):
         return
     if config.weights:
-        _take_all(module, Path(config.weights))
+        _take_all(module, model_path(config.weights))
     elif isinstance(module, LocatorModule):
         load_weights(module.net.backbone, config.locator.backbone.weights)
     elif isinstance(module, EstimatorModule):

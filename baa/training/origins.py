@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from baa.card import model_path
 from baa.data.cache import Radiographs
 from baa.schema import Config
 from baa.training.checkpoints import restore
@@ -15,14 +16,14 @@ def cuts_crops(stage: str, config: Config) -> bool:
 
 def locator_file(config: Config) -> Path:
     """The model whose locator cuts the crops: the one that is named, this run's, or that of `weights`."""
-    own = config.folder / "locator" / "best.ckpt"
-    return Path(config.locator.checkpoint or (own if "locator" in config.stages else config.weights) or own)
+    own = str(config.folder / "locator" / "best.ckpt")
+    return model_path(config.locator.checkpoint or (own if "locator" in config.stages else config.weights) or own)
 
 
 def estimator_file(config: Config) -> Path:
     """The model that `joint` starts from: the one that is named, this run's, or `weights`."""
-    own = config.folder / "estimator" / "best.ckpt"
-    return Path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
+    own = str(config.folder / "estimator" / "best.ckpt")
+    return model_path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
 
 
 def origin(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
@@ -32,6 +33,6 @@ def origin(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
         "locator.checkpoint": config.locator.checkpoint,
         "joint.start": config.joint.start,
     }
-    parents = [restore(Path(model), setting).lineage for setting, model in given.items() if model]
+    parents = [restore(model_path(model), setting).lineage for setting, model in given.items() if model]
     ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
     return lineage(ids, config.data.source, parents)

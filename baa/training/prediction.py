@@ -67,6 +67,7 @@ def predict(
     restored = restore(checkpoint)
     files = find_images(inputs)
     keep_freed_memory()
+    restored.lineage.tell()
     job = _job(checkpoint, sex, files)
     return predict_files(restored, files, sex, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
