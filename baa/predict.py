@@ -1,4 +1,4 @@
-"""Estimate bone ages from image files: `python -m baa.predict INPUT... [--sex S] [--checkpoint F] [--out DIR]`."""
+"""Estimate bone ages from image files: `python -m baa.predict INPUT... [--sex S | --table T] [--checkpoint F] [--out DIR]`."""
 
 import argparse
 import os
@@ -11,8 +11,12 @@ from baa.errors import run_command
 
 EPILOG = """\
 what it writes, in DIR
-  predictions.csv    a row a file: file, sex, bone_age_months, the carpal and the hand box in pixels of the file, warnings,
+  predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known;
+                     bone_age_months, and as years and months; the carpal and the hand box in pixels of the file; warnings;
                      and the error where a file could not be read (the others are answered all the same; exit code 1)
+
+whose sex
+  Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, less well.
 
 many files
   Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Stopped and started again, the same
@@ -20,6 +24,7 @@ many files
 
 examples
   python -m baa.predict hand.png --sex female
+  python -m baa.predict 'clinic/**/*.dcm' --table known.csv --out read
   python -m baa.predict --checkpoint runs/rsna/estimator/bundle girls --sex female --out girls_read
 """
 
@@ -32,14 +37,20 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="PNG or JPEG files, or folders of them")
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="PNG, JPEG, TIFF or DICOM files, folders, patterns"
+    )
     parser.add_argument(
         "--checkpoint",
         default=SHIPPED,
         metavar="F",
         help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
     )
-    parser.add_argument("--sex", choices=("male", "female", "unknown"), default="unknown", help="of all of them")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--sex", choices=("male", "female", "unknown"), help="of all of them")
+    known.add_argument(
+        "--table", type=Path, metavar="T", help="a CSV: file, sex and, if known, age_months, the chronological age"
+    )
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
     parser.add_argument(
@@ -51,14 +62,21 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from baa.nets.fusion import Sex  # torch is not imported for --help
+    from baa.data.inputs import Asked, find_images, with_table  # torch is not imported for --help
+    from baa.nets.fusion import Sex
     from baa.training.prediction import predict
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    files = find_images(arguments.inputs)
+    if arguments.table:
+        asked, unused = with_table(files, arguments.table)
+        if unused:
+            print(f"{unused} rows of {arguments.table} name none of these files")
+    else:
+        asked = [Asked(file, arguments.sex and Sex[arguments.sex.upper()], by="option") for file in files]
     count, unread = predict(
         model_path(arguments.checkpoint),
-        arguments.inputs,
-        Sex[arguments.sex.upper()],
+        asked,
         arguments.out,
         batch_size=arguments.batch_size,
         workers=arguments.workers,

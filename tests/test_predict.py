@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+from dicom_file import PLANTED, dicom
 from PIL import Image
 
 
@@ -21,6 +23,7 @@ def hands(tmp_path):
 
 
 def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
+    from baa.data.inputs import Asked
     from baa.nets.fusion import Sex
     from baa.training.evaluation import evaluate
     from baa.training.prediction import predict
@@ -33,7 +36,8 @@ def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
     evaluate(checkpoint, table, split="unseen", out=tmp_path / "judged")
     judged = pd.read_csv(tmp_path / "judged" / "predictions.csv").sort_values("id", ignore_index=True)
 
-    assert predict(checkpoint, [hands], Sex.FEMALE, tmp_path / "out", batch_size=2, workers=0, progress=False) == (3, 0)
+    asked = [Asked(file, Sex.FEMALE) for file in files]
+    assert predict(checkpoint, asked, tmp_path / "out", batch_size=2, workers=0, progress=False) == (3, 0)
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(read.file) == [str(file) for file in files]
     assert list(read.bone_age_months) == pytest.approx(list(judged.predicted_months), abs=0.06)
@@ -56,18 +60,42 @@ def test_a_bad_file_is_a_row_with_its_reason(finished, hands, tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.csv"]
 
 
-def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
-    from baa.errors import InputError
-    from baa.nets.fusion import Sex
-    from baa.training.prediction import predict
-
+def test_a_patients_name_goes_nowhere(finished, hands, tmp_path):
+    pixels = np.asarray(Image.open(sorted(hands.iterdir())[0]))
+    planted = dict.fromkeys(("StudyDescription", "InstitutionName", "ReferringPhysicianName", "AccessionNumber"), PLANTED)
+    films = tmp_path / "films"
+    films.mkdir()
+    whole = dicom(pixels, PatientSex="F", PatientAge="011Y", PatientBirthDate="20120101", **planted)
+    (films / "1.dcm").write_bytes(whole)
+    (films / "2.dcm").write_bytes(whole[:-999])
+    (films / "3.dcm").write_bytes(dicom(pixels, Modality="MR", BodyPartExamined=PLANTED, **planted))
+    (films / "4.dcm").write_bytes(dicom(pixels, BodyPartExamined=PLANTED, PatientAge=PLANTED, WindowWidth="1", **planted))
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
-    with pytest.raises(InputError, match=r"nothing.png is not there"):
-        predict(checkpoint, [tmp_path / "nothing.png"], Sex.MALE, tmp_path / "out", batch_size=2, workers=0)
+    command = [sys.executable, "-m", "baa.predict", str(films), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+
+    read = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert done.returncode == 1, done.stderr
+    assert read.error.notna().tolist() == [False, True, True, False]
+    assert list(read.loc[0, ["sex", "sex_from", "age_months"]]) == ["female", "file", 132]
+    written = [file.name + file.read_text(errors="replace") for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    for secret in ("SECRET", "20120101"):
+        assert secret not in done.stdout + done.stderr + "".join(written)
+
+
+def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    command = [sys.executable, "-m", "baa.predict", "--checkpoint", str(checkpoint), str(tmp_path / "nothing.png")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert "nothing.png is not there" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, hands, tmp_path, monkeypatch):
+    from baa.data.inputs import Asked
     from baa.nets.fusion import Sex
     from baa.training import shards
     from baa.training.prediction import predict
@@ -77,14 +105,15 @@ def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, h
     for copy in files[3:]:
         copy.write_bytes(files[0].read_bytes())
     files[4].write_text("not an image")
+    asked = [Asked(file, Sex.FEMALE) for file in files]
 
     def share(process, out):
         for name, value in {"RANK": process, "WORLD_SIZE": 2, "LOCAL_RANK": process, "TORCHELASTIC_RUN_ID": "x"}.items():
             monkeypatch.setenv(name, str(value))
-        return predict(checkpoint, files, Sex.FEMALE, tmp_path / out, batch_size=3, workers=0, progress=False)
+        return predict(checkpoint, asked, tmp_path / out, batch_size=3, workers=0, progress=False)
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
-    assert predict(checkpoint, files, Sex.FEMALE, tmp_path / "one", batch_size=3, workers=0, progress=False) == (7, 1)
+    assert predict(checkpoint, asked, tmp_path / "one", batch_size=3, workers=0, progress=False) == (7, 1)
     assert share(1, "two") == (7, None)
     assert not (tmp_path / "two" / "predictions.csv").exists()
     assert share(0, "two") == (7, 1)

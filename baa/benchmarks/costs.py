@@ -17,7 +17,7 @@ from baa.config import load, to_plain
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import Case
-from baa.data.files import find_images
+from baa.data.inputs import Asked, find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
 from baa.memory import keep_freed_memory
@@ -188,10 +188,11 @@ def _step(files: list[Path], folder: Path) -> Work:
 
 def _predict(files: list[Path], folder: Path) -> Work:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
+    asked = [Asked(file, Sex.MALE) for file in files]
     restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"))
 
     def predict() -> Iterator[None]:
-        predict_files(restored, files, Sex.MALE, folder, job="bench", batch_size=BATCH, workers=1, progress=False)
+        predict_files(restored, asked, folder, job="bench", batch_size=BATCH, workers=1, progress=False)
         yield
 
     return predict

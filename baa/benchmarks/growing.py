@@ -13,7 +13,7 @@ from typing import NamedTuple
 from baa.benchmarks.costs import EPOCHS, PARTS
 from baa.benchmarks.loading import write_films
 from baa.benchmarks.pairs import Row
-from baa.data.files import find_images
+from baa.data.inputs import find_images
 from baa.errors import InputError
 from baa.report.figures import Cost, growth_figure, save
 

@@ -9,6 +9,7 @@ import torch
 from baa.benchmarks.loading import FILM_PX, write_films
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.config import load, to_plain
+from baa.data.inputs import Asked
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
@@ -51,10 +52,10 @@ def bench() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         films = write_films(folder, FILM_PX)
-        files = [films[i % len(films)] for i in range(BATCH * BATCHES)]
+        asked = [Asked(films[i % len(films)], Sex.MALE) for i in range(BATCH * BATCHES)]
 
         def ours() -> None:
-            predict_files(restored, files, Sex.MALE, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)
+            predict_files(restored, asked, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)
 
         sides: dict[str, Callable[[], object]] = {"networks": networks, "ours": ours}
         seconds = alternate(sides, ROUNDS)

@@ -1,7 +1,6 @@
 """Radiographs straight from their files, for prediction: nothing is cached, and a bad file is a row with its reason."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
@@ -10,60 +9,82 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from baa.data.batches import Batch
+from baa.data.dicom import Patient
+from baa.data.inputs import Asked
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-
 
 class FileSample(NamedTuple):
-    """A file on its way to the device; batched, each tensor gets a leading B and `error` is a list.
+    """A file on its way to the device; batched, each tensor gets a leading B and each text is a list.
 
-    image [1, S, S] uint8, black where the file could not be read; sex; place in the list of files; size [2]: width and
-    height of the file's image; whether it was a negative that has been turned; why it could not be read, or nothing.
+    image [1, S, S] uint8, black where the file could not be read; sex, and whose word that is: `option`, `table`, `file`, or
+    nobody's; months: the chronological age, NaN if unknown; place in the list of files; size [2]: width and height of the
+    file's image; notes: what was odd, in words; error: why it could not be read, or nothing.
     """
 
     image: Tensor
     sex: Tensor
+    sex_from: str
+    months: Tensor
     place: Tensor
     size: Tensor
-    inverted: Tensor
+    notes: str
     error: str
 
 
 class FileDataset(Dataset[FileSample]):
     """The files at some places of a list, decoded as they are asked for."""
 
-    def __init__(self, files: Sequence[Path], places: Sequence[int], sex: Sex, px: int) -> None:
-        self.files = files
+    def __init__(self, asked: Sequence[Asked], places: Sequence[int], px: int) -> None:
+        self.asked = asked
         self.places = torch.tensor(places)
-        self.sex = sex
         self.px = px
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> FileSample:
-        sex, place = torch.tensor(int(self.sex)), self.places[index]
+        place = self.places[index]
+        asked = self.asked[int(place)]
         try:
-            radiograph = ImageFile(self.files[int(place)]).load(self.px)
+            radiograph = ImageFile(asked.file).load(self.px)
         except (InputError, OSError) as error:
             black = torch.zeros(1, self.px, self.px, dtype=torch.uint8)
-            return FileSample(black, sex, place, torch.ones(2), torch.tensor(False), error=str(error))
+            return self._sample(black, asked, Patient(), place, torch.ones(2), [], str(error))
         pixels, size = torch.from_numpy(radiograph.pixels)[None], torch.tensor([radiograph.width, radiograph.height])
-        return FileSample(pixels, sex, place, size.float(), torch.tensor(radiograph.inverted), error="")
+        notes = [*radiograph.notes, *(["bright background, turned dark"] if radiograph.inverted else [])]
+        return self._sample(pixels, asked, radiograph.patient, place, size.float(), notes, "")
+
+    def _sample(
+        self, image: Tensor, asked: Asked, patient: Patient, place: Tensor, size: Tensor, notes: list[str], error: str
+    ) -> FileSample:
+        """What whoever asks says goes before what the file says; where the two differ on the sex, that is noted."""
+        sex, by = (patient.sex, "file") if asked.sex is None else (asked.sex, asked.by)
+        if patient.sex not in (sex, Sex.UNKNOWN):
+            notes = [*notes, f"the file says {patient.sex.name.lower()}"]
+        months = patient.months if asked.months is None else asked.months
+        return FileSample(
+            image,
+            torch.tensor(int(sex)),
+            "" if sex == Sex.UNKNOWN else by,
+            torch.tensor(torch.nan if months is None else months),
+            place,
+            size,
+            "; ".join(notes),
+            error,
+        )
 
 
 class FileDataModule(L.LightningDataModule):
     """Files in batches, decoded by loader processes while the networks work, and their crops.
 
     Args:
-        files: PNG or JPEG.
+        asked: the files, and what is known of their patients.
         places: of those that are read.
-        sex: of all of them.
         px: side of the square source.
         crop: what cuts the regions, None for a network of the whole hand.
         batch_size: of one process.
@@ -74,9 +95,8 @@ class FileDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        files: Sequence[Path],
+        asked: Sequence[Asked],
         places: Sequence[int],
-        sex: Sex,
         *,
         px: int,
         crop: RegionCropper | None,
@@ -84,7 +104,7 @@ class FileDataModule(L.LightningDataModule):
         workers: int,
     ) -> None:
         super().__init__()
-        self.dataset = FileDataset(files, places, sex, px)
+        self.dataset = FileDataset(asked, places, px)
         self.crop = crop
         self.batch_size = batch_size
         self.workers = workers
@@ -101,23 +121,3 @@ class FileDataModule(L.LightningDataModule):
         regions = self.crop.to(film.source.device)(film) if self.crop is not None else None
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)
         return whole, batch
-
-
-def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """The files given, and of each folder the PNG and JPEG files in it and below it, in order and each once.
-
-    Raises:
-        InputError: an input that is not there, or a folder without an image.
-    """
-    files: list[Path] = []
-    for given in inputs:
-        if given.is_dir():
-            found = sorted(file for file in given.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not found:
-                raise InputError(f"{given} holds no image: not one file ends in {', '.join(sorted(SUFFIXES))}")
-            files += found
-        elif given.exists():
-            files.append(given)
-        else:
-            raise InputError(f"{given} is not there; give image files, or folders of them")
-    return list(dict.fromkeys(files))

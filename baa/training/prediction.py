@@ -15,7 +15,8 @@ from torch import Tensor
 
 from baa.config import load
 from baa.data.batches import Batch
-from baa.data.files import FileDataModule, FileSample, find_images
+from baa.data.files import FileDataModule, FileSample
+from baa.data.inputs import Asked
 from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
@@ -29,14 +30,13 @@ from baa.training.trainer import build_lone_trainer
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
-COLUMNS = ("file", "sex", "bone_age_months", *BOX_COLUMNS, "warnings", "error")
+COLUMNS = ("file", "sex", "sex_from", "age_months", "bone_age_months", "bone_age", *BOX_COLUMNS, "warnings", "error")
 TABLE, PARTS = "predictions.csv", "parts"
 
 
 def predict(
     checkpoint: Path,
-    inputs: Sequence[Path],
-    sex: Sex,
+    asked: Sequence[Asked],
     out: Path,
     *,
     batch_size: int,
@@ -51,8 +51,7 @@ def predict(
 
     Args:
         checkpoint: of any stage, or a bundle.
-        inputs: image files, or folders of them.
-        sex: of all of them.
+        asked: the files, and what is known of their patients.
         out: a folder, made if need be.
         batch_size: radiographs at a time.
         workers: processes that decode.
@@ -62,31 +61,29 @@ def predict(
         How many files there are, and how many of them could not be read; None while other processes are still at their share.
 
     Raises:
-        InputError: the checkpoint or an input cannot be used.
+        InputError: the checkpoint cannot be used.
     """
     restored = restore(checkpoint)
-    files = find_images(inputs)
     keep_freed_memory()
     restored.lineage.tell()
-    job = _job(checkpoint, sex, files)
-    return predict_files(restored, files, sex, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
+    job = _job(checkpoint, asked)
+    return predict_files(restored, asked, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
 
-def _job(checkpoint: Path, sex: Sex, files: Sequence[Path]) -> str:
+def _job(checkpoint: Path, asked: Sequence[Asked]) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    said = hashlib.blake2b(f"{digest(checkpoint)}:{sex.name}".encode(), digest_size=8)
-    for file in files:
-        said.update(os.fsencode(file))
+    said = hashlib.blake2b(digest(checkpoint).encode(), digest_size=8)
+    for one in asked:
+        said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
         with contextlib.suppress(OSError):  # one that is gone will be a row with its reason
-            state = file.stat()
+            state = one.file.stat()
             said.update(f":{state.st_size}:{state.st_mtime_ns}\n".encode())
     return said.hexdigest()
 
 
 def predict_files(
     restored: Restored,
-    files: Sequence[Path],
-    sex: Sex,
+    asked: Sequence[Asked],
     out: Path,
     *,
     job: str,
@@ -94,26 +91,26 @@ def predict_files(
     workers: int,
     progress: bool,
 ) -> tuple[int, int | None]:
-    """`predict` with a checkpoint that has been read, on a list of files; `job` names them both."""
+    """`predict` with a checkpoint that has been read; `job` names it and the files."""
     process, processes = place_in_job()
     config = load(None, [f"trainer.progress={progress and not process}"], base=restored.settings)
     crop = None
     if restored.locator is not None:
         crop = RegionCropper(restored.locator, **crop_arguments(config)).requires_grad_(False)
-    shards = Shards(out / PARTS / job, len(files), COLUMNS)
+    shards = Shards(out / PARTS / job, len(asked), COLUMNS)
     missing = list(shards.missing(process, processes))
     if missing:
         places = [place for part in missing for place in part]
         px = config.data.source_px
-        data = FileDataModule(files, places, sex, px=px, crop=crop, batch_size=batch_size, workers=workers)
-        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, files)])
+        data = FileDataModule(asked, places, px=px, crop=crop, batch_size=batch_size, workers=workers)
+        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, asked)])
         trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)
     if filled is None:
-        return len(files), None
+        return len(asked), None
     if processes == 1:
         shards.remove()
-    return len(files), filled["error"]
+    return len(asked), filled["error"]
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -122,14 +119,14 @@ class PredictionWriter(BasePredictionWriter):
     Args:
         shards: that take them.
         parts: the places of the files of each part, in the order they come in.
-        files: what `FileSample.place` counts in.
+        asked: what `FileSample.place` counts in.
     """
 
-    def __init__(self, shards: Shards, parts: Sequence[range], files: Sequence[Path]) -> None:
+    def __init__(self, shards: Shards, parts: Sequence[range], asked: Sequence[Asked]) -> None:
         super().__init__("batch")
         self.shards = shards
         self.parts = iter(parts)
-        self.files = files
+        self.asked = asked
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
 
@@ -156,11 +153,15 @@ class PredictionWriter(BasePredictionWriter):
                 self.rows = []
 
     def _row(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
-        row: dict[str, Any] = {"file": str(self.files[int(sample.place[i])]), "sex": Sex(int(sample.sex[i])).name.lower()}
+        file, sex = self.asked[int(sample.place[i])].file, Sex(int(sample.sex[i])).name.lower()
+        row: dict[str, Any] = {"file": str(file), "sex": sex, "sex_from": sample.sex_from[i]}
         if sample.error[i]:
             return row | {"error": sample.error[i]}
-        warnings = ["bright background, turned dark"] if sample.inverted[i] else []
+        if sample.months[i].isfinite():
+            row["age_months"] = round(float(sample.months[i]), 1)
+        warnings = [sample.notes[i]] if sample.notes[i] else []
         row["bone_age_months"] = round(float(months[i]), 1)
+        row["bone_age"] = years_and_months(float(months[i]))
         if batch.regions is not None and batch.regions.fallback is not None:
             left, top, side = padding(*map(int, sample.size[i]))
             pixels = (batch.regions.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
@@ -168,3 +169,9 @@ class PredictionWriter(BasePredictionWriter):
             lost = zip(REGIONS, batch.regions.fallback[i].tolist(), strict=True)
             warnings += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
         return row | {"warnings": "; ".join(warnings)}
+
+
+def years_and_months(months: float) -> str:
+    """As clinicians write an age: 12 y 3 m."""
+    years, rest = divmod(round(months), 12)
+    return f"{years} y {rest} m"

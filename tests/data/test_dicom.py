@@ -6,44 +6,20 @@ import gdcm
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from dicom_file import PLANTED, dicom
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import decode
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
-PLANTED = "DOE^SECRET"
-
 
 @pytest.fixture(scope="module")
 def hand():
     """A phantom's grey levels, [240, 200] uint8."""
     return phantom_cases(1, seed=3)[0].image.load(240).pixels[:, 20:-20]
-
-
-def dicom(stored, **tags):
-    """A radiograph as a DICOM file holds it; tags go over what is there, None takes one out."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
-    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
-    dataset.PatientName, dataset.PatientID = PLANTED, PLANTED
-    dataset.Rows, dataset.Columns = stored.shape
-    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.itemsize
-    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(stored.dtype.kind == "i")
-    dataset.PixelData = stored.tobytes()
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    stream = io.BytesIO()
-    dataset.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
 
 
 def same(a, b):

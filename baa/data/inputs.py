@@ -1,0 +1,107 @@
+"""What a prediction is asked for: image files by name, by folder or by pattern, and what is known of each patient."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from baa.data.cases import parse_months, parse_sex
+from baa.data.dicom import PREAMBLE, is_dicom
+from baa.errors import InputError
+from baa.nets.fusion import Sex
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"})
+FILE, SEX, MONTHS = "file", "sex", "age_months"
+
+
+class Asked(NamedTuple):
+    """A file to read, and what whoever asks says of the patient: the sex and the chronological age in months.
+
+    None where they leave it to the file; `by` says whether the sex was an option's or a table's.
+    """
+
+    file: Path
+    sex: Sex | None = None
+    months: float | None = None
+    by: str = ""
+
+
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """The files given, those that a pattern fits, and of each folder the images in it and below it, in order and each once.
+
+    In a folder, images are what ends as PNG, JPEG, TIFF or DICOM files do, and DICOM files that end in nothing.
+
+    Raises:
+        InputError: an input that is not there, or a folder without an image.
+    """
+    files: list[Path] = []
+    for given in inputs:
+        if given.is_dir():
+            found = sorted(file for file in given.rglob("*") if _is_image(file))
+            if not found:
+                raise InputError(f"{given} holds no image: not one file ends in {', '.join(sorted(SUFFIXES))}")
+            files += found
+        elif given.exists():
+            files.append(given)
+        elif matching := sorted(Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))):
+            files += find_images(matching)
+        else:
+            raise InputError(f"{given} is not there; give image files, folders of them, or patterns such as 'films/*.png'")
+    return list(dict.fromkeys(files))
+
+
+def _is_image(file: Path) -> bool:
+    if file.suffix:
+        return file.suffix.lower() in SUFFIXES
+    if not file.is_file():
+        return False
+    with file.open("rb") as handle:
+        return is_dicom(handle.read(PREAMBLE + 4))
+
+
+def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
+    """Every file with what a table says of it, and the number of rows that no file is meant by.
+
+    Args:
+        files: to read.
+        table: a CSV with a row a file: `file` (its path, or its name), `sex`, and if known the chronological `age_months`.
+
+    Raises:
+        InputError: no such table, a column is missing, a cell cannot be read, or a row means several files.
+    """
+    rows, used = _rows(table), set()
+    names: dict[str, list[Path]] = {}
+    files = list(files)
+    for file in files:
+        for name in {str(file), str(file.resolve()), file.name}:
+            names.setdefault(name, []).append(file)
+    known: dict[Path, Asked] = {}
+    for line, row in rows:
+        meant = names.get(row[FILE].strip(), [])
+        place = f"{table}, line {line}"
+        if len(meant) > 1:
+            raise InputError(f"{place}: {row[FILE]} is {len(meant)} files, {meant[0]} and {meant[1]}; give its path")
+        try:
+            sex = parse_sex(row[SEX])
+            months = parse_months(row[MONTHS]) if row.get(MONTHS, "").strip() else None
+        except ValueError as error:
+            raise InputError(f"{place}: {error}") from error
+        for file in meant:
+            if file in known:
+                raise InputError(f"{place}: {row[FILE]} stands in it twice")
+            known[file] = Asked(file, None if sex == Sex.UNKNOWN else sex, months, "table")
+            used.add(line)
+    return [known.get(file, Asked(file)) for file in files], len(rows) - len(used)
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    if not table.is_file():
+        raise InputError(f"--table: {table} is not a file")
+    try:
+        frame = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True).rename(columns=str.strip)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"--table: {table} is not a CSV: {error}") from error
+    if missing := [column for column in (FILE, SEX) if column not in frame]:
+        raise InputError(f"--table: {table} has no column {missing[0]}; it takes {FILE}, {SEX} and, if known, {MONTHS}")
+    return list(enumerate(frame.to_dict("records"), start=2))  # type: ignore[arg-type]

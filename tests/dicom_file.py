@@ -1,0 +1,31 @@
+"""A radiograph as a DICOM file holds it, with a patient whose name must go nowhere."""
+
+import io
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+PLANTED = "DOE^SECRET"
+
+
+def dicom(stored, **tags):
+    """The bytes of a file: grey levels [H, W], and tags over those that are there; None takes one out."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1
+    dataset.PatientName, dataset.PatientID = PLANTED, PLANTED
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.itemsize
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, int(stored.dtype.kind == "i")
+    dataset.PixelData = stored.tobytes()
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
