@@ -12,8 +12,9 @@ from baa.errors import run_command
 EPILOG = """\
 what it writes, in DIR
   predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known;
-                     bone_age_months, and as years and months; the carpal and the hand box in pixels of the file; warnings;
-                     and the error where a file could not be read (the others are answered all the same; exit code 1)
+                     bone_age_months, its interval, and as years and months; the carpal and the hand box in pixels of the
+                     file; warnings; and the error where a file could not be read (the others are answered all the same;
+                     exit code 1)
 
 whose sex
   Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, less well.
@@ -51,6 +52,9 @@ def main() -> None:
     known.add_argument(
         "--table", type=Path, metavar="T", help="a CSV: file, sex and, if known, age_months, the chronological age"
     )
+    parser.add_argument(
+        "--coverage", type=_share, default=0.9, metavar="C", help="share of intervals that hold the truth (default: 0.9)"
+    )
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
     parser.add_argument(
@@ -78,6 +82,7 @@ def main() -> None:
         model_path(arguments.checkpoint),
         asked,
         arguments.out,
+        coverage=arguments.coverage,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )
@@ -94,6 +99,12 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return int(text)
+
+
+def _share(text: str) -> float:
+    if not 0 < float(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return float(text)
 
 
 if __name__ == "__main__":

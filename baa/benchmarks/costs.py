@@ -189,7 +189,7 @@ def _step(files: list[Path], folder: Path) -> Work:
 def _predict(files: list[Path], folder: Path) -> Work:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
     asked = [Asked(file, Sex.MALE) for file in files]
-    restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"))
+    restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"), {})
 
     def predict() -> Iterator[None]:
         predict_files(restored, asked, folder, job="bench", batch_size=BATCH, workers=1, progress=False)

@@ -69,4 +69,4 @@ def paper_networks() -> Restored:
     locator = LocatorModule({"px": PX}, optimisation(config.locator.fit)).eval()
     net = {"backbones": {"carpal": "legacy_xception", "hand": "resnet50"}, "conv_pool": ["carpal"]}
     estimator = EstimatorModule(net, optimisation(config.estimator.fit)).eval()
-    return Restored("estimator", estimator, locator.net, {}, to_plain(config), lineage((), "phantom"))
+    return Restored("estimator", estimator, locator.net, {}, to_plain(config), lineage((), "phantom"), {})

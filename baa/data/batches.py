@@ -1,5 +1,6 @@
 """What travels to the device and what the nets are trained on: samples, batches, and the cases of a split as a dataset."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
 from baa.nets.film import Film
+from baa.nets.fusion import Sex
 from baa.nets.regions import Regions
 
 NO_BOX = (float("nan"),) * 4
@@ -77,6 +79,12 @@ class RadiographDataset(Dataset[Sample]):
             capitate=capitates * share + margin,
             remembered=torch.full((len(cases), 2, 4), torch.nan) if remembered is None else remembered,
         )
+
+    def without_sex(self) -> "RadiographDataset":
+        """The same, with every sex kept back."""
+        untold = copy.copy(self)
+        untold.labels = self.labels._replace(sex=torch.full_like(self.labels.sex, Sex.UNKNOWN))
+        return untold
 
     def __len__(self) -> int:
         return len(self.radiographs.cases)

@@ -62,6 +62,7 @@ def write_bundle(folder: Path, model: Restored, cohort: Mapping[str, Radiographs
         "licences": model.lineage.licences,
         "data": {"what": DATA[source]} | {split: _described(radiographs) for split, radiographs in cohort.items()},
         "scores": {name: value for name, value in scores.items() if not isinstance(value, float) or math.isfinite(value)},
+        "calibration": model.calibration,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "stage": model.stage,
         "networks": dict(model.module.hparams),
@@ -125,7 +126,7 @@ def read_bundle(folder: Path, setting: str = "checkpoint") -> Restored:
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{setting}: {folder} is of another version of baa, whose networks differ") from error
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(card["stage"], module, locator, arguments, to_share(card["settings"]), origin)
+    return Restored(card["stage"], module, locator, arguments, to_share(card["settings"]), origin, card.get("calibration", {}))
 
 
 def _of(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def restore(model: Path, setting: str = "checkpoint") -> Restored:
     licences = record.get("licences", lineage((), record["settings"]["data"]["source"]).licences)  # before they were kept
     origin = Lineage(frozenset(record["seen"]), tuple(licences))
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(record["stage"], module, locator, arguments, record["settings"], origin)
+    return Restored(record["stage"], module, locator, arguments, record["settings"], origin, record.get("calibration", {}))
 
 
 def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:

@@ -66,7 +66,8 @@ def evaluate(
     rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
     restored.lineage.tell()
     trainer = build_trainer(config, logger=None)
-    metrics = judge(restored.module, _data(config, restored, radiographs, split), trainer, out)
+    data = _data(config, restored, radiographs, split)
+    metrics = judge(restored.module, data, trainer, out, calibration=restored.calibration)
     if theirs is not None:
         metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
     result = {restored.stage: metrics}

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
+from baa.report.conformal import COVERAGE, interval_of
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
 from baa.training.processes import place_in_job
@@ -30,7 +32,19 @@ from baa.training.trainer import build_lone_trainer
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
-COLUMNS = ("file", "sex", "sex_from", "age_months", "bone_age_months", "bone_age", *BOX_COLUMNS, "warnings", "error")
+COLUMNS = (
+    "file",
+    "sex",
+    "sex_from",
+    "age_months",
+    "bone_age_months",
+    "lower_months",
+    "upper_months",
+    "bone_age",
+    *BOX_COLUMNS,
+    "warnings",
+    "error",
+)
 TABLE, PARTS = "predictions.csv", "parts"
 
 
@@ -39,6 +53,7 @@ def predict(
     asked: Sequence[Asked],
     out: Path,
     *,
+    coverage: float = COVERAGE,
     batch_size: int,
     workers: int,
     progress: bool = True,
@@ -53,6 +68,7 @@ def predict(
         checkpoint: of any stage, or a bundle.
         asked: the files, and what is known of their patients.
         out: a folder, made if need be.
+        coverage: share of the intervals that are to hold the truth.
         batch_size: radiographs at a time.
         workers: processes that decode.
         progress: whether to draw a bar.
@@ -66,13 +82,14 @@ def predict(
     restored = restore(checkpoint)
     keep_freed_memory()
     restored.lineage.tell()
-    job = _job(checkpoint, asked)
-    return predict_files(restored, asked, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
+    job = _job(checkpoint, asked, coverage)
+    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
+    return predict_files(restored, asked, out, job=job, coverage=coverage, **loading)
 
 
-def _job(checkpoint: Path, asked: Sequence[Asked]) -> str:
+def _job(checkpoint: Path, asked: Sequence[Asked], coverage: float) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    said = hashlib.blake2b(digest(checkpoint).encode(), digest_size=8)
+    said = hashlib.blake2b(f"{digest(checkpoint)}:{coverage}".encode(), digest_size=8)
     for one in asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
         with contextlib.suppress(OSError):  # one that is gone will be a row with its reason
@@ -87,6 +104,7 @@ def predict_files(
     out: Path,
     *,
     job: str,
+    coverage: float = COVERAGE,
     batch_size: int,
     workers: int,
     progress: bool,
@@ -103,7 +121,9 @@ def predict_files(
         places = [place for part in missing for place in part]
         px = config.data.source_px
         data = FileDataModule(asked, places, px=px, crop=crop, batch_size=batch_size, workers=workers)
-        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, asked)])
+        trainer = build_lone_trainer(
+            config, [PredictionWriter(shards, missing, asked, partial(interval_of, restored.calibration, coverage=coverage))]
+        )
         trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)
     if filled is None:
@@ -120,13 +140,21 @@ class PredictionWriter(BasePredictionWriter):
         shards: that take them.
         parts: the places of the files of each part, in the order they come in.
         asked: what `FileSample.place` counts in.
+        bounds: of the interval about an age in months of somebody of a sex.
     """
 
-    def __init__(self, shards: Shards, parts: Sequence[range], asked: Sequence[Asked]) -> None:
+    def __init__(
+        self,
+        shards: Shards,
+        parts: Sequence[range],
+        asked: Sequence[Asked],
+        bounds: Callable[..., tuple[float, float] | None],
+    ) -> None:
         super().__init__("batch")
         self.shards = shards
         self.parts = iter(parts)
         self.asked = asked
+        self.bounds = bounds
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
 
@@ -153,8 +181,8 @@ class PredictionWriter(BasePredictionWriter):
                 self.rows = []
 
     def _row(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
-        file, sex = self.asked[int(sample.place[i])].file, Sex(int(sample.sex[i])).name.lower()
-        row: dict[str, Any] = {"file": str(file), "sex": sex, "sex_from": sample.sex_from[i]}
+        file, sex = self.asked[int(sample.place[i])].file, Sex(int(sample.sex[i]))
+        row: dict[str, Any] = {"file": str(file), "sex": sex.name.lower(), "sex_from": sample.sex_from[i]}
         if sample.error[i]:
             return row | {"error": sample.error[i]}
         if sample.months[i].isfinite():
@@ -162,6 +190,8 @@ class PredictionWriter(BasePredictionWriter):
         warnings = [sample.notes[i]] if sample.notes[i] else []
         row["bone_age_months"] = round(float(months[i]), 1)
         row["bone_age"] = years_and_months(float(months[i]))
+        if interval := self.bounds(sex=sex, months=float(months[i])):
+            row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if batch.regions is not None and batch.regions.fallback is not None:
             left, top, side = padding(*map(int, sample.size[i]))
             pixels = (batch.regions.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side

@@ -24,7 +24,8 @@ class Restored(NamedTuple):
     """A module ready to predict.
 
     stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
-    arguments that build it; settings of the run; what it has been trained on.
+    arguments that build it; settings of the run; what it has been trained on; its errors on the validation split, by group (see
+    `baa.report.conformal`), nothing of a model that is older than these.
     """
 
     stage: str
@@ -33,6 +34,7 @@ class Restored(NamedTuple):
     locator_arguments: dict[str, Any]
     settings: dict[str, Any]
     lineage: Lineage
+    calibration: dict[str, list[float]]
 
 
 def at_rest(module: Module) -> Module:

@@ -26,6 +26,7 @@ from baa.schema import Config, Optimisation
 from baa.training.age import AgeModule
 from baa.training.boxes import remember_boxes
 from baa.training.bundles import write_bundle
+from baa.training.calibration import with_calibration
 from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
 from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
@@ -121,7 +122,9 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     if stage != "estimator":
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
-    metrics = judge(best.module, judging, trainer, folder, figures_to=_figure_loggers(config, trainer))
+    best = with_calibration(best, judging, trainer, folder / "best.ckpt")
+    figures_to = _figure_loggers(config, trainer)
+    metrics = judge(best.module, judging, trainer, folder, calibration=best.calibration, figures_to=figures_to)
     if trainer.is_global_zero:
         write_bundle(folder / "bundle", best, cohort, metrics)
     if trainer.loggers:

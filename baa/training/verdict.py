@@ -17,6 +17,7 @@ from baa.data.radiograph import padding
 from baa.nets.boxes import upsample
 from baa.nets.film import Film
 from baa.nets.regions import REGIONS
+from baa.report.conformal import COVERAGE, Errors, covered, interval_of
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
 from baa.report.metrics import Predictions, summarise
 from baa.training.age import AgeModule
@@ -27,7 +28,13 @@ CORNERS = ("x0", "y0", "x1", "y1")
 
 
 def judge(
-    module: AgeModule, data: HandDataModule, trainer: L.Trainer, folder: Path, figures_to: Sequence[Logger] = ()
+    module: AgeModule,
+    data: HandDataModule,
+    trainer: L.Trainer,
+    folder: Path,
+    *,
+    calibration: Errors,
+    figures_to: Sequence[Logger] = (),
 ) -> dict[str, Any]:
     """Predict the split that `data` tests; write `predictions.csv`, `ages.png`, `heat_maps.png`; return the metrics.
 
@@ -36,6 +43,7 @@ def judge(
         data: `data.judged` names the split, and prefixes the metrics.
         trainer: that tests.
         folder: for the files.
+        calibration: errors that intervals are made of; without any there are no intervals.
         figures_to: loggers that get the figures too.
     """
     radiographs = data.datasets[data.judged].radiographs
@@ -44,11 +52,12 @@ def judge(
     trainer.test(module, datamodule=data, verbose=False)
     predictions = module.take_predictions()
     metrics = summarise(radiographs.cases, predictions, data.judged)
+    metrics |= covered(radiographs.cases, predictions.months, calibration, COVERAGE, data.judged)
     for logger in trainer.loggers:
         logger.log_metrics({name: value for name, value in metrics.items() if isinstance(value, int | float)})
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        table = predictions_table(radiographs.cases, radiographs.sizes(), predictions)
+        table = predictions_table(radiographs.cases, radiographs.sizes(), predictions, calibration)
         write_whole(folder / "predictions.csv", table.to_csv(index=False))
         figures: dict[str, Figure] = {}
         if any(case.months is not None for case in radiographs.cases):
@@ -67,8 +76,10 @@ def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:
             logger.log_image(name, [str(file)])
 
 
-def predictions_table(cases: Sequence[Case], sizes: Sequence[tuple[int, int]], predictions: Predictions) -> pd.DataFrame:
-    """A row a case: id, sex, true and predicted months, and both boxes in pixels of the case's own file."""
+def predictions_table(
+    cases: Sequence[Case], sizes: Sequence[tuple[int, int]], predictions: Predictions, calibration: Errors
+) -> pd.DataFrame:
+    """A row a case: id, sex, true and predicted months, the interval, and both boxes in pixels of the case's own file."""
     rows = []
     for i, (case, (width, height)) in enumerate(zip(cases, sizes, strict=True)):
         row: dict[str, Any] = {
@@ -77,6 +88,8 @@ def predictions_table(cases: Sequence[Case], sizes: Sequence[tuple[int, int]], p
             "true_months": case.months,
             "predicted_months": round(float(predictions.months[i]), 2),
         }
+        if interval := interval_of(calibration, case.sex, float(predictions.months[i]), COVERAGE):
+            row |= {name: round(edge, 2) for name, edge in zip(("lower_months", "upper_months"), interval, strict=True)}
         if predictions.boxes is not None and predictions.fallback is not None:
             left, top, side = padding(width, height)
             margin = np.array([left, top, left, top])

@@ -1,0 +1,46 @@
+"""The end of a stage: how far off its ages are on the validation split, kept in its checkpoint for intervals."""
+
+import io
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from baa.data.modules import HandDataModule
+from baa.report.conformal import calibrate
+from baa.training.callbacks import write_whole
+from baa.training.checkpoints import read_checkpoint
+from baa.training.modules import LocatorModule
+from baa.training.restored import Restored
+
+CALIBRATION = "val"
+
+
+def with_calibration(model: Restored, data: HandDataModule, trainer: L.Trainer, file: Path) -> Restored:
+    """The model with its errors on the validation split, which its checkpoint then holds too.
+
+    Args:
+        model: as its checkpoint has it.
+        data: that holds the split; it goes on judging what it judges.
+        trainer: that tests.
+        file: the checkpoint.
+    """
+    told = data.datasets[CALIBRATION]
+    judged, data.judged = data.judged, CALIBRATION
+    readings: list[Tensor] = []
+    reads_sex = not isinstance(model.module, LocatorModule)
+    for dataset in (told, told.without_sex()) if reads_sex else (told,):
+        data.datasets[CALIBRATION] = dataset
+        trainer.test(model.module, datamodule=data, verbose=False)
+        readings.append(model.module.take_predictions().months)
+    data.datasets[CALIBRATION], data.judged = told, judged
+    calibrated = model._replace(calibration=calibrate(told.radiographs.cases, *readings))
+    if trainer.is_global_zero:
+        checkpoint = read_checkpoint(file)
+        checkpoint["baa"]["calibration"] = calibrated.calibration
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
+        write_whole(file, whole.getvalue())
+    trainer.strategy.barrier()
+    return calibrated
