@@ -16,6 +16,8 @@ what it writes, in DIR
                      file; warnings; and the error where a file could not be read (the others are answered all the same;
                      exit code 1)
 
+  overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
+
 whose sex
   Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, less well.
 
@@ -56,6 +58,9 @@ def main() -> None:
         "--coverage", type=_share, default=0.9, metavar="C", help="share of intervals that hold the truth (default: 0.9)"
     )
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
+    parser.add_argument(
+        "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture of each answer (default: yes)"
+    )
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
     parser.add_argument(
         "--workers",
@@ -83,6 +88,7 @@ def main() -> None:
         asked,
         arguments.out,
         coverage=arguments.coverage,
+        overlays=arguments.overlays,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )

@@ -57,7 +57,9 @@ def test_a_bad_file_is_a_row_with_its_reason(finished, hands, tmp_path):
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert read.error.notna().tolist() == [True, False, False]
     assert read.bone_age_months.notna().tolist() == [False, True, True]
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["predictions.csv"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["overlays", "predictions.csv"]
+    answered = sorted(f"{file.stem}.png" for file in hands.iterdir())[1:]
+    assert sorted(file.name for file in (tmp_path / "out" / "overlays").iterdir()) == answered
 
 
 def test_a_patients_name_goes_nowhere(finished, hands, tmp_path):

@@ -23,6 +23,8 @@ from baa.data.radiograph import ImageFile
 from baa.memory import keep_freed_memory
 from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
+from baa.report.conformal import COVERAGE
+from baa.training.answers import Answers
 from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
@@ -188,11 +190,11 @@ def _step(files: list[Path], folder: Path) -> Work:
 
 def _predict(files: list[Path], folder: Path) -> Work:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
-    asked = [Asked(file, Sex.MALE) for file in files]
+    answers = Answers([Asked(file, Sex.MALE) for file in files], {}, COVERAGE, overlays=None)
     restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"), {})
 
     def predict() -> Iterator[None]:
-        predict_files(restored, asked, folder, job="bench", batch_size=BATCH, workers=1, progress=False)
+        predict_files(restored, answers, folder, job="bench", batch_size=BATCH, workers=1, progress=False)
         yield
 
     return predict

@@ -13,6 +13,8 @@ from baa.data.inputs import Asked
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
+from baa.report.conformal import COVERAGE
+from baa.training.answers import Answers
 from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
@@ -53,9 +55,10 @@ def bench() -> list[Row]:
         folder = Path(name)
         films = write_films(folder, FILM_PX)
         asked = [Asked(films[i % len(films)], Sex.MALE) for i in range(BATCH * BATCHES)]
+        answers = Answers(asked, {}, COVERAGE, overlays=None)
 
         def ours() -> None:
-            predict_files(restored, asked, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)
+            predict_files(restored, answers, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)
 
         sides: dict[str, Callable[[], object]] = {"networks": networks, "ours": ours}
         seconds = alternate(sides, ROUNDS)

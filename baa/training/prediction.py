@@ -4,13 +4,11 @@ import contextlib
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
@@ -18,34 +16,18 @@ from baa.config import load
 from baa.data.batches import Batch
 from baa.data.files import FileDataModule, FileSample
 from baa.data.inputs import Asked
-from baa.data.radiograph import padding
 from baa.memory import keep_freed_memory
-from baa.nets.fusion import Sex
-from baa.nets.regions import REGIONS, RegionCropper
-from baa.report.conformal import COVERAGE, interval_of
+from baa.nets.regions import RegionCropper
+from baa.report.conformal import COVERAGE
+from baa.training.answers import COLUMNS, Answers
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
 from baa.training.processes import place_in_job
 from baa.training.restored import Restored
 from baa.training.shards import Shards
 from baa.training.trainer import build_lone_trainer
-from baa.training.verdict import CORNERS
 
-BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
-COLUMNS = (
-    "file",
-    "sex",
-    "sex_from",
-    "age_months",
-    "bone_age_months",
-    "lower_months",
-    "upper_months",
-    "bone_age",
-    *BOX_COLUMNS,
-    "warnings",
-    "error",
-)
-TABLE, PARTS = "predictions.csv", "parts"
+TABLE, PARTS, OVERLAYS = "predictions.csv", "parts", "overlays"
 
 
 def predict(
@@ -54,6 +36,7 @@ def predict(
     out: Path,
     *,
     coverage: float = COVERAGE,
+    overlays: bool = True,
     batch_size: int,
     workers: int,
     progress: bool = True,
@@ -69,6 +52,7 @@ def predict(
         asked: the files, and what is known of their patients.
         out: a folder, made if need be.
         coverage: share of the intervals that are to hold the truth.
+        overlays: whether to draw `out/overlays/NAME.png` of each file.
         batch_size: radiographs at a time.
         workers: processes that decode.
         progress: whether to draw a bar.
@@ -83,8 +67,8 @@ def predict(
     keep_freed_memory()
     restored.lineage.tell()
     job = _job(checkpoint, asked, coverage)
-    loading: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
-    return predict_files(restored, asked, out, job=job, coverage=coverage, **loading)
+    answers = Answers(asked, restored.calibration, coverage, out / OVERLAYS if overlays else None)
+    return predict_files(restored, answers, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
 
 def _job(checkpoint: Path, asked: Sequence[Asked], coverage: float) -> str:
@@ -100,16 +84,16 @@ def _job(checkpoint: Path, asked: Sequence[Asked], coverage: float) -> str:
 
 def predict_files(
     restored: Restored,
-    asked: Sequence[Asked],
+    answers: Answers,
     out: Path,
     *,
     job: str,
-    coverage: float = COVERAGE,
     batch_size: int,
     workers: int,
     progress: bool,
 ) -> tuple[int, int | None]:
     """`predict` with a checkpoint that has been read; `job` names it and the files."""
+    asked = answers.asked
     process, processes = place_in_job()
     config = load(None, [f"trainer.progress={progress and not process}"], base=restored.settings)
     crop = None
@@ -121,9 +105,7 @@ def predict_files(
         places = [place for part in missing for place in part]
         px = config.data.source_px
         data = FileDataModule(asked, places, px=px, crop=crop, batch_size=batch_size, workers=workers)
-        trainer = build_lone_trainer(
-            config, [PredictionWriter(shards, missing, asked, partial(interval_of, restored.calibration, coverage=coverage))]
-        )
+        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, answers)])
         trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)
     if filled is None:
@@ -139,22 +121,14 @@ class PredictionWriter(BasePredictionWriter):
     Args:
         shards: that take them.
         parts: the places of the files of each part, in the order they come in.
-        asked: what `FileSample.place` counts in.
-        bounds: of the interval about an age in months of somebody of a sex.
+        answers: what is said of each file.
     """
 
-    def __init__(
-        self,
-        shards: Shards,
-        parts: Sequence[range],
-        asked: Sequence[Asked],
-        bounds: Callable[..., tuple[float, float] | None],
-    ) -> None:
+    def __init__(self, shards: Shards, parts: Sequence[range], answers: Answers) -> None:
         super().__init__("batch")
         self.shards = shards
         self.parts = iter(parts)
-        self.asked = asked
-        self.bounds = bounds
+        self.answers = answers
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
 
@@ -175,33 +149,7 @@ class PredictionWriter(BasePredictionWriter):
         for i in range(len(prediction)):
             if not self.rows:
                 self.part = next(self.parts)
-            self.rows.append(self._row(i, prediction, whole, sample))
+            self.rows.append(self.answers.give(i, prediction, whole, sample))
             if len(self.rows) == len(self.part):
                 self.shards.write(self.part.start, self.rows)
                 self.rows = []
-
-    def _row(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
-        file, sex = self.asked[int(sample.place[i])].file, Sex(int(sample.sex[i]))
-        row: dict[str, Any] = {"file": str(file), "sex": sex.name.lower(), "sex_from": sample.sex_from[i]}
-        if sample.error[i]:
-            return row | {"error": sample.error[i]}
-        if sample.months[i].isfinite():
-            row["age_months"] = round(float(sample.months[i]), 1)
-        warnings = [sample.notes[i]] if sample.notes[i] else []
-        row["bone_age_months"] = round(float(months[i]), 1)
-        row["bone_age"] = years_and_months(float(months[i]))
-        if interval := self.bounds(sex=sex, months=float(months[i])):
-            row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
-        if batch.regions is not None and batch.regions.fallback is not None:
-            left, top, side = padding(*map(int, sample.size[i]))
-            pixels = (batch.regions.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
-            row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
-            lost = zip(REGIONS, batch.regions.fallback[i].tolist(), strict=True)
-            warnings += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
-        return row | {"warnings": "; ".join(warnings)}
-
-
-def years_and_months(months: float) -> str:
-    """As clinicians write an age: 12 y 3 m."""
-    years, rest = divmod(round(months), 12)
-    return f"{years} y {rest} m"

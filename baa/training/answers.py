@@ -1,0 +1,123 @@
+"""What is said of one file: a row of the table, and a picture to look at."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baa.data.batches import Batch
+from baa.data.files import FileSample
+from baa.data.inputs import Asked
+from baa.data.radiograph import padding
+from baa.nets.fusion import Sex
+from baa.nets.regions import REGIONS, Regions
+from baa.report.conformal import Errors, interval_of
+from baa.report.overlay import overlay
+from baa.training.verdict import CORNERS
+
+BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
+COLUMNS = (
+    "file",
+    "sex",
+    "sex_from",
+    "age_months",
+    "bone_age_months",
+    "lower_months",
+    "upper_months",
+    "bone_age",
+    *BOX_COLUMNS,
+    "warnings",
+    "error",
+)
+MONTHS_PER_YEAR = 12
+
+
+class Answers:
+    """The rows of a table of predictions, and their pictures.
+
+    Args:
+        asked: what `FileSample.place` counts in.
+        calibration: errors that intervals are made of.
+        coverage: of the intervals.
+        overlays: folder for the pictures, None for none.
+    """
+
+    def __init__(self, asked: Sequence[Asked], calibration: Errors, coverage: float, overlays: Path | None) -> None:
+        self.asked = asked
+        self.calibration = calibration
+        self.coverage = coverage
+        self.overlays = overlays
+        self.names = _unlike([one.file.stem for one in asked]) if overlays else []
+
+    def give(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
+        """The row of one file of a batch; its picture is drawn.
+
+        Args:
+            i: its place in the batch.
+            months: ages read [B].
+            batch: what they were read from.
+            sample: what is known of the files.
+        """
+        place, sex = int(sample.place[i]), Sex(int(sample.sex[i]))
+        row: dict[str, Any] = {
+            "file": str(self.asked[place].file),
+            "sex": sex.name.lower(),
+            "sex_from": sample.sex_from[i],
+        }
+        if sample.error[i]:
+            return row | {"error": sample.error[i]}
+        if sample.months[i].isfinite():
+            row["age_months"] = round(float(sample.months[i]), 1)
+        row["bone_age_months"] = round(float(months[i]), 1)
+        row["bone_age"] = years_and_months(float(months[i]))
+        if interval := interval_of(self.calibration, sex, float(months[i]), self.coverage):
+            row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
+        warnings, seen = [sample.notes[i]] if sample.notes[i] else [], batch.regions
+        if seen is not None and seen.fallback is not None:
+            left, top, side = padding(*map(int, sample.size[i]))
+            pixels = (seen.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
+            row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
+            lost = zip(REGIONS, seen.fallback[i].tolist(), strict=True)
+            warnings += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
+        row["warnings"] = "; ".join(warnings)
+        if self.overlays is not None:
+            self._draw(self.overlays / f"{self.names[place]}.png", row, sample.image[i, 0], seen, i)
+        return row
+
+    def _draw(self, file: Path, row: dict[str, Any], film: Tensor, regions: Regions | None, i: int) -> None:
+        heat = boxes = None
+        if regions is not None and regions.heat is not None:
+            heat, boxes = regions.heat[i].cpu().numpy(), regions.boxes[i].cpu().numpy()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        overlay(np.asarray(film.cpu()), heat, boxes, self._told(row)).save(file)
+
+    def _told(self, row: dict[str, Any]) -> list[str]:
+        """The lines over a picture: no name of any file."""
+        estimate = f"bone age {row['bone_age']} ({row['bone_age_months']:.0f} months)"
+        if "lower_months" in row:
+            low, high = (years_and_months(row[name]) for name in ("lower_months", "upper_months"))
+            estimate += f"; {self.coverage:.0%} of such intervals hold the truth: {low} to {high}"
+        patient = f"sex {row['sex']}" + (f", by the {row['sex_from']}" if row["sex_from"] else "")
+        if "age_months" in row:
+            patient += f"; {years_and_months(row['age_months'])} old"
+        return [estimate, patient, row["warnings"] or "no warning"]
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """The names, those that stand for several files with a number."""
+    often, used = Counter(names), Counter[str]()
+    unlike = []
+    for name in names:
+        used[name] += 1
+        unlike.append(name if often[name] == 1 else f"{name}_{used[name]}")
+    return unlike
+
+
+def years_and_months(months: float) -> str:
+    """As clinicians write an age: 12 y 3 m."""
+    years, rest = divmod(round(months), MONTHS_PER_YEAR)
+    return f"{years} y {rest} m"
