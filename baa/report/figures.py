@@ -75,6 +75,48 @@ def age_figure(cases: Sequence[Case], months: np.ndarray, title: str) -> Figure:
     return figure
 
 
+def agreement_figure(true: np.ndarray, months: np.ndarray) -> Figure:
+    """Bland and Altman, "Statistical methods for assessing agreement", Lancet 1986: difference over mean, and its limits.
+
+    Args:
+        true, months: ages [N].
+    """
+    difference, mean = months - true, (months + true) / 2
+    bias, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    axis.scatter(mean, difference, s=14, alpha=0.6, color="tab:blue")
+    for value, name in ((bias, "bias"), (bias - 1.96 * spread, "-1.96 SD"), (bias + 1.96 * spread, "+1.96 SD")):
+        axis.axhline(value, color="black", linewidth=0.8, linestyle="-" if name == "bias" else "--")
+        axis.text(1.0, value, f"{name} {value:.1f}", transform=axis.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
+    axis.set(xlabel="mean of predicted and true age (months)", ylabel="predicted - true (months)", title="agreement")
+    return figure
+
+
+def error_figure(groups: Mapping[str, tuple[float, float, float]]) -> Figure:
+    """MAE of groups with its interval: name -> (MAE, low, high), in months."""
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for row, (mae, low, high) in enumerate(groups.values()):
+        axis.errorbar(mae, row, xerr=[[mae - low], [high - mae]], fmt="o", color="tab:blue", capsize=3)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.invert_yaxis()
+    axis.set(xlabel="MAE (months), 95 % interval", title="by whom it is wrong")
+    return figure
+
+
+def coverage_figure(asked: Sequence[float], found: Mapping[str, Sequence[float]]) -> Figure:
+    """Share of true ages inside intervals over the share that was asked for, a line for each group."""
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for name, shares in found.items():
+        axis.plot(asked, shares, marker=".", label=name)
+    axis.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    axis.set(xlabel="coverage asked for", ylabel="coverage found", title="intervals", xlim=(0.4, 1), ylim=(0.4, 1))
+    axis.legend(fontsize="small")
+    return figure
+
+
 def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     """MAE of training and validation, and the training loss, by epoch."""
     figure = Figure(figsize=(11, 4), layout="constrained")

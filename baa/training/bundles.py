@@ -57,9 +57,7 @@ def write_bundle(folder: Path, model: Restored, cohort: Mapping[str, Radiographs
     source = settings["data"]["source"]
     card = {
         "format": FORMAT,
-        "what": _told(model),
-        "limits": LIMITS,
-        "licences": model.lineage.licences,
+        **describe(model),
         "data": {"what": DATA[source]} | {split: _described(radiographs) for split, radiographs in cohort.items()},
         "scores": {name: value for name, value in scores.items() if not isinstance(value, float) or math.isfinite(value)},
         "calibration": model.calibration,
@@ -81,11 +79,14 @@ def _halved(tensor: Tensor) -> Tensor:
     return half if half.isfinite().all() else tensor.clone()
 
 
-def _told(model: Restored) -> str:
+def describe(model: Restored) -> dict[str, Any]:
+    """In words: what a model answers, what it is not, and what its data's owners ask."""
     if model.stage == "locator":
-        return "Bone age in months from a whole hand radiograph, and the heat maps that two regions are cut by."
-    regions = "" if model.locator is None else ", and the two regions that it was read from"
-    return f"Bone age in months from a hand radiograph and the sex{regions}."
+        what = "Bone age in months from a whole hand radiograph, and the heat maps that two regions are cut by."
+    else:
+        regions = "" if model.locator is None else ", and the two regions that it was read from"
+        what = f"Bone age in months from a hand radiograph and the sex{regions}."
+    return {"what": what, "limits": LIMITS, "licences": model.lineage.licences}
 
 
 def _described(radiographs: Radiographs) -> dict[str, Any]:

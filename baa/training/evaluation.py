@@ -24,6 +24,7 @@ from baa.training.checkpoints import restore
 from baa.training.cohort import read_cohort
 from baa.training.lineage import id_digest
 from baa.training.networks import crop_arguments
+from baa.training.reporting import write_report
 from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge
@@ -40,7 +41,7 @@ def evaluate(
     compare: bool = False,
     against: Path | None = None,
 ) -> dict[str, Any]:
-    """Judge a checkpoint; write `metrics.json`, `predictions.csv` and figures to `out`; return the metrics by stage.
+    """Judge a checkpoint; write `metrics.json`, `predictions.csv`, `report.html` and figures; return the metrics by stage.
 
     Args:
         checkpoint: of any stage, or a bundle; its own settings apply where `overrides`
@@ -67,12 +68,14 @@ def evaluate(
     restored.lineage.tell()
     trainer = build_trainer(config, logger=None)
     data = _data(config, restored, radiographs, split)
-    metrics = judge(restored.module, data, trainer, out, calibration=restored.calibration)
+    metrics, predictions = judge(restored.module, data, trainer, out, calibration=restored.calibration)
     if theirs is not None:
         metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
     result = {restored.stage: metrics}
     write_first = rank_zero_only(write_whole)
     write_first(out / "metrics.json", json.dumps(result, indent=2))
+    if predictions is not None:
+        rank_zero_only(write_report)(out / "report.html", restored, data, metrics, predictions)
     if compare:
         write_first(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
     return result

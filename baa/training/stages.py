@@ -124,7 +124,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
     best = with_calibration(best, judging, trainer, folder / "best.ckpt")
     figures_to = _figure_loggers(config, trainer)
-    metrics = judge(best.module, judging, trainer, folder, calibration=best.calibration, figures_to=figures_to)
+    metrics, _ = judge(best.module, judging, trainer, folder, calibration=best.calibration, figures_to=figures_to)
     if trainer.is_global_zero:
         write_bundle(folder / "bundle", best, cohort, metrics)
     if trainer.loggers:

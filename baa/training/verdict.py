@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -27,6 +27,13 @@ SHOWN_CASES = 10
 CORNERS = ("x0", "y0", "x1", "y1")
 
 
+class Verdict(NamedTuple):
+    """The metrics of a split, by name; what was predicted for its cases, None if it has none."""
+
+    metrics: dict[str, Any]
+    predictions: Predictions | None
+
+
 def judge(
     module: AgeModule,
     data: HandDataModule,
@@ -35,8 +42,8 @@ def judge(
     *,
     calibration: Errors,
     figures_to: Sequence[Logger] = (),
-) -> dict[str, Any]:
-    """Predict the split that `data` tests; write `predictions.csv`, `ages.png`, `heat_maps.png`; return the metrics.
+) -> Verdict:
+    """Predict the split that `data` tests; write `predictions.csv`, `ages.png`, `heat_maps.png`.
 
     Args:
         module: with the weights to judge.
@@ -48,7 +55,7 @@ def judge(
     """
     radiographs = data.datasets[data.judged].radiographs
     if not radiographs.cases:
-        return {}
+        return Verdict({}, None)
     trainer.test(module, datamodule=data, verbose=False)
     predictions = module.take_predictions()
     metrics = summarise(radiographs.cases, predictions, data.judged)
@@ -67,7 +74,7 @@ def judge(
         for name, figure in figures.items():
             save(figure, folder / f"{name}.png")
             _send(figures_to, name, folder / f"{name}.png")
-    return metrics
+    return Verdict(metrics, predictions)
 
 
 def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:

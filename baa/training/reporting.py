@@ -1,0 +1,83 @@
+"""The report of an evaluation: what its page shows, gathered."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from baa.data.modules import CropDataModule, HandDataModule
+from baa.nets.film import Film
+from baa.report.conformal import covered
+from baa.report.figures import age_figure, agreement_figure, coverage_figure, error_figure
+from baa.report.metrics import Predictions
+from baa.report.overlay import overlay
+from baa.report.page import Report, page
+from baa.training.bundles import describe
+from baa.training.callbacks import write_whole
+from baa.training.restored import Restored
+
+WORST = 20
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def write_report(file: Path, model: Restored, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> None:
+    """Write the page of a verdict.
+
+    Args:
+        file: of the page.
+        model: that was judged.
+        data: that it was judged on.
+        metrics, predictions: the verdict.
+    """
+    split, dataset = data.judged, data.datasets[data.judged]
+    cases = dataset.radiographs.cases
+    known = [i for i, case in enumerate(cases) if case.months is not None]
+    off = (predictions.months - dataset.labels.months).abs()
+    report = Report(
+        title=f"{model.stage}: {len(cases)} radiographs ({split})",
+        split=split,
+        metrics=metrics,
+        figures=_figures(model, data, metrics, predictions) if known else [],
+        worst=[_shown(data, predictions, i) for i in sorted(known, key=lambda i: -float(off[i]))[:WORST]],
+        fusion={name: float(weight) for name, weight in model.module.learnt_weights().items()},
+        card=describe(model) | {"trained or chosen on": f"{len(model.lineage.seen)} radiographs"},
+    )
+    write_whole(file, page(report))
+
+
+def _figures(model: Restored, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> list[Figure]:
+    split, cases = data.judged, data.datasets[data.judged].radiographs.cases
+    months = predictions.months.numpy()
+    pairs = np.array([(case.months, read) for case, read in zip(cases, months, strict=True) if case.months is not None])
+    figures = [age_figure(cases, months, split), agreement_figure(*pairs.T), error_figure(_groups(metrics, split))]
+    found: dict[str, list[float]] = {}
+    for coverage in COVERAGES:
+        for name, share in covered(cases, predictions.months, model.calibration, coverage, split).items():
+            if "covered" in name:
+                found.setdefault(name.removeprefix(f"{split}/").rpartition("/")[0] or "all", []).append(share)
+    whole = {name: shares for name, shares in found.items() if len(shares) == len(COVERAGES)}
+    return [*figures, coverage_figure(COVERAGES, whole)] if whole else figures
+
+
+def _groups(metrics: dict[str, Any], split: str) -> dict[str, tuple[float, float, float]]:
+    groups = {}
+    for name, mae in metrics.items():
+        if (name.startswith(f"{split}/") and name.endswith("/mae")) or name == f"{split}/mae":
+            low, high = metrics[f"{name}_ci"]
+            groups[name.removeprefix(f"{split}/").removesuffix("mae").rstrip("/").replace("_", " ") or "all"] = (mae, low, high)
+    return groups
+
+
+def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str, Image.Image]:
+    dataset = data.datasets[data.judged]
+    case, image = dataset.radiographs.cases[i], dataset[i].image
+    heat = boxes = None
+    if isinstance(data, CropDataModule):
+        with torch.no_grad():
+            boxes, heat, _ = (found[0].numpy() for found in data.crop.cpu().locate(Film.plain(image[None].float() / 255)))
+    true, read = float(dataset.labels.months[i]), float(predictions.months[i])
+    caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, read {read:.0f} months ({read - true:+.0f})"
+    return caption, overlay(image[0].numpy(), heat, boxes, [caption])
