@@ -132,6 +132,7 @@ class Crops:
     sharpness: float = 2.0  # moments: power of the heat map
     extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
     centres: list[list[float]] = field(default_factory=lambda: [[0.5, 0.69], [0.5, 0.4]])  # where expected, (x, y)
+    centres_from: Literal["image", "look"] = "image"  # they count from its corner, or from the middle of the first look
     spreads: list[float] = field(default_factory=lambda: [0.0, 0.0])  # one standard deviation; 0: expect nothing
     floor: float = 0.0  # share of the heat map's maximum that counts as seen everywhere, where a place is expected
     smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image

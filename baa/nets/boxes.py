@@ -3,8 +3,6 @@
 A box is (x0, y0, x1, y1) as fractions of the square source, so that it means the same at every resolution.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -83,19 +81,25 @@ def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
         sharpness: power that the map is raised to before it is normalised.
         extent: half the side, in standard deviations.
     """
+    middle, variance = moments(heat, sharpness)
+    half = extent * variance.sqrt()
+    return torch.cat([middle - half, middle + half], dim=1)
+
+
+def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
+    """Mean and variance of a heat map, each (x, y), as shares of the image; `sharpness` as of `moments_box`."""
     height, width = heat.shape[1:]
     highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
     mass = (heat / highest).pow(sharpness)
     mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
     centres = [(torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) / n for n in (width, height)]
-    means, halves = [], []
+    means, variances = [], []
     for profile, centre in zip((mass.sum(dim=1), mass.sum(dim=2)), centres, strict=True):
         mean = profile @ centre
         variance = (profile * (centre - mean[:, None]).square()).sum(dim=1)
         means.append(mean)
-        halves.append(extent * (variance + 1 / (12 * len(centre) ** 2)).sqrt())  # a cell has a width of its own
-    middle, half = torch.stack(means, dim=1), torch.stack(halves, dim=1)
-    return torch.cat([middle - half, middle + half], dim=1)
+        variances.append(variance + 1 / (12 * len(centre) ** 2))  # a cell has a width of its own
+    return torch.stack(means, dim=1), torch.stack(variances, dim=1)
 
 
 def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
@@ -115,13 +119,13 @@ def square_inside(boxes: Boxes, smallest: float, largest: float) -> Boxes:
     return torch.cat([centre - side / 2, centre + side / 2], dim=1)
 
 
-def favour(heat: HeatMap, centre: Sequence[float], spread: float, floor: float = 0.0) -> HeatMap:
+def favour(heat: HeatMap, centre: Float[Tensor, "batch 2"], spread: float, floor: float = 0.0) -> HeatMap:
     """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image.
 
     `floor`, a share of the maximum, is added first: with it the expectation speaks where the map is silent.
     """
     heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
     height, width = heat.shape[1:]
-    x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[0]
-    y = (torch.arange(height, device=heat.device) + 0.5) / height - centre[1]
-    return heat * torch.exp(-(x.square() + y[:, None].square()) / (2 * spread**2))
+    x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[:, :1]  # B w
+    y = (torch.arange(height, device=heat.device) + 0.5) / height - centre[:, 1:]  # B h
+    return heat * torch.exp(-(x.square()[:, None] + y.square()[:, :, None]) / (2 * spread**2))

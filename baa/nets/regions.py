@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from baa.nets.backbones import FeatureMap, GreyImage
-from baa.nets.boxes import HEAT_GRID, degenerate, favour, moments_box, peak_box, square_inside, upsample
+from baa.nets.boxes import HEAT_GRID, degenerate, favour, moments, moments_box, peak_box, square_inside, upsample
 from baa.nets.film import Boxes, Film, black_out, carry
 from baa.nets.heatmap import Graph, HeatMap, heat_map
 from baa.nets.locator import Locator
@@ -44,6 +44,8 @@ class RegionCropper(nn.Module):
         threshold, margin: of `peak_box`.
         sharpness: of `moments_box`.
         centres: where the (carpal, hand) region is expected in an upright hand, (x, y) as shares of the image.
+        centres_from: what these count from: the upper left corner of the `image`, or the middle of what the first `look` saw,
+            which moves with the hand: a locator looks at fingers of its own accord, and the carpus lies below them.
         spreads: how far from there, one standard deviation; 0 expects nothing (the paper). A locator may well look at fingers
             first; what it sees in the expected place then decides.
         floor: share of the map's maximum that counts as seen everywhere, where there is an expectation.
@@ -69,6 +71,7 @@ class RegionCropper(nn.Module):
         sharpness: float = 2.0,
         extents: Sequence[float] = (1.5, 2.0),
         centres: Sequence[Sequence[float]] = ((0.5, 0.69), (0.5, 0.4)),
+        centres_from: str = "image",
         spreads: Sequence[float] = (0.0, 0.0),
         floor: float = 0.0,
         smallest: Sequence[float] = (0.2, 0.4),
@@ -87,6 +90,7 @@ class RegionCropper(nn.Module):
         self.sharpness = sharpness
         self.extents = extents
         self.centres = centres
+        self.centres_from = centres_from
         self.spreads = spreads
         self.floor = floor
         self.smallest = smallest
@@ -111,9 +115,11 @@ class RegionCropper(nn.Module):
 
     def cascade(self, view: GreyImage, features: FeatureMap) -> tuple[Tensor, Tensor, Tensor]:
         """`locate`, from a view whose features are known."""
-        carpal_heat = self.read(features, CARPAL)
+        first = self.read(features)
+        origin = moments(first)[0] if self.centres_from == "look" else first.new_zeros(len(first), 2)
+        carpal_heat = self.expect(first, CARPAL, origin)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
-        hand_heat = self.read(self.features(black_out(view, carpal)), HAND)
+        hand_heat = self.expect(self.read(self.features(black_out(view, carpal))), HAND, origin)
         hand, hand_fallback = self.box(hand_heat, HAND)
         return (
             torch.stack([carpal, hand], dim=1),
@@ -137,14 +143,16 @@ class RegionCropper(nn.Module):
         with torch.set_grad_enabled(kept), torch.autocast(view.device.type, torch.bfloat16, enabled=self.half_precision):
             return self.locator.features(view)
 
-    def read(self, features: FeatureMap, region: int) -> Float[Tensor, "batch height width"]:
-        """The heat map of features for a region, finer than them where a place is expected."""
-        graph = self.graph if features.requires_grad else "none"
-        heat = heat_map(self.locator.head, features, self.reading, graph)
+    def read(self, features: FeatureMap) -> HeatMap:
+        """The heat map of features."""
+        return heat_map(self.locator.head, features, self.reading, self.graph if features.requires_grad else "none")
+
+    def expect(self, heat: HeatMap, region: int, origin: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch height width"]:
+        """A heat map for a region, finer than it was where a place is expected, counted from an origin (x, y)."""
         if not self.spreads[region]:
             return heat
         fine = upsample(heat, HEAT_GRID)  # an expectation is narrower than a cell
-        return favour(fine, self.centres[region], self.spreads[region], self.floor)
+        return favour(fine, origin + origin.new_tensor(self.centres[region]), self.spreads[region], self.floor)
 
     def box(self, heat: HeatMap, region: int) -> tuple[Boxes, Bool[Tensor, " batch"]]:
         """The square box of a region, and where the typical one had to stand in."""

@@ -60,14 +60,14 @@ def test_squares_keep_their_centre_and_move_inside():
 
 def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
     heat = torch.maximum(bump(0.5, 0.2), bump(0.5, 0.7))
-    assert peak(favour(heat, (0.5, 0.65), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
-    assert peak(favour(heat, (0.5, 0.25), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
+    assert peak(favour(heat, torch.tensor([[0.5, 0.65]]), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
+    assert peak(favour(heat, torch.tensor([[0.5, 0.25]]), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
 
 
 def test_with_a_floor_the_expectation_speaks_where_the_map_is_silent():
     heat = bump(0.5, 0.1, width=0.05)
     for floor, expected in ((0.0, 0.3), (0.05, 0.7)):
-        assert peak(favour(heat, (0.5, 0.7), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
+        assert peak(favour(heat, torch.tensor([[0.5, 0.7]]), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
 
 
 def test_a_flood_follows_a_winding_region_and_takes_no_other():

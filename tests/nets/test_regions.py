@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 from torchvision.ops import box_iou
 
+from baa.nets.boxes import moments, peak
 from baa.nets.film import Film, black_out
 from baa.nets.regions import CARPAL, HAND, RegionCropper
 
@@ -16,7 +17,7 @@ def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batc
     regions = cropper(film)
     masked = black_out(film.view(96), regions.boxes[:, CARPAL])
 
-    assert_close(regions.heat[:, HAND], cropper.read(cropper.features(masked), HAND))
+    assert_close(regions.heat[:, HAND], cropper.read(cropper.features(masked)))
     assert (box_iou(regions.boxes[:, CARPAL], regions.boxes[:, HAND]).diagonal() < 1).all()
     assert [crop.shape for crop in regions.crops] == [(4, 1, 64, 64)] * 2
 
@@ -70,7 +71,34 @@ def test_a_remembered_crop_of_the_mirrored_hand_is_the_mirrored_crop(locator, ph
 def test_looking_in_bfloat16_sees_nearly_the_same(locator, phantom_batch):
     view = Film.plain(phantom_batch).view(locator.px)
     croppers = [RegionCropper(locator, reading="absolute", half_precision=half) for half in (False, True)]
-    full, half = (cropper.read(cropper.features(view), CARPAL) for cropper in croppers)
+    full, half = (cropper.read(cropper.features(view)) for cropper in croppers)
 
     assert half.dtype == torch.float32
     assert 0 < (half - full).abs().max() < 0.05 * full.max()
+
+
+def test_what_is_expected_from_the_look_moves_with_the_hand(locator):
+    cropper = RegionCropper(locator, centres=((0.0, 0.25), (0.0, 0.0)), centres_from="look", spreads=(0.05, 0.1), floor=0.5)
+    heat = torch.zeros(2, 8, 8)
+    heat[0, 2, 3] = heat[1, 3, 4] = 1.0  # fingers; the second film's an eighth further right and down
+    origin = moments(heat)[0]
+    assert_close(origin, torch.tensor([[3.5, 2.5], [4.5, 3.5]]) / 8)
+    for region, below in ((CARPAL, 0.25), (HAND, 0.0)):
+        found = peak(cropper.expect(heat, region, origin))
+        assert_close(found, origin + torch.tensor([0.0, below]), atol=0.08, rtol=0)
+        assert_close(found[1] - found[0], torch.tensor([0.125, 0.125]), atol=0.03, rtol=0)
+
+
+def test_the_first_look_is_what_centres_count_from_and_the_image_if_asked(locator, phantom_batch):
+    film = Film.plain(phantom_batch)
+    first = RegionCropper(locator, reading="absolute").read(locator.features(film.view(96)))
+    settings = {"px": (32, 32), "reading": "absolute", "rule": "moments", "spreads": (0.02, 0.02), "floor": 100.0}
+    by_look = RegionCropper(locator, centres=((0.0, 0.1), (0.1, 0.0)), centres_from="look", **settings)(film).boxes
+    by_image = RegionCropper(locator, centres=((0.3, 0.6), (0.6, 0.3)), **settings)(film).boxes
+
+    middle = (by_look[..., :2] + by_look[..., 2:]) / 2
+    expected = moments(first)[0][:, None] + torch.tensor([[0.0, 0.1], [0.1, 0.0]])
+    assert_close(middle, expected.clamp(0.2, 0.8), atol=0.12, rtol=0)
+    assert_close(
+        (by_image[..., :2] + by_image[..., 2:]) / 2, torch.tensor([[0.3, 0.6], [0.6, 0.3]]).expand(4, 2, 2), atol=0.02, rtol=0
+    )
