@@ -40,7 +40,7 @@ class Film(NamedTuple):
     @classmethod
     def plain(cls, source: GreyImage) -> "Film":
         """The radiographs as they are."""
-        count = len(source)
+        count = source.shape[0]
         return cls(
             source=source,
             frame=torch.eye(2, 3, device=source.device, dtype=source.dtype).expand(count, 2, 3),
@@ -101,8 +101,10 @@ def resample(source: GreyImage, frame: Frame, px: int, samples: int = 1) -> Pict
     places = (torch.arange(px * samples, device=frame.device, dtype=frame.dtype) + 0.5) * (2 / (px * samples)) - 1
     columns = places[None, :, None] * linear[:, None, :, 0] + shift[:, None]
     rows = places[None, :, None] * linear[:, None, :, 1]
-    # Pairs added as complex numbers run on all lanes of a CPU: fifty times as fast as affine_grid there.
-    grid = torch.view_as_real(torch.view_as_complex(columns)[:, None] + torch.view_as_complex(rows)[:, :, None])
+    if torch.compiler.is_compiling():  # and exporting: graphs know no complex numbers
+        grid = columns[:, None] + rows[:, :, None]
+    else:  # pairs added as complex numbers run on all lanes of a CPU: fifty times as fast as affine_grid there
+        grid = torch.view_as_real(torch.view_as_complex(columns)[:, None] + torch.view_as_complex(rows)[:, :, None])
     return average(F.grid_sample(source, grid, align_corners=False), samples)
 
 

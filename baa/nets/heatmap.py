@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 from captum.attr import LayerGradCam
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from baa.errors import InputError
 from baa.nets.backbones import FeatureMap
@@ -44,8 +44,7 @@ def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str, graph: Gra
     Raises:
         InputError: the `class` reading of a head without classes.
     """
-    if reading == "class" and head.age.kind != "distribution":
-        raise InputError(f"crops.reading: class needs locator.head=distribution, this locator's is {head.age.kind}")
+    _refuse(head, reading)
 
     def score(features: Tensor) -> Tensor:
         prediction = head(features)
@@ -62,10 +61,50 @@ def heat_map(head: PooledAgeHead, features: FeatureMap, reading: str, graph: Gra
             start, attribute_to_layer_input=True, grad_kwargs={"create_graph": graph == "weights"}
         )
         evidence = (evidence.detach() if graph == "none" else evidence)[:, 0]  # B h w
+    with torch.no_grad():
+        older = head(features).months >= head.age.mean_months
+    return _attention(evidence, older, reading)
+
+
+def closed_heat_map(head: PooledAgeHead, features: FeatureMap, reading: str) -> HeatMap:
+    """`heat_map` without autograd, for graphs that are exported: of a head that is one linear layer on an average.
+
+    The gradient of its score is then the same in every cell, a row of weights over the number of cells.
+
+    Args:
+        head: the locator's head, in eval mode.
+        features: the locator's F'' [B, C, h, w].
+        reading: one of `READINGS`.
+
+    Raises:
+        InputError: the head has a hidden layer, or `reading` is `class` and it has no classes.
+    """
+    _refuse(head, reading)
+    linear = [layer for layer in head.age.layers if isinstance(layer, nn.Linear)]
+    if len(linear) > 1:
+        raise InputError("this locator's head has a hidden layer: its heat map has no closed form")
+    features, weight = full_precision(features), full_precision(linear[0].weight)
+    prediction = head(features)
+    if prediction.logits is None:
+        rows = (weight * head.age.std_months).expand(features.shape[0], -1)
+    elif reading == "class":
+        rows = weight[prediction.logits.argmax(dim=1)]
+    else:
+        shares = prediction.logits.softmax(dim=1)
+        rows = (shares * (head.age.bins - prediction.months[:, None])) @ weight
+    evidence = torch.einsum("bchw,bc->bhw", features, rows) / features[0, 0].numel()
+    return _attention(evidence, prediction.months >= head.age.mean_months, reading)
+
+
+def _refuse(head: PooledAgeHead, reading: str) -> None:
+    if reading == "class" and head.age.kind != "distribution":
+        raise InputError(f"crops.reading: class needs locator.head=distribution, this locator's is {head.age.kind}")
+
+
+def _attention(evidence: HeatMap, older: Bool[Tensor, " batch"], reading: str) -> HeatMap:
+    """What a reading makes of signed evidence, not negative."""
     if reading == "absolute":
         return evidence.abs()
     if reading == "deviation":
-        with torch.no_grad():
-            older = head(features).months >= head.age.mean_months
         evidence = torch.where(older[:, None, None], evidence, -evidence)
     return evidence.relu()

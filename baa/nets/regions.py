@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from baa.nets.backbones import FeatureMap, GreyImage
 from baa.nets.boxes import HEAT_GRID, degenerate, favour, moments, moments_box, peak_box, square_inside, upsample
 from baa.nets.film import Boxes, Film, black_out, carry
-from baa.nets.heatmap import Graph, HeatMap, heat_map
+from baa.nets.heatmap import Graph, HeatMap, closed_heat_map, heat_map
 from baa.nets.locator import Locator
 
 CARPAL, HAND = 0, 1
@@ -54,6 +54,7 @@ class RegionCropper(nn.Module):
         typical: side of the centred (carpal, hand) box that stands in for a degenerate map's.
         half_precision: whether the locator looks in bfloat16; heat maps and boxes are float32 all the same.
         graph: how far a loss on the boxes or crops reaches into the locator, see `heat_map`; boxes of `peak` pass nothing on.
+        closed_form: whether heat maps are computed without autograd, see `closed_heat_map`.
 
     Shapes:
         Film of B -> Regions of B
@@ -79,6 +80,7 @@ class RegionCropper(nn.Module):
         typical: Sequence[float] = (0.3, 0.6),
         half_precision: bool = False,
         graph: Graph = "none",
+        closed_form: bool = False,
     ) -> None:
         super().__init__()
         self.locator = locator
@@ -98,6 +100,7 @@ class RegionCropper(nn.Module):
         self.typical = typical
         self.half_precision = half_precision
         self.graph = graph
+        self.closed_form = closed_form
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -116,7 +119,7 @@ class RegionCropper(nn.Module):
     def cascade(self, view: GreyImage, features: FeatureMap) -> tuple[Tensor, Tensor, Tensor]:
         """`locate`, from a view whose features are known."""
         first = self.read(features)
-        origin = moments(first)[0] if self.centres_from == "look" else first.new_zeros(len(first), 2)
+        origin = moments(first)[0] if self.centres_from == "look" else first.new_zeros(first.shape[0], 2)
         carpal_heat = self.expect(first, CARPAL, origin)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
         hand_heat = self.expect(self.read(self.features(black_out(view, carpal))), HAND, origin)
@@ -145,6 +148,8 @@ class RegionCropper(nn.Module):
 
     def read(self, features: FeatureMap) -> HeatMap:
         """The heat map of features."""
+        if self.closed_form:
+            return closed_heat_map(self.locator.head, features, self.reading)
         return heat_map(self.locator.head, features, self.reading, self.graph if features.requires_grad else "none")
 
     def expect(self, heat: HeatMap, region: int, origin: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch height width"]:

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from baa.errors import InputError
 from baa.nets.heads import AgeHead
-from baa.nets.heatmap import heat_map
+from baa.nets.heatmap import READINGS, closed_heat_map, heat_map
 from baa.nets.locator import PooledAgeHead
 
 MODES = [contextlib.nullcontext, torch.no_grad, torch.inference_mode]
@@ -51,6 +51,26 @@ def test_the_class_reading_follows_the_likeliest_bin(features):
     expected = torch.einsum("bc,bchw->bhw", net.age.layers[-1].weight[likeliest].detach() / 30, features).relu()
 
     assert_close(heat_map(net, features, "class"), expected)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("kind", ["regression", "distribution"])
+def test_the_closed_form_is_grad_cam(features, kind, reading):
+    net = head(kind)
+    if kind == "regression" and reading == "class":
+        with pytest.raises(InputError, match="needs locator.head=distribution"):
+            closed_heat_map(net, features, reading)
+        return
+    features = features - 0.5
+    found = heat_map(net, features, reading)
+    assert found.max() > 0
+    assert_close(closed_heat_map(net, features, reading), found)
+
+
+def test_a_head_with_a_hidden_layer_has_no_closed_form(features):
+    net = PooledAgeHead(AgeHead(4, kind="distribution", hidden=8)).eval()
+    with pytest.raises(InputError, match="no closed form"):
+        closed_heat_map(net, features, "class")
 
 
 def test_the_class_reading_of_a_regression_is_refused(features):
