@@ -1,6 +1,7 @@
 """What a user can mend: one line on standard error and exit code 2, never a traceback."""
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 
@@ -17,6 +18,21 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         sys.stderr.write("baa: interrupted\n")
         sys.exit(130)
+
+
+def share(text: str) -> float:
+    """Of the command line: a number between 0 and 1, both out of reach.
+
+    Raises:
+        ArgumentTypeError: another number, or none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
 
 
 def _refusal(message: str) -> int:

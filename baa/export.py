@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 from baa.card import SHIPPED, model_path
-from baa.errors import run_command
+from baa.errors import run_command, share
 
 EPILOG = """\
 what it writes
@@ -34,7 +34,7 @@ def main() -> None:
         metavar="F",
         help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
     )
-    parser.add_argument("--coverage", type=float, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
+    parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
     arguments = parser.parse_args()
 
     from baa.training.exporting import export  # torch is not imported for --help

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from baa.card import SHIPPED, model_path
-from baa.errors import run_command
+from baa.errors import run_command, share
 
 EPILOG = """\
 what it writes, in DIR
@@ -55,7 +55,7 @@ def main() -> None:
         "--table", type=Path, metavar="T", help="a CSV: file, sex and, if known, age_months, the chronological age"
     )
     parser.add_argument(
-        "--coverage", type=_share, default=0.9, metavar="C", help="share of intervals that hold the truth (default: 0.9)"
+        "--coverage", type=share, default=0.9, metavar="C", help="share of intervals that hold the truth (default: 0.9)"
     )
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument(
@@ -105,12 +105,6 @@ def _count(text: str) -> int:
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return int(text)
-
-
-def _share(text: str) -> float:
-    if not 0 < float(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return float(text)
 
 
 if __name__ == "__main__":

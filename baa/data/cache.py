@@ -17,7 +17,7 @@ from baa.data.radiograph import Radiograph
 from baa.errors import InputError
 from baa.nets.film import whole_factor
 
-FORMAT = 6
+FORMAT = 7
 """Counted up whenever the same file would become other pixels."""
 
 FEATURES = datasets.Features(

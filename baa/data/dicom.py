@@ -14,7 +14,7 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_windowing
 
 from baa.errors import InputError
 from baa.nets.fusion import Sex
@@ -32,6 +32,8 @@ SQUARE = 0.01
 """Pixels whose sides differ by less are square."""
 
 PREAMBLE = 128
+HEADER_BYTES = 2048
+DEFLATED = "1.2.840.10008.1.2.1.99"
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values
 
@@ -69,20 +71,31 @@ def read_dicom(data: bytes, max_pixels: int) -> DicomImage:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote values
-        try:
-            dataset = pydicom.dcmread(io.BytesIO(data))
-            _refuse(dataset, max_pixels)
-            levels = _levels(dataset)
-            shape, patient, notes = _square_pixels(dataset), _patient(dataset), _notes(dataset)
-        except InputError:
-            raise
-        except Exception:
-            raise InputError(f"a DICOM file that cannot be decoded{_syntax(data)}: cut short, damaged, or unusual") from None
+        image = _read(data, max_pixels)
+    if image is None:  # out of reach of the exception, which quotes values too
+        raise InputError(f"a DICOM file that cannot be decoded{_syntax(data)}: cut short, damaged, or unusual")
+    levels, shape, patient, notes = image
+    if not np.isfinite(levels).all():
+        raise InputError("a DICOM file whose rescaling gives no numbers")
     grey = Image.fromarray(levels)
     if shape != grey.size:
         grey = grey.resize(shape, Image.Resampling.BILINEAR)
         notes = (*notes, f"pixels made square: boxes are in an image of {shape[0]} x {shape[1]}")
     return DicomImage(grey, patient, notes)
+
+
+def _read(data: bytes, max_pixels: int) -> tuple[np.ndarray, tuple[int, int], Patient, tuple[str, ...]] | None:
+    """Levels [H, W], size with square pixels, patient, notes; None for what cannot be read."""
+    try:
+        if DEFLATED.encode() in data[:HEADER_BYTES]:
+            raise InputError("a DICOM file in the deflated transfer syntax, whose size nobody knows before; store it otherwise")
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        _refuse(dataset, max_pixels)
+        return _levels(dataset), _square_pixels(dataset), _patient(dataset), _notes(dataset)
+    except InputError:
+        raise
+    except Exception:
+        return None
 
 
 def _refuse(dataset: Dataset, max_pixels: int) -> None:
@@ -106,7 +119,8 @@ def _levels(dataset: Dataset) -> np.ndarray:
     """Grey levels [H, W], float32, bones bright."""
     stored = dataset.pixel_array
     if stored.ndim == 3:
-        return np.asarray(Image.fromarray(stored.astype(np.uint8)).convert("L"), np.float32)
+        colours = (stored >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
+        return np.asarray(Image.fromarray(colours).convert("L"), np.float32)
     padded = _padding(dataset, stored)
     values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
     levels = _windowed(dataset, values)
@@ -121,10 +135,25 @@ def _levels(dataset: Dataset) -> np.ndarray:
 def _windowed(dataset: Dataset, values: np.ndarray) -> np.ndarray:
     """Through the VOI LUT or the window, unless that leaves nothing to see."""
     try:
-        through = np.asarray(apply_voi_lut(values, dataset), np.float64)
+        tables = dataset.get("VOILUTSequence")
+        through = _looked_up(tables[0], values) if tables else np.asarray(apply_windowing(values, dataset), np.float64)
     except (AttributeError, IndexError, NotImplementedError, TypeError, ValueError):
         return values
     return through if np.ptp(through) > 0 else values
+
+
+def _looked_up(item: Dataset, values: np.ndarray) -> np.ndarray:
+    """Through a LUT. (pydicom's keeps the places in the type of the entries, where 4096 of 8 bits wrap around.)"""
+    count, first, bits = (int(number) for number in item.LUTDescriptor)
+    count = count or 1 << 16
+    stored = item.LUTData
+    if isinstance(stored, bytes):
+        packed = len(stored) < 2 * count
+        entries = np.frombuffer(stored, np.uint8 if packed else np.uint16)
+    else:
+        entries = np.asarray(stored) & ((1 << bits) - 1)
+    places = np.clip(values - first, 0, count - 1).astype(np.int64)
+    return entries[:count].astype(np.float64)[places]
 
 
 def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
@@ -145,7 +174,7 @@ def _square_pixels(dataset: Dataset) -> tuple[int, int]:
             ratio = float(spacing[0]) / float(spacing[1])
             if abs(ratio - 1) < SQUARE or not 0.25 <= ratio <= 4:
                 break
-            return (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
+            return (round(width / ratio), height) if ratio > 1 else (width, round(height * ratio))
     return width, height
 
 
@@ -168,6 +197,6 @@ def _syntax(data: bytes) -> str:
     """The transfer syntax by its name in the standard, as part of a sentence; nothing if there is none."""
     try:
         syntax = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).file_meta.TransferSyntaxUID
+        return f" ({syntax.name})" if syntax.is_transfer_syntax and not syntax.is_private else ""
     except Exception:
         return ""
-    return f" ({syntax.name})" if syntax.is_transfer_syntax and not syntax.is_private else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 def find_images(inputs: Sequence[Path]) -> list[Path]:
     """The files given, those that a pattern fits, and of each folder the images in it and below it, in order and each once.
 
-    In a folder, images are what ends as PNG, JPEG, TIFF or DICOM files do, and DICOM files that end in nothing.
+    In a folder, images are what ends as PNG, JPEG, TIFF or DICOM files do, and what begins as DICOM files do.
 
     Raises:
         InputError: an input that is not there, or a folder without an image.
@@ -44,20 +44,29 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             files += found
         elif given.exists():
             files.append(given)
-        elif matching := sorted(Path(given.anchor or ".").glob(str(given.relative_to(given.anchor)))):
+        elif matching := _matching(given):
             files += find_images(matching)
         else:
             raise InputError(f"{given} is not there; give image files, folders of them, or patterns such as 'films/*.png'")
     return list(dict.fromkeys(files))
 
 
+def _matching(pattern: Path) -> list[Path]:
+    try:
+        return sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
+    except ValueError as error:
+        raise InputError(f"{pattern} is no pattern: {error}") from error
+
+
 def _is_image(file: Path) -> bool:
-    if file.suffix:
-        return file.suffix.lower() in SUFFIXES
-    if not file.is_file():
-        return False
-    with file.open("rb") as handle:
-        return is_dicom(handle.read(PREAMBLE + 4))
+    """By its end or, since DICOM files are named by anything, by its beginning; a DICOMDIR is a table of contents."""
+    if file.suffix.lower() in SUFFIXES or not file.is_file() or file.name == "DICOMDIR":
+        return file.suffix.lower() in SUFFIXES and file.is_file()
+    try:
+        with file.open("rb") as handle:
+            return is_dicom(handle.read(PREAMBLE + 4))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
 
 
 def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
@@ -92,6 +101,8 @@ def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
                 raise InputError(f"{place}: {row[FILE]} stands in it twice")
             known[file] = Asked(file, None if sex == Sex.UNKNOWN else sex, months, "table")
             used.add(line)
+    if rows and not used:
+        raise InputError(f"--table: no row of {table} names one of these files; the first names {rows[0][1][FILE]!r}")
     return [known.get(file, Asked(file)) for file in files], len(rows) - len(used)
 
 
@@ -99,9 +110,11 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     if not table.is_file():
         raise InputError(f"--table: {table} is not a file")
     try:
-        frame = pd.read_csv(table, dtype=str, keep_default_na=False, skipinitialspace=True).rename(columns=str.strip)
+        as_it_is: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False, "skip_blank_lines": False}
+        frame = pd.read_csv(table, skipinitialspace=True, **as_it_is).rename(columns=str.strip)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"--table: {table} is not a CSV: {error}") from error
     if missing := [column for column in (FILE, SEX) if column not in frame]:
         raise InputError(f"--table: {table} has no column {missing[0]}; it takes {FILE}, {SEX} and, if known, {MONTHS}")
-    return list(enumerate(frame.to_dict("records"), start=2))  # type: ignore[arg-type]
+    rows = enumerate(frame.to_dict("records"), start=2)
+    return [(line, row) for line, row in rows if any(row.values())]  # type: ignore[misc]

@@ -119,7 +119,7 @@ class RegionCropper(nn.Module):
     def cascade(self, view: GreyImage, features: FeatureMap) -> tuple[Tensor, Tensor, Tensor]:
         """`locate`, from a view whose features are known."""
         first = self.read(features)
-        origin = moments(first)[0] if self.centres_from == "look" else first.new_zeros(first.shape[0], 2)
+        origin = self.origin(first)
         carpal_heat = self.expect(first, CARPAL, origin)
         carpal, carpal_fallback = self.box(carpal_heat, CARPAL)
         hand_heat = self.expect(self.read(self.features(black_out(view, carpal))), HAND, origin)
@@ -151,6 +151,13 @@ class RegionCropper(nn.Module):
         if self.closed_form:
             return closed_heat_map(self.locator.head, features, self.reading)
         return heat_map(self.locator.head, features, self.reading, self.graph if features.requires_grad else "none")
+
+    def origin(self, first: HeatMap) -> Float[Tensor, "batch 2"]:
+        """What the expected places count from; the middle of the image where the first look saw nothing."""
+        if self.centres_from == "image":
+            return first.new_zeros(first.shape[0], 2)
+        seen = first.amax(dim=(1, 2)) > 0
+        return torch.where(seen[:, None], moments(first)[0], 0.5)
 
     def expect(self, heat: HeatMap, region: int, origin: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch height width"]:
         """A heat map for a region, finer than it was where a place is expected, counted from an origin (x, y)."""

@@ -79,13 +79,18 @@ def _groups(sex: Sex, months: float) -> Iterator[str]:
 
 
 def _band(months: float) -> str:
-    return next(name for name, (_, end) in AGE_BANDS_MONTHS.items() if months < end)
+    """The last band has no end: a regression may read any age."""
+    *younger, oldest = AGE_BANDS_MONTHS
+    return next((name for name in younger if months < AGE_BANDS_MONTHS[name][1]), oldest)
 
 
 def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tuple[float, float] | None:
-    """The interval about an age, in months, within what an age can be."""
-    half = half_width(errors, sex, months, coverage)
-    return None if half is None else (max(0.0, months - half), min(MAX_MONTHS, months + half))
+    """The interval about an age, in months, within what an age can be; None if too few cases tell, or the age is no number."""
+    half = half_width(errors, sex, months, coverage) if math.isfinite(months) else None
+    if half is None:
+        return None
+    low, high = (min(max(edge, 0.0), MAX_MONTHS) for edge in (months - half, months + half))
+    return low, high
 
 
 def covered(

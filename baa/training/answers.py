@@ -1,6 +1,6 @@
 """What is said of one file: a row of the table, and a picture to look at."""
 
-from collections import Counter
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Answers:
         estimate = f"bone age {row['bone_age']} ({row['bone_age_months']:.0f} months)"
         if "lower_months" in row:
             low, high = (years_and_months(row[name]) for name in ("lower_months", "upper_months"))
-            estimate += f"; {self.coverage:.0%} of such intervals hold the truth: {low} to {high}"
+            estimate += f"; {100 * self.coverage:.3g} % of such intervals hold the truth: {low} to {high}"
         patient = f"sex {row['sex']}" + (f", by the {row['sex_from']}" if row["sex_from"] else "")
         if "age_months" in row:
             patient += f"; {years_and_months(row['age_months'])} old"
@@ -108,12 +108,13 @@ class Answers:
 
 
 def _unlike(names: Sequence[str]) -> list[str]:
-    """The names, those that stand for several files with a number."""
-    often, used = Counter(names), Counter[str]()
+    """The names, those that stand for several files with a number; a file system may take capitals for small letters."""
+    taken: set[str] = set()
     unlike = []
     for name in names:
-        used[name] += 1
-        unlike.append(name if often[name] == 1 else f"{name}_{used[name]}")
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        unlike.append(next(free for free in itertools.chain([name], numbered) if free.lower() not in taken))
+        taken.add(unlike[-1].lower())
     return unlike
 
 

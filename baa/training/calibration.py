@@ -1,18 +1,16 @@
 """The end of a stage: how far off its ages are on the validation split, kept in its checkpoint for intervals."""
 
-import io
 from pathlib import Path
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from baa.data.modules import HandDataModule
 from baa.report.conformal import calibrate
-from baa.training.callbacks import write_whole
 from baa.training.checkpoints import read_checkpoint
 from baa.training.modules import LocatorModule
 from baa.training.restored import Restored
+from baa.training.resuming import WholeFiles
 
 CALIBRATION = "val"
 
@@ -39,8 +37,6 @@ def with_calibration(model: Restored, data: HandDataModule, trainer: L.Trainer, 
     if trainer.is_global_zero:
         checkpoint = read_checkpoint(file)
         checkpoint["baa"]["calibration"] = calibrated.calibration
-        whole = io.BytesIO()
-        torch.save(checkpoint, whole)
-        write_whole(file, whole.getvalue())
+        WholeFiles().save_checkpoint(checkpoint, file)
     trainer.strategy.barrier()
     return calibrated

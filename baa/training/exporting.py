@@ -122,7 +122,7 @@ def _told(px: int, coverage: float) -> dict[str, Any]:
         },
         "outputs": {
             "months": "float32 [batch], bone age",
-            "lower": f"float32 [batch], months; {coverage:.0%} of such intervals hold the truth; NaN where too few cases tell",
+            "lower": f"float32 [batch], months; {100 * coverage:.3g} % of these hold the truth; NaN where too few tell",
             "upper": "float32 [batch], likewise",
             "boxes": "float32 [batch, 2, 4], carpal and hand: x0, y0, x1, y1 as shares of the square",
             "heat": "float32 [batch, 2, rows, columns], where the network looked, first and second, not negative",

@@ -66,15 +66,16 @@ def predict(
     restored = restore(checkpoint)
     keep_freed_memory()
     restored.lineage.tell()
-    job = _job(checkpoint, asked, coverage)
     answers = Answers(asked, restored.calibration, coverage, out / OVERLAYS if overlays else None)
+    job = _job(checkpoint, answers)
     return predict_files(restored, answers, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
 
-def _job(checkpoint: Path, asked: Sequence[Asked], coverage: float) -> str:
+def _job(checkpoint: Path, answers: Answers) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    said = hashlib.blake2b(f"{digest(checkpoint)}:{coverage}".encode(), digest_size=8)
-    for one in asked:
+    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.overlays}:{sorted(answers.calibration.items())}"
+    said = hashlib.blake2b(how.encode(), digest_size=8)
+    for one in answers.asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
         with contextlib.suppress(OSError):  # one that is gone will be a row with its reason
             state = one.file.stat()

@@ -79,7 +79,8 @@ class WholePath(nn.Module):
             mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
             months = (months + self.estimator(mirrored, sex).months) / 2
         half = self._half_width(months, sex)
-        return tuple(Answer(months, (months - half).clamp(min=0), (months + half).clamp(max=MAX_MONTHS), boxes, heat))
+        lower, upper = ((months + reach).clamp(0, MAX_MONTHS) for reach in (-half, half))
+        return tuple(Answer(months, lower, upper, boxes, heat))
 
     def _half_width(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         band = (months[:, None] >= self.band_ends[None, :-1]).sum(dim=1)

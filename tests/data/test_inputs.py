@@ -35,7 +35,16 @@ def test_folders_patterns_and_files_are_found_in_order_and_once(films):
     assert names(find_images([films / "a" / "notes.txt"]), films) == ["a/notes.txt"]  # to be a row with its reason
 
 
+def test_dicom_files_are_found_whatever_they_are_called(films):
+    film = films / "b" / "IM0001"
+    film.rename(films / "b" / "1.2.840.113619.2.5.1762")
+    (films / "b" / "DICOMDIR").write_bytes((films / "b" / "1.2.840.113619.2.5.1762").read_bytes())
+    assert names(find_images([films / "b"]), films) == ["b/1.2.840.113619.2.5.1762", "b/hand.png"]
+
+
 def test_what_is_not_there_is_refused(films):
+    with pytest.raises(InputError, match="no pattern"):
+        find_images([films / "**.png"])
     for given in (films / "c.png", films / "*.bmp"):
         with pytest.raises(InputError, match="is not there"):
             find_images([given])
@@ -64,6 +73,8 @@ def test_a_table_says_whose_film_it_is_by_path_or_by_name(films, tmp_path):
         ("file,sex\nIM0001,x\n", r"line 2: sex 'x' is none of"),
         ("file,sex,age_months\nIM0001,M,old\n", r"line 2: age 'old' is not a number"),
         ("name,sex\nIM0001,M\n", "has no column file"),
+        ("file,sex\nIM0001.dcm,M,\n", "no row of .* names one of these files; the first names 'IM0001.dcm'"),
+        ("file,sex\n\nIM0001,x\n", r"line 3: sex 'x' is none of"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_with_its_line(films, tmp_path, rows, reason):

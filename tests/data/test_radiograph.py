@@ -77,6 +77,31 @@ def test_what_is_no_image_is_refused_with_the_reason(hand):
         decode(whole[: len(whole) // 2], 64)
 
 
+def test_a_tiff_of_floats_is_read_and_one_that_holds_no_numbers_refused(hand):
+    floats = hand.astype(np.float32) / 255
+    assert (
+        np.abs(
+            decode(encode(Image.fromarray(floats), "TIFF"), 256).pixels
+            - decode(encode(Image.fromarray(hand)), 256).pixels.astype(int)
+        ).max()
+        <= 1
+    )
+    floats[0, 0] = np.nan
+    with pytest.raises(InputError, match="not all numbers"):
+        decode(encode(Image.fromarray(floats), "TIFF"), 256)
+
+
+def test_what_is_no_single_grey_picture_is_refused(hand):
+    frames = io.BytesIO()
+    Image.fromarray(hand).save(frames, "PNG", save_all=True, append_images=[Image.fromarray(255 - hand)])
+    with pytest.raises(InputError, match="2 images in one"):
+        decode(frames.getvalue(), 64)
+    with pytest.raises(InputError, match="in CMYK"):
+        decode(encode(Image.fromarray(hand).convert("CMYK"), "JPEG"), 64)
+    with pytest.raises(InputError, match="9000 x 9000 pixels; the limit is 48 million"):
+        decode(encode(Image.new("1", (9000, 9000))), 64)
+
+
 def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path, hand):
     a, b, c = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
     a.write_bytes(encode(Image.fromarray(hand)))

@@ -48,6 +48,14 @@ def test_the_quantile_is_the_one_of_the_paper():
     assert interval_of(errors, Sex.MALE, 10.0, 0.9) == (0.0, 56.0)
 
 
+@pytest.mark.parametrize(
+    ("read", "expected"), [(250.0, (200.0, 240.0)), (-20.0, (0.0, 30.0)), (-90.0, (0.0, 0.0)), (float("nan"), None)]
+)
+def test_whatever_a_regression_reads_an_interval_stays_among_the_ages(read, expected):
+    assert interval_of({"all": [50.0] * 100}, Sex.MALE, read, 0.9) == expected
+    assert calibrate([Case("a", IMAGE, 100.0, Sex.MALE)], torch.tensor([250.0]))["all"] == [150.0]
+
+
 def test_groups_that_are_too_small_give_way_and_too_few_cases_say_nothing():
     cases, told, _ = cohort(FEWEST, seed=0)
     errors = calibrate(cases, told)
