@@ -117,4 +117,4 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     if missing := [column for column in (FILE, SEX) if column not in frame]:
         raise InputError(f"--table: {table} has no column {missing[0]}; it takes {FILE}, {SEX} and, if known, {MONTHS}")
     rows = enumerate(frame.to_dict("records"), start=2)
-    return [(line, row) for line, row in rows if any(row.values())]  # type: ignore[misc]
+    return [(line, row) for line, row in rows if any(row.values())]

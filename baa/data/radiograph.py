@@ -92,7 +92,7 @@ def decode(data: bytes, px: int) -> Radiograph:
     Raises:
         InputError: the bytes are no such image, of more than `MAX_PIXELS`, or end too soon.
     """
-    patient, notes = Patient(), ()
+    patient, notes = Patient(), tuple[str, ...]()
     if is_dicom(data):
         grey, patient, notes = read_dicom(data, MAX_PIXELS)
     else:
@@ -114,8 +114,8 @@ def _picture(data: bytes) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 limit = f"the limit is {MAX_PIXELS // 1_000_000} million"
                 raise InputError(f"an image of {image.width} x {image.height} pixels; {limit}")
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise InputError(f"{image.n_frames} images in one; give one radiograph a file")
+            if (frames := getattr(image, "n_frames", 1)) > 1 and image.format != "MPO":
+                raise InputError(f"{frames} images in one; give one radiograph a file")
             if image.mode not in GREY_OR_RGB and not image.mode.startswith("I"):
                 raise InputError(f"an image in {image.mode}; radiographs are grey, or grey stored as RGB")
             return _grey(image)

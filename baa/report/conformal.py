@@ -114,7 +114,7 @@ def covered(
         inside = low <= case.months <= high
         for name in ("", f"{case.sex.name.lower()}/", f"{_band(case.months)}/"):
             groups.setdefault(name, []).append((inside, high - low))
-    result = {}
+    result: dict[str, float] = {}
     for name, found in groups.items():
         inside, width = torch.tensor(found, dtype=torch.float64).mean(dim=0).tolist()
         result |= {f"{split}/{name}covered_{coverage:.0%}".rstrip("%"): inside, f"{split}/{name}interval_months": width}
