@@ -79,7 +79,7 @@ class WholePath(nn.Module):
             mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
             months = (months + self.estimator(mirrored, sex).months) / 2
         half = self._half_width(months, sex)
-        lower, upper = ((months + reach).clamp(0, MAX_MONTHS) for reach in (-half, half))
+        lower, upper = ((months + reach).clamp(min=0.0).clamp(max=MAX_MONTHS) for reach in (-half, half))
         return tuple(Answer(months, lower, upper, boxes, heat))
 
     def _half_width(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
