@@ -73,10 +73,10 @@ def main() -> None:
 
     from baa.data.inputs import Asked, find_images, with_table  # torch is not imported for --help
     from baa.nets.fusion import Sex
-    from baa.training.prediction import predict
+    from baa.training.prediction import OVERLAYS, predict
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
-    files = find_images(arguments.inputs)
+    files = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)
     if arguments.table:
         asked, unused = with_table(files, arguments.table)
         if unused:

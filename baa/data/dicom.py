@@ -137,7 +137,7 @@ def _windowed(dataset: Dataset, values: np.ndarray) -> np.ndarray:
     try:
         tables = dataset.get("VOILUTSequence")
         through = _looked_up(tables[0], values) if tables else np.asarray(apply_windowing(values, dataset), np.float64)
-    except (AttributeError, IndexError, NotImplementedError, TypeError, ValueError):
+    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
         return values
     return through if np.ptp(through) > 0 else values
 

@@ -27,10 +27,14 @@ class Asked(NamedTuple):
     by: str = ""
 
 
-def find_images(inputs: Sequence[Path]) -> list[Path]:
+def find_images(inputs: Sequence[Path], drawn: Path | None = None) -> list[Path]:
     """The files given, those that a pattern fits, and of each folder the images in it and below it, in order and each once.
 
     In a folder, images are what ends as PNG, JPEG, TIFF or DICOM files do, and what begins as DICOM files do.
+
+    Args:
+        inputs: files, folders, patterns.
+        drawn: folder with pictures of earlier answers, which no folder or pattern is taken to mean.
 
     Raises:
         InputError: an input that is not there, or a folder without an image.
@@ -38,14 +42,14 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for given in inputs:
         if given.is_dir():
-            found = sorted(file for file in given.rglob("*") if _is_image(file))
+            found = sorted(file for file in given.rglob("*") if _is_image(file) and not _is_in(file, drawn))
             if not found:
                 raise InputError(f"{given} holds no image: not one file ends in {', '.join(sorted(SUFFIXES))}")
             files += found
         elif given.exists():
             files.append(given)
-        elif matching := _matching(given):
-            files += find_images(matching)
+        elif matching := [file for file in _matching(given) if not _is_in(file, drawn)]:
+            files += find_images(matching, drawn)
         else:
             raise InputError(f"{given} is not there; give image files, folders of them, or patterns such as 'films/*.png'")
     return list(dict.fromkeys(files))
@@ -56,6 +60,10 @@ def _matching(pattern: Path) -> list[Path]:
         return sorted(Path(pattern.anchor or ".").glob(str(pattern.relative_to(pattern.anchor))))
     except ValueError as error:
         raise InputError(f"{pattern} is no pattern: {error}") from error
+
+
+def _is_in(file: Path, folder: Path | None) -> bool:
+    return folder is not None and file.resolve().is_relative_to(folder.resolve())
 
 
 def _is_image(file: Path) -> bool:

@@ -48,7 +48,7 @@ def calibrate(
         for sex, months in readings.items():
             for group in _groups(sex, months):
                 if group != ALL or sex == case.sex:
-                    errors.setdefault(group, []).append(round(abs(months - case.months), 2))
+                    errors.setdefault(group, []).append(math.ceil(abs(months - case.months) * 100) / 100)
     return {group: sorted(found) for group, found in sorted(errors.items()) if len(found) >= FEWEST or group == ALL}
 
 

@@ -35,6 +35,13 @@ def test_folders_patterns_and_files_are_found_in_order_and_once(films):
     assert names(find_images([films / "a" / "notes.txt"]), films) == ["a/notes.txt"]  # to be a row with its reason
 
 
+def test_pictures_of_an_earlier_answer_are_not_asked_for_again(films):
+    drawn = films / "b"
+    for given in ([films], [films / "**" / "*.png"], [films / "*"]):
+        assert names(find_images(given, drawn), films) == ["a/hand.png"]
+    assert names(find_images([films / "b" / "hand.png"], drawn), films) == ["b/hand.png"]
+
+
 def test_dicom_files_are_found_whatever_they_are_called(films):
     film = films / "b" / "IM0001"
     film.rename(films / "b" / "1.2.840.113619.2.5.1762")

@@ -39,11 +39,13 @@ def test_predict_reads_a_bundle_as_its_checkpoint(borrowed, tmp_path):
     from baa.nets.fusion import Sex
     from baa.training.prediction import predict
 
+    hands = tmp_path / "hands"
+    hands.mkdir()
     for case in phantom_cases(3, seed=5):
-        Image.fromarray(case.image.load(160).pixels).save(tmp_path / f"{case.id}.png")
+        Image.fromarray(case.image.load(160).pixels).save(hands / f"{case.id}.png")
     read = {}
     for kept in ("best.ckpt", "bundle"):
-        asked = [Asked(file, Sex.MALE) for file in find_images([tmp_path])]
+        asked = [Asked(file, Sex.MALE) for file in find_images([hands])]
         predict(borrowed / kept, asked, tmp_path / kept, batch_size=4, workers=0, progress=False)
         read[kept] = pd.read_csv(tmp_path / kept / "predictions.csv")
 
