@@ -124,7 +124,7 @@ def _picture(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise InputError("not an image in PNG, JPEG, TIFF or DICOM") from error
     except Exception as error:  # whatever a damaged file makes of a decoder
-        raise InputError(str(error) or "an image that cannot be decoded") from error
+        raise InputError(f"a damaged image: {error}" if str(error) else "an image that cannot be decoded") from error
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -1,0 +1,69 @@
+"""No file, however damaged or made to harm, ends a prediction, holds it up, or fills the memory."""
+
+import resource
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from mutated import mutated, originals
+
+from baa.data.phantom import phantom_cases
+from baa.data.radiograph import ImageFile
+from baa.errors import InputError
+
+SECONDS, GIB = 5.0, 1 << 30
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    [case] = phantom_cases(1, seed=3)
+    return case.image.load(384).pixels
+
+
+@pytest.fixture(scope="module")
+def damaged(pixels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    for name, data in mutated(pixels).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
+    files = sorted(damaged.iterdir())
+    assert len(files) >= 300
+    refused = {}
+    for file in files:
+        begun = time.process_time()
+        try:
+            assert ImageFile(file).load(96).pixels.shape == (96, 96)
+        except InputError as error:
+            refused[file.name] = str(error)
+        assert time.process_time() - begun < SECONDS, file.name
+    assert all(len(reason) > 5 and "\n" not in reason for reason in refused.values())
+    must = {"empty.png", "text.png", "random.dcm", "dot.png", "enormous.png", "bomb.png", "cmyk.jpg", "animated.png", "frames.dcm"}
+    assert must <= refused.keys()
+    assert len(refused) > len(files) / 2
+
+
+def test_what_they_were_made_of_is_read(pixels, tmp_path):
+    first = None
+    for name, data in originals(pixels).items():
+        (tmp_path / name).write_bytes(data)
+        read = ImageFile(tmp_path / name).load(384).pixels.astype(int)
+        first = read if first is None else first
+        assert abs(read - first).mean() < 6, name  # JPEG
+        assert read.std() > 30
+
+
+@pytest.mark.slow
+def test_a_prediction_answers_for_all_of_them_within_two_gigabytes(damaged, tmp_path):
+    command = [sys.executable, "-m", "baa.predict", str(damaged), "--sex", "male", "--workers", "1", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    read = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(read) == len(list(damaged.iterdir()))
+    assert (read.error.notna() ^ read.bone_age_months.notna()).all()
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2 * GIB
