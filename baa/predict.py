@@ -13,8 +13,8 @@ EPILOG = """\
 what it writes, in DIR
   predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known;
                      bone_age_months, its interval, and as years and months; the carpal and the hand box in pixels of the
-                     file; warnings; and the error where a file could not be read (the others are answered all the same;
-                     exit code 1)
+                     file; strangeness, above 0 where no whole upright hand is recognised; warnings; and the error where a
+                     file could not be read (the others are answered all the same; exit code 1)
 
   overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
 
@@ -61,6 +61,9 @@ def main() -> None:
     parser.add_argument(
         "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture of each answer (default: yes)"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse, instead of answering with a warning, what is not taken for a hand"
+    )
     parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
     parser.add_argument(
         "--workers",
@@ -89,6 +92,7 @@ def main() -> None:
         arguments.out,
         coverage=arguments.coverage,
         overlays=arguments.overlays,
+        strict=arguments.strict,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )

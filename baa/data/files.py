@@ -15,6 +15,7 @@ from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
+from baa.nets.recogniser import Recogniser, recognise
 from baa.nets.regions import RegionCropper
 
 
@@ -23,7 +24,9 @@ class FileSample(NamedTuple):
 
     image [1, S, S] uint8, black where the file could not be read; sex, and whose word that is: `option`, `table`, `file`, or
     nobody's; months: the chronological age, NaN if unknown; place in the list of files; size [2]: width and height of the
-    file's image; notes: what was odd, in words; error: why it could not be read, or nothing.
+    file's image; notes: what was odd, in words; error: why it could not be read, or nothing; quarters: by how many it
+    was turned anticlockwise before it was read; strangeness: above 0 where no whole upright hand was recognised, NaN where
+    nobody looked.
     """
 
     image: Tensor
@@ -34,6 +37,8 @@ class FileSample(NamedTuple):
     size: Tensor
     notes: str
     error: str
+    quarters: Tensor
+    strangeness: Tensor
 
 
 class FileDataset(Dataset[FileSample]):
@@ -76,6 +81,8 @@ class FileDataset(Dataset[FileSample]):
             size,
             "; ".join(notes),
             error,
+            torch.tensor(0),
+            torch.tensor(torch.nan),
         )
 
 
@@ -87,6 +94,7 @@ class FileDataModule(L.LightningDataModule):
         places: of those that are read.
         px: side of the square source.
         crop: what cuts the regions, None for a network of the whole hand.
+        recogniser: of what the locator of `crop` makes of a hand; None reads whatever is given as it is.
         batch_size: of one process.
         workers: loader processes.
 
@@ -100,12 +108,14 @@ class FileDataModule(L.LightningDataModule):
         *,
         px: int,
         crop: RegionCropper | None,
+        recogniser: Recogniser | None,
         batch_size: int,
         workers: int,
     ) -> None:
         super().__init__()
         self.dataset = FileDataset(asked, places, px)
         self.crop = crop
+        self.recogniser = recogniser
         self.batch_size = batch_size
         self.workers = workers
 
@@ -116,8 +126,15 @@ class FileDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: FileSample, dataloader_idx: int) -> tuple[Batch, FileSample]:
-        film = Film.plain(batch.image.float().div_(255))
-        unknown = film.source.new_full((len(film.source), 2, 4), torch.nan)
-        regions = self.crop.to(film.source.device)(film) if self.crop is not None else None
+        source = batch.image.float().div_(255)
+        film, regions = Film.plain(source), None
+        if self.crop is not None:
+            crop = self.crop.to(source.device)
+            if self.recogniser is None:
+                regions = crop(film)
+            else:
+                film, regions, quarters, strangeness = recognise(crop, self.recogniser.to(source.device), source)
+                batch = batch._replace(quarters=quarters, strangeness=strangeness)
+        unknown = source.new_full((len(source), 2, 4), torch.nan)
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)
         return whole, batch

@@ -99,13 +99,22 @@ def decode(data: bytes, px: int) -> Radiograph:
         grey = _picture(data)
     if min(grey.size) < 2:
         raise InputError(f"an image of {grey.width} x {grey.height} pixels")
+    levels, inverted = levels_on_square(grey, px)
+    return Radiograph(levels, *grey.size, inverted, patient, notes)
+
+
+def levels_on_square(grey: Image.Image, px: int) -> tuple[np.ndarray, bool]:
+    """What the networks see of a grey image, uint8 [px, px], and whether it was a negative and was turned.
+
+    Levels are stretched, the longer side fills the square, the rest of it is black.
+    """
     fine = shrink(grey, max(px, POLARITY_PX))
     low, high = _percentiles(fine)
     levels = _stretched(fine, low, high)
     inverted = is_negative(levels)
     if px < POLARITY_PX:
         levels = _stretched(shrink(grey, px), low, high)
-    return Radiograph(on_square(255 - levels if inverted else levels), *grey.size, inverted, patient, notes)
+    return on_square(255 - levels if inverted else levels), inverted
 
 
 def _picture(data: bytes) -> Image.Image:

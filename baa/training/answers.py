@@ -14,6 +14,7 @@ from baa.data.files import FileSample
 from baa.data.inputs import Asked
 from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
+from baa.nets.recogniser import turn_back
 from baa.nets.regions import REGIONS, Regions
 from baa.report.conformal import Errors, interval_of
 from baa.report.overlay import overlay
@@ -30,10 +31,16 @@ COLUMNS = (
     "upper_months",
     "bone_age",
     *BOX_COLUMNS,
+    "strangeness",
     "warnings",
     "error",
 )
 MONTHS_PER_YEAR = 12
+ADULT_MONTHS = 240
+GROWN_MONTHS = {Sex.MALE: 222, Sex.FEMALE: 210, Sex.UNKNOWN: 210}
+"""From here on little is left to change: half a year below the last standards of Greulich and Pyle, 19 and 18 years."""
+
+TURNED = {1: "turned by 90 degrees anticlockwise", 2: "turned by 180 degrees", 3: "turned by 90 degrees clockwise"}
 
 
 class Answers:
@@ -44,13 +51,17 @@ class Answers:
         calibration: errors that intervals are made of.
         coverage: of the intervals.
         overlays: folder for the pictures, None for none.
+        strict: whether a file whose answer cannot be relied on gets an error and no answer.
     """
 
-    def __init__(self, asked: Sequence[Asked], calibration: Errors, coverage: float, overlays: Path | None) -> None:
+    def __init__(
+        self, asked: Sequence[Asked], calibration: Errors, coverage: float, overlays: Path | None, *, strict: bool = False
+    ) -> None:
         self.asked = asked
         self.calibration = calibration
         self.coverage = coverage
         self.overlays = overlays
+        self.strict = strict
         self.names = _unlike([one.file.stem for one in asked]) if overlays else []
 
     def give(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
@@ -72,28 +83,48 @@ class Answers:
             return row | {"error": sample.error[i]}
         if sample.months[i].isfinite():
             row["age_months"] = round(float(sample.months[i]), 1)
+        if sample.strangeness[i].isfinite():
+            row["strangeness"] = round(float(sample.strangeness[i]), 2)
+        seen, quarters = batch.regions, int(sample.quarters[i])
+        doubts = self._doubts(row, seen, i)
+        if doubts and self.strict:
+            return row | {"error": "refused: " + "; ".join(doubts)}
         row["bone_age_months"] = round(float(months[i]), 1)
         row["bone_age"] = years_and_months(float(months[i]))
         if interval := interval_of(self.calibration, sex, float(months[i]), self.coverage):
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
-        warnings, seen = [sample.notes[i]] if sample.notes[i] else [], batch.regions
-        if seen is not None and seen.fallback is not None:
+        if seen is not None:
             left, top, side = padding(*map(int, sample.size[i]))
-            pixels = (seen.boxes[i].cpu() - torch.tensor([left, top, left, top])) * side
+            pixels = (turn_back(seen.boxes[i].cpu(), quarters) - torch.tensor([left, top, left, top])) * side
             row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
-            lost = zip(REGIONS, seen.fallback[i].tolist(), strict=True)
-            warnings += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
-        row["warnings"] = "; ".join(warnings)
+        notes = [note for note in (sample.notes[i], TURNED.get(quarters)) if note]
+        if row.get("age_months", 0) >= ADULT_MONTHS:
+            notes.append("an adult by the age told")
+        elif row["bone_age_months"] >= GROWN_MONTHS[sex]:
+            notes.append("at the end of growth: an adult's hand looks the same")
+        row["warnings"] = "; ".join(notes + doubts)
         if self.overlays is not None:
-            self._draw(self.overlays / f"{self.names[place]}.png", row, sample.image[i, 0], seen, i)
+            film = np.rot90(sample.image[i, 0].cpu().numpy(), quarters)
+            self._draw(self.overlays / f"{self.names[place]}.png", row, film, seen, i)
         return row
 
-    def _draw(self, file: Path, row: dict[str, Any], film: Tensor, regions: Regions | None, i: int) -> None:
+    @staticmethod
+    def _doubts(row: dict[str, Any], seen: Regions | None, i: int) -> list[str]:
+        """Why the answer may be of no worth."""
+        doubts = []
+        if row.get("strangeness", 0) > 0:
+            doubts.append(f"not recognised as one whole upright hand (strangeness {row['strangeness']}, above 0)")
+        if seen is not None and seen.fallback is not None:
+            lost = zip(REGIONS, seen.fallback[i].tolist(), strict=True)
+            doubts += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
+        return doubts
+
+    def _draw(self, file: Path, row: dict[str, Any], film: np.ndarray, regions: Regions | None, i: int) -> None:
         heat = boxes = None
         if regions is not None and regions.heat is not None:
             heat, boxes = regions.heat[i].cpu().numpy(), regions.boxes[i].cpu().numpy()
         file.parent.mkdir(parents=True, exist_ok=True)
-        overlay(np.asarray(film.cpu()), heat, boxes, self._told(row)).save(file)
+        overlay(film, heat, boxes, self._told(row)).save(file)
 
     def _told(self, row: dict[str, Any]) -> list[str]:
         """The lines over a picture: no name of any file."""

@@ -20,13 +20,13 @@ from baa.errors import InputError
 from baa.nets.locator import Locator
 from baa.training.callbacks import write_whole
 from baa.training.lineage import Lineage
-from baa.training.restored import MODULES, Restored, at_rest, own_locator
+from baa.training.restored import MODULES, Restored, at_rest, own_locator, read_recogniser
 
 WEIGHTS = "weights.safetensors"
-MODULE, LOCATOR, SEEN = "module.", "locator.", "seen"
+MODULE, LOCATOR, RECOGNISER, SEEN = "module.", "locator.", "recogniser.", "seen"
 LIMITS = (
     "A research tool, not a medical device: nobody may be treated by what it says.",
-    "It does not notice when it is shown anything else than it was trained on.",
+    "It warns of what it does not take for one whole upright hand, and may be wrong in that too.",
     "Whether an id that can be guessed was trained on can be told from the weights file.",
 )
 DATA = {
@@ -51,6 +51,8 @@ def write_bundle(folder: Path, model: Restored, cohort: Mapping[str, Radiographs
     tensors = {MODULE + name: _halved(tensor) for name, tensor in model.module.state_dict().items()}
     if model.locator is not None and own is None:
         tensors |= {LOCATOR + name: _halved(tensor) for name, tensor in model.locator.state_dict().items()}
+    if model.recogniser is not None:
+        tensors |= {RECOGNISER + name: _halved(tensor) for name, tensor in model.recogniser.state_dict().items()}
     tensors[SEEN] = torch.tensor(sorted(model.lineage.seen), dtype=torch.int64)
     weights = save(tensors)
     settings = to_share(model.settings)
@@ -123,11 +125,13 @@ def read_bundle(folder: Path, setting: str = "checkpoint") -> Restored:
             arguments = card["locator"]
             locator = Locator(**arguments)
             locator.load_state_dict(_of(LOCATOR, tensors))
+        recogniser = read_recogniser(_of(RECOGNISER, tensors))
         origin = Lineage(frozenset(tensors[SEEN].tolist()), tuple(card["licences"]))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(f"{setting}: {folder} is of another version of baa, whose networks differ") from error
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(card["stage"], module, locator, arguments, to_share(card["settings"]), origin, card.get("calibration", {}))
+    settings, calibration = to_share(card["settings"]), card.get("calibration", {})
+    return Restored(card["stage"], module, locator, arguments, settings, origin, calibration, recogniser)
 
 
 def _of(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from baa.data.modules import HandDataModule
 from baa.report.conformal import calibrate
-from baa.training.checkpoints import read_checkpoint
 from baa.training.modules import LocatorModule
 from baa.training.restored import Restored
-from baa.training.resuming import WholeFiles
+from baa.training.resuming import amend
 
 CALIBRATION = "val"
 
@@ -34,9 +33,5 @@ def with_calibration(model: Restored, data: HandDataModule, trainer: L.Trainer, 
         readings.append(model.module.take_predictions().months)
     data.datasets[CALIBRATION], data.judged = told, judged
     calibrated = model._replace(calibration=calibrate(told.radiographs.cases, *readings))
-    if trainer.is_global_zero:
-        checkpoint = read_checkpoint(file)
-        checkpoint["baa"]["calibration"] = calibrated.calibration
-        WholeFiles().save_checkpoint(checkpoint, file)
-    trainer.strategy.barrier()
+    amend(file, trainer, calibration=calibrated.calibration)
     return calibrated

@@ -12,7 +12,7 @@ from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper
 from baa.training.bundles import WEIGHTS, read_bundle
 from baa.training.lineage import Lineage, lineage
-from baa.training.restored import MODULES, Restored, at_rest, own_locator
+from baa.training.restored import MODULES, Restored, at_rest, own_locator, read_recogniser
 
 
 def restore(model: Path, setting: str = "checkpoint") -> Restored:
@@ -43,7 +43,16 @@ def restore(model: Path, setting: str = "checkpoint") -> Restored:
     licences = record.get("licences", lineage((), record["settings"]["data"]["source"]).licences)  # before they were kept
     origin = Lineage(frozenset(record["seen"]), tuple(licences))
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(record["stage"], module, locator, arguments, record["settings"], origin, record.get("calibration", {}))
+    return Restored(
+        record["stage"],
+        module,
+        locator,
+        arguments,
+        record["settings"],
+        origin,
+        record.get("calibration", {}),
+        read_recogniser(record.get("recogniser", {})),
+    )
 
 
 def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:

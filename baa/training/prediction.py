@@ -37,6 +37,7 @@ def predict(
     *,
     coverage: float = COVERAGE,
     overlays: bool = True,
+    strict: bool = False,
     batch_size: int,
     workers: int,
     progress: bool = True,
@@ -53,6 +54,7 @@ def predict(
         out: a folder, made if need be.
         coverage: share of the intervals that are to hold the truth.
         overlays: whether to draw `out/overlays/NAME.png` of each file.
+        strict: whether a file whose answer cannot be relied on is refused instead.
         batch_size: radiographs at a time.
         workers: processes that decode.
         progress: whether to draw a bar.
@@ -66,14 +68,14 @@ def predict(
     restored = restore(checkpoint)
     keep_freed_memory()
     restored.lineage.tell()
-    answers = Answers(asked, restored.calibration, coverage, out / OVERLAYS if overlays else None)
+    answers = Answers(asked, restored.calibration, coverage, out / OVERLAYS if overlays else None, strict=strict)
     job = _job(checkpoint, answers)
     return predict_files(restored, answers, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
 
 def _job(checkpoint: Path, answers: Answers) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.overlays}:{sorted(answers.calibration.items())}"
+    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.overlays}:{answers.strict}:{sorted(answers.calibration.items())}"
     said = hashlib.blake2b(how.encode(), digest_size=8)
     for one in answers.asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
@@ -105,7 +107,8 @@ def predict_files(
     if missing:
         places = [place for part in missing for place in part]
         px = config.data.source_px
-        data = FileDataModule(asked, places, px=px, crop=crop, batch_size=batch_size, workers=workers)
+        recogniser = restored.recogniser
+        data = FileDataModule(asked, places, px=px, crop=crop, recogniser=recogniser, batch_size=batch_size, workers=workers)
         trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, answers)])
         trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from baa.nets.locator import Locator
+from baa.nets.recogniser import Recogniser
 from baa.training.age import AgeModule
 from baa.training.joint import JointModule
 from baa.training.lineage import Lineage
@@ -25,7 +26,8 @@ class Restored(NamedTuple):
 
     stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
     arguments that build it; settings of the run; what it has been trained on; its errors on the validation split, by group (see
-    `baa.report.conformal`), nothing of a model that is older than these.
+    `baa.report.conformal`), nothing of a model that is older than these; what tells whether the locator knows what it is shown,
+    None likewise.
     """
 
     stage: str
@@ -35,11 +37,21 @@ class Restored(NamedTuple):
     settings: dict[str, Any]
     lineage: Lineage
     calibration: dict[str, list[float]]
+    recogniser: Recogniser | None = None
 
 
 def at_rest(module: Module) -> Module:
     """In eval mode, and in the memory layout that convolutions are fastest in."""
     return module.eval().to(memory_format=torch.channels_last)
+
+
+def read_recogniser(tensors: dict[str, Tensor]) -> Recogniser | None:
+    """From how it was kept; None if it was not."""
+    if not tensors:
+        return None
+    recogniser = Recogniser(len(tensors["weight"]))
+    recogniser.load_state_dict(tensors)
+    return recogniser
 
 
 def own_locator(module: AgeModule) -> tuple[Locator | None, dict[str, Any]]:

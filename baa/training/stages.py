@@ -45,6 +45,7 @@ from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, 
 from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
+from baa.training.recognition import with_recogniser
 from baa.training.resuming import Begun, SameStart, WholeFiles, newest_whole
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
@@ -123,6 +124,9 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
     best = with_calibration(best, judging, trainer, folder / "best.ckpt")
+    if best.locator is not None:
+        taken = restore(locator_file(config)).recogniser if stage == "estimator" else None
+        best = with_recogniser(best, cohort, trainer, folder / "best.ckpt", seed=config.seed, taken=taken)
     figures_to = _figure_loggers(config, trainer)
     metrics, _ = judge(best.module, judging, trainer, folder, calibration=best.calibration, figures_to=figures_to)
     if trainer.is_global_zero:

@@ -42,7 +42,17 @@ def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
             refused[file.name] = str(error)
         assert time.process_time() - begun < SECONDS, file.name
     assert all(len(reason) > 5 and "\n" not in reason for reason in refused.values())
-    must = {"empty.png", "text.png", "random.dcm", "dot.png", "enormous.png", "bomb.png", "cmyk.jpg", "animated.png", "frames.dcm"}
+    must = {
+        "empty.png",
+        "text.png",
+        "random.dcm",
+        "dot.png",
+        "enormous.png",
+        "bomb.png",
+        "cmyk.jpg",
+        "animated.png",
+        "frames.dcm",
+    }
     assert must <= refused.keys()
     assert len(refused) > len(files) / 2
 
@@ -59,7 +69,18 @@ def test_what_they_were_made_of_is_read(pixels, tmp_path):
 
 @pytest.mark.slow
 def test_a_prediction_answers_for_all_of_them_within_two_gigabytes(damaged, tmp_path):
-    command = [sys.executable, "-m", "baa.predict", str(damaged), "--sex", "male", "--workers", "1", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "baa.predict",
+        str(damaged),
+        "--sex",
+        "male",
+        "--workers",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert done.returncode == 1, done.stderr

@@ -1,0 +1,41 @@
+"""A hand that lies on its side is turned, and its boxes are told where they are in the file."""
+
+import pytest
+import torch
+
+from baa.nets.recogniser import Recogniser, recognise, turn, turn_back
+from baa.nets.regions import RegionCropper
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_box_is_turned_back_to_the_pixels_it_was_found_in(quarters):
+    source = torch.zeros(1, 1, 20, 20)
+    source[..., 2:6, 8:15] = 1
+    rows, columns = turn(source, quarters)[0, 0].nonzero().T
+    found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])[None] / 20
+    assert turn_back(found, quarters)[0].tolist() == pytest.approx([8 / 20, 2 / 20, 15 / 20, 6 / 20])
+
+
+class TopIsBright(Recogniser):
+    """Strange unless the upper third of a feature map outshines the lower one."""
+
+    def forward(self, features):
+        shades = features.float().mean(dim=1)
+        return shades[:, -1].mean(dim=1) - shades[:, 0].mean(dim=1) + 1e-3
+
+
+def test_only_what_is_known_in_another_turn_is_turned(locator):
+    ramp = torch.linspace(1, 0, 96)[:, None].expand(96, 96)[None, None]
+    source = torch.cat([turn(ramp, quarters) for quarters in (0, 1, 2, 3)] + [torch.full_like(ramp, 0.5)])
+    cropper = RegionCropper(locator, px=(32, 32))
+    cropper.features = lambda view: torch.nn.functional.adaptive_avg_pool2d(view, 6).repeat(1, 512, 1, 1)
+    given = source.clone()
+    read = recognise(cropper, TopIsBright(512), source)
+
+    assert read.quarters.tolist() == [0, 3, 2, 1, 0]
+    assert (read.strangeness > 0).tolist() == [False, False, False, False, True]
+    assert torch.equal(source, given)
+    for i in range(4):
+        assert torch.allclose(read.film.source[i], ramp[0])
+    upright = cropper.locate(read.film)
+    assert torch.allclose(read.regions.boxes, upright[0], atol=1e-5)

@@ -1,0 +1,79 @@
+"""Of hands few are warned about, of what is no whole hand nearly all: the shipped model on phantoms, radiographs, pictures."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.real
+
+HANDS, PHANTOMS = 100, 200
+
+
+@pytest.fixture(scope="module")
+def films(real_data, tmp_path_factory):
+    """Folders of image files: phantoms, radiographs of the test part, those laid wrongly, and what is no whole hand."""
+    from baa.data.mishaps import mishaps
+    from baa.data.phantom import phantom_cases
+    from baa.data.radiograph import ImageFile
+    from baa.schema import Data, Split
+    from baa.training.cohort import read_cohort
+
+    skimage = pytest.importorskip("skimage", reason="its pictures are shown too: pip install 'baa[bench]'")
+    folder = tmp_path_factory.mktemp("films")
+    data = Data(
+        root=str(real_data / "rsna-640"),
+        cache=str(folder / "cache"),
+        source_px=384,
+        split=Split(by="hash", val=0.05, test=0.06, test_ids=str(real_data / "roi.csv")),
+    )
+    test = read_cohort(data, folder)["test"]
+    rng = np.random.default_rng(0)
+    hands = [test.pixels(int(i)) for i in rng.permutation(len(test.cases))[: HANDS + 20]]
+    phantoms = [case.image.load(384).pixels for case in phantom_cases(PHANTOMS + 10, seed=77)]
+    shown = {"hand": hands[:HANDS], "phantom": phantoms[:PHANTOMS], "turned": [], "no_hand": []}
+    for some, count in ((hands, HANDS), (phantoms, PHANTOMS)):
+        for i in range(count, len(some)):
+            *turned, half, pair, close, pieces, grains = mishaps(some[i], some[i - 1], rng)
+            shown["turned"] += turned
+            shown["no_hand"] += [half, pair, close, pieces] if i % 5 else [half, pair, close, pieces, grains]
+    shown["no_hand"] += [np.full((300, 300), level, np.uint8) for level in (0, 99, 255)]
+    pictures = sorted(file for file in (Path(skimage.__file__).parent / "data").iterdir() if file.suffix in (".png", ".jpg"))
+    shown["no_hand"] += [ImageFile(file).load(384).pixels for file in pictures]
+    for kind, levels in shown.items():
+        (folder / kind).mkdir()
+        for i, one in enumerate(levels):
+            Image.fromarray(np.ascontiguousarray(one)).save(folder / kind / f"{i}.png")
+    return folder
+
+
+def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
+    from baa.card import SHIPPED, model_path
+    from baa.data.inputs import Asked, find_images
+    from baa.training.prediction import predict
+
+    counted = {}
+    for kind in ("hand", "phantom", "turned", "no_hand"):
+        asked = [Asked(file) for file in find_images([films / kind])]
+        out = tmp_path / kind
+        predict(model_path(SHIPPED), asked, out, overlays=False, batch_size=16, workers=1, progress=False)
+        table = pd.read_csv(out / "predictions.csv", keep_default_na=False)
+        strange = table.strangeness > 0
+        counted[kind] = {
+            "files": len(table),
+            "warned": (table.warnings != "").mean(),
+            "unknown": strange.mean(),
+            "turned": table.warnings.str.contains("turned by").mean(),
+        }
+    logging.getLogger(__name__).info("\n%s", pd.DataFrame(counted).T.round(3))
+    assert counted["hand"]["files"] == HANDS
+    assert counted["phantom"]["files"] == PHANTOMS
+    assert counted["no_hand"]["files"] >= 100
+    assert counted["hand"]["warned"] <= 0.05
+    assert counted["phantom"]["warned"] <= 0.05
+    assert counted["no_hand"]["warned"] >= 0.95
+    assert counted["no_hand"]["unknown"] >= 0.9
+    assert counted["turned"]["turned"] >= 0.85

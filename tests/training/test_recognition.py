@@ -1,0 +1,109 @@
+"""The recogniser of a locator: trained with it, kept with it, and right about hands that it has not seen."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from baa.data.mishaps import mishaps
+from baa.data.phantom import phantom_cases
+
+
+@pytest.mark.parametrize("kept", ["locator/best.ckpt", "locator/bundle", "estimator/best.ckpt", "estimator/bundle"])
+def test_it_is_the_locators_wherever_that_is_kept(finished, kept):
+    from baa.training.checkpoints import restore
+
+    own = restore(finished[0] / "tiny" / "locator" / "best.ckpt").recogniser
+    found = restore(finished[0] / "tiny" / kept).recogniser
+    assert torch.allclose(found.weight, own.weight, rtol=1e-3, atol=1e-6)
+    assert torch.equal(found.bias, own.bias)
+
+
+def test_mishaps_are_of_the_radiographs_own_kind():
+    film, other = (case.image.load(96).pixels for case in phantom_cases(2, seed=1))
+    made = list(mishaps(film, other, np.random.default_rng(0)))
+    assert len(made) == 8
+    assert {(levels.shape, levels.dtype.name) for levels in made} == {((96, 96), "uint8")}
+    assert len({levels.tobytes() for levels in made} | {film.tobytes()}) == 9
+    again = list(mishaps(film, other, np.random.default_rng(0)))
+    assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
+
+
+def test_it_tells_hands_from_what_becomes_of_them(locator):
+    from baa.data.cache import Radiographs
+    from baa.nets.film import Film
+    from baa.training.recognition import train_recogniser
+
+    class Phantoms(Radiographs):
+        def pixels(self, index):
+            return self.cases[index].image.load(self.px).pixels
+
+    def some(count, seed):
+        return Phantoms(phantom_cases(count, seed=seed), [], None, "", 96, [], [])
+
+    recogniser = train_recogniser(locator, {"train": some(60, 1), "val": some(20, 2)}, torch.device("cpu"), 0)
+    films = [case.image.load(96).pixels for case in phantom_cases(20, seed=3)]
+    rng = np.random.default_rng(1)
+    spoilt = [made for i, film in enumerate(films) for made in mishaps(film, films[i - 1], rng)]
+
+    def strange(some):
+        source = torch.from_numpy(np.stack(some))[:, None].float() / 255
+        with torch.no_grad():
+            return (recogniser(locator.features(Film.plain(source).view(locator.px))) > 0).float().mean().item()
+
+    assert strange(films) <= 0.15
+    assert strange(spoilt) >= 0.8
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """What the shipped model says of: a phantom, the same upside down and on its side, half of it, noise."""
+    import pandas as pd
+
+    from baa.card import SHIPPED, model_path
+    from baa.data.inputs import Asked
+    from baa.nets.fusion import Sex
+    from baa.training.prediction import predict
+
+    folder = tmp_path_factory.mktemp("films")
+    [case] = phantom_cases(1, seed=5)
+    film = case.image.load(320).pixels[:, 40:-40]
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
+    films = {"as_it_is": film, "down": film[::-1, ::-1], "aside": np.rot90(film), "half": film[160:], "noise": noise}
+    for name, levels in films.items():
+        Image.fromarray(np.ascontiguousarray(levels)).save(folder / f"{name}.png")
+    asked = [Asked(folder / f"{name}.png", Sex.MALE) for name in films]
+    tables = []
+    for strict in (False, True):
+        out = folder / f"strict_{strict}"
+        predict(model_path(SHIPPED), asked, out, strict=strict, batch_size=5, workers=0, progress=False)
+        tables.append(pd.read_csv(out / "predictions.csv", keep_default_na=False).assign(name=list(films)).set_index("name"))
+    return tables
+
+
+def test_a_hand_that_lies_wrongly_is_turned_and_its_boxes_are_where_they_are_in_the_file(read):
+    table, _ = read
+    told = table.warnings
+    assert told["as_it_is"] == ""
+    assert told["down"] == "turned by 180 degrees"
+    assert told["aside"] == "turned by 90 degrees clockwise"
+    months = table.bone_age_months.astype(float)
+    assert months["down"] == pytest.approx(months["as_it_is"], abs=1.0)
+    assert months["aside"] == pytest.approx(months["as_it_is"], abs=1.0)
+    corners = [f"hand_{corner}" for corner in ("x0", "y0", "x1", "y1")]
+    x0, y0, x1, y1 = table.loc["as_it_is", corners].astype(float)
+    width, height = 240, 320
+    assert table.loc["down", corners].astype(float).tolist() == pytest.approx(
+        [width - x1, height - y1, width - x0, height - y0], abs=3
+    )
+    assert table.loc["aside", corners].astype(float).tolist() == pytest.approx([y0, width - x1, y1, width - x0], abs=3)
+
+
+def test_what_is_no_whole_hand_is_answered_with_a_warning_or_refused(read):
+    answered, refused = read
+    for name in ("half", "noise"):
+        assert "not recognised as one whole upright hand (strangeness" in answered.warnings[name]
+        assert answered.bone_age_months[name] != ""
+        assert refused.error[name].startswith("refused: not recognised")
+        assert refused.bone_age_months[name] == ""
+    assert (refused.error[["as_it_is", "down", "aside"]] == "").all()
