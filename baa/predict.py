@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse, instead of answering with a warning, what is not taken for a hand"
     )
-    parser.add_argument("--batch-size", type=_count, default=16, metavar="N", help="radiographs at a time (default: 16)")
+    parser.add_argument(
+        "--batch-size", type=_count, default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"
+    )
     parser.add_argument(
         "--workers",
         type=int,

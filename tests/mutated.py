@@ -9,6 +9,8 @@ import numpy as np
 from dicom_file import dicom
 from PIL import Image
 
+from baa.data.phantom import phantom_cases
+
 FLIPS, CUTS, LIES = 30, 20, 12
 
 
@@ -34,6 +36,14 @@ def mutated(pixels, seed=0):
         files[f"lie_{i}.jpg"] = _jpeg_of_size(whole["grey.jpg"], width, height)
         files[f"lie_{i}.dcm"] = dicom(pixels, Rows=height, Columns=width)
     return files | oddities(pixels)
+
+
+def write_mutated(folder):
+    """The files made of a phantom, in a folder."""
+    [case] = phantom_cases(1, seed=3)
+    for name, data in mutated(case.image.load(384).pixels).items():
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def originals(pixels):

@@ -190,7 +190,7 @@ def _step(files: list[Path], folder: Path) -> Work:
 
 def _predict(files: list[Path], folder: Path) -> Work:
     settings = to_plain(load(None, [f"data.source_px={SOURCE_PX}", f"locator.px={PX}", f"crops.px=[{PX},{PX}]"]))
-    answers = Answers([Asked(file, Sex.MALE) for file in files], {}, COVERAGE, overlays=None)
+    answers = Answers([Asked(file, Sex.MALE) for file in files], {}, COVERAGE, draw=None)
     restored = Restored("estimator", _estimator().eval(), _locator().net, {}, settings, lineage((), "phantom"), {})
 
     def predict() -> Iterator[None]:

@@ -55,7 +55,7 @@ def bench() -> list[Row]:
         folder = Path(name)
         films = write_films(folder, FILM_PX)
         asked = [Asked(films[i % len(films)], Sex.MALE) for i in range(BATCH * BATCHES)]
-        answers = Answers(asked, {}, COVERAGE, overlays=None)
+        answers = Answers(asked, {}, COVERAGE, draw=None)
 
         def ours() -> None:
             predict_files(restored, answers, folder / "out", job="bench", batch_size=BATCH, workers=1, progress=False)

@@ -1,6 +1,7 @@
 """An answer to look at: the radiograph with both boxes, the same under its heat maps, and above them what was read."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,15 +16,22 @@ HEAT_SHARE = 0.45
 """Of the heat map's colours over the film, where it is hottest."""
 
 
-def overlay(film: np.ndarray, heat: np.ndarray | None, boxes: np.ndarray | None, lines: Sequence[str]) -> Image.Image:
-    """Draw an answer.
+class Drawing(NamedTuple):
+    """What there is to look at of an answer.
 
-    Args:
-        film: the square radiograph [S, S] uint8.
-        heat: of both looks [2, h, w], not negative; None of a network that does not look.
-        boxes: carpal and hand [2, 4] as shares of the square; None likewise.
-        lines: of text.
+    film: the square radiograph [S, S] uint8, as it was read; heat: of both looks [2, h, w], not negative, None of a network
+    that does not look; boxes: carpal and hand [2, 4] as shares of the square, None likewise; lines: of text.
     """
+
+    film: np.ndarray
+    heat: np.ndarray | None
+    boxes: np.ndarray | None
+    lines: Sequence[str]
+
+
+def overlay(drawing: Drawing) -> Image.Image:
+    """Draw an answer."""
+    film, heat, boxes, lines = drawing
     grey = Image.fromarray(film).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC).convert("RGB")
     panels = [grey] if heat is None else [grey, _heated(grey, heat)]
     head = (len(lines) + 1) * TEXT_PX
@@ -38,13 +46,19 @@ def overlay(film: np.ndarray, heat: np.ndarray | None, boxes: np.ndarray | None,
     return whole
 
 
-def _heated(grey: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The film under the hotter of both looks, each against its own maximum."""
-    looks = [np.asarray(Image.fromarray(look.astype(np.float32)).resize(grey.size, Image.Resampling.BICUBIC)) for look in heat]
+def heat_layer(heat: np.ndarray, px: int) -> Image.Image:
+    """The hotter of both looks, each against its own maximum, to lie over a film: RGBA, the more opaque the hotter."""
+    looks = [np.asarray(Image.fromarray(look.astype(np.float32)).resize((px, px), Image.Resampling.BICUBIC)) for look in heat]
     hottest = np.max([look.clip(0) / max(float(look.max()), 1e-9) for look in looks], axis=0)
-    colours = matplotlib.colormaps["jet"](hottest)[..., :3] * 255
-    share = HEAT_SHARE * hottest[..., None]
-    return Image.fromarray((np.asarray(grey) * (1 - share) + colours * share).astype(np.uint8))
+    colours = matplotlib.colormaps["jet"](hottest)
+    colours[..., 3] = hottest
+    return Image.fromarray((colours * 255).astype(np.uint8), "RGBA")
+
+
+def _heated(grey: Image.Image, heat: np.ndarray) -> Image.Image:
+    layer = heat_layer(heat, PANEL_PX)
+    layer.putalpha(layer.getchannel("A").point(lambda opacity: opacity * HEAT_SHARE))
+    return Image.alpha_composite(grey.convert("RGBA"), layer).convert("RGB")
 
 
 def _draw_boxes(panel: Image.Image, boxes: np.ndarray) -> None:

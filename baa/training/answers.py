@@ -1,7 +1,7 @@
 """What is said of one file: a row of the table, and a picture to look at."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from baa.nets.fusion import Sex
 from baa.nets.recogniser import turn_back
 from baa.nets.regions import REGIONS, Regions
 from baa.report.conformal import Errors, interval_of
-from baa.report.overlay import overlay
+from baa.report.overlay import Drawing, overlay
 from baa.training.verdict import CORNERS
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
@@ -43,6 +43,26 @@ GROWN_MONTHS = {Sex.MALE: 222, Sex.FEMALE: 210, Sex.UNKNOWN: 210}
 TURNED = {1: "turned by 90 degrees anticlockwise", 2: "turned by 180 degrees", 3: "turned by 90 degrees clockwise"}
 
 
+Draw = Callable[[int, Drawing], None]
+
+
+class Overlays:
+    """Pictures of answers in a folder, named as their files.
+
+    Args:
+        folder: made if need be.
+        asked: the files.
+    """
+
+    def __init__(self, folder: Path, asked: Sequence[Asked]) -> None:
+        self.folder = folder
+        self.names = _unlike([one.file.stem for one in asked])
+
+    def __call__(self, place: int, drawing: Drawing) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        overlay(drawing).save(self.folder / f"{self.names[place]}.png")
+
+
 class Answers:
     """The rows of a table of predictions, and their pictures.
 
@@ -50,19 +70,18 @@ class Answers:
         asked: what `FileSample.place` counts in.
         calibration: errors that intervals are made of.
         coverage: of the intervals.
-        overlays: folder for the pictures, None for none.
+        draw: takes a file's place and what there is to look at of its answer; None draws nothing.
         strict: whether a file whose answer cannot be relied on gets an error and no answer.
     """
 
     def __init__(
-        self, asked: Sequence[Asked], calibration: Errors, coverage: float, overlays: Path | None, *, strict: bool = False
+        self, asked: Sequence[Asked], calibration: Errors, coverage: float, draw: Draw | None, *, strict: bool = False
     ) -> None:
         self.asked = asked
         self.calibration = calibration
         self.coverage = coverage
-        self.overlays = overlays
+        self.draw = draw
         self.strict = strict
-        self.names = _unlike([one.file.stem for one in asked]) if overlays else []
 
     def give(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
         """The row of one file of a batch; its picture is drawn.
@@ -103,9 +122,11 @@ class Answers:
         elif row["bone_age_months"] >= GROWN_MONTHS[sex]:
             notes.append("at the end of growth: an adult's hand looks the same")
         row["warnings"] = "; ".join(notes + doubts)
-        if self.overlays is not None:
-            film = np.rot90(sample.image[i, 0].cpu().numpy(), quarters)
-            self._draw(self.overlays / f"{self.names[place]}.png", row, film, seen, i)
+        if self.draw is not None:
+            film, heat, boxes = np.rot90(sample.image[i, 0].cpu().numpy(), quarters), None, None
+            if seen is not None and seen.heat is not None:
+                heat, boxes = seen.heat[i].cpu().numpy(), seen.boxes[i].cpu().numpy()
+            self.draw(place, Drawing(film, heat, boxes, self._told(row)))
         return row
 
     @staticmethod
@@ -118,13 +139,6 @@ class Answers:
             lost = zip(REGIONS, seen.fallback[i].tolist(), strict=True)
             doubts += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]
         return doubts
-
-    def _draw(self, file: Path, row: dict[str, Any], film: np.ndarray, regions: Regions | None, i: int) -> None:
-        heat = boxes = None
-        if regions is not None and regions.heat is not None:
-            heat, boxes = regions.heat[i].cpu().numpy(), regions.boxes[i].cpu().numpy()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        overlay(film, heat, boxes, self._told(row)).save(file)
 
     def _told(self, row: dict[str, Any]) -> list[str]:
         """The lines over a picture: no name of any file."""

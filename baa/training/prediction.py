@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from baa.data.inputs import Asked
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
 from baa.report.conformal import COVERAGE
-from baa.training.answers import COLUMNS, Answers
+from baa.training.answers import COLUMNS, Answers, Overlays
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
 from baa.training.processes import place_in_job
@@ -68,14 +69,16 @@ def predict(
     restored = restore(checkpoint)
     keep_freed_memory()
     restored.lineage.tell()
-    answers = Answers(asked, restored.calibration, coverage, out / OVERLAYS if overlays else None, strict=strict)
+    draw = Overlays(out / OVERLAYS, asked) if overlays else None
+    answers = Answers(asked, restored.calibration, coverage, draw, strict=strict)
     job = _job(checkpoint, answers)
     return predict_files(restored, answers, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
 
 
 def _job(checkpoint: Path, answers: Answers) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.overlays}:{answers.strict}:{sorted(answers.calibration.items())}"
+    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.draw is not None}:{answers.strict}"
+    how += f":{sorted(answers.calibration.items())}"
     said = hashlib.blake2b(how.encode(), digest_size=8)
     for one in answers.asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
@@ -137,7 +140,8 @@ class PredictionWriter(BasePredictionWriter):
         self.rows: list[dict[str, Any]] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler takes note and goes on to the last file
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler takes note and goes on to the last file
 
     def write_on_batch_end(
         self,

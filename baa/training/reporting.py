@@ -13,7 +13,7 @@ from baa.nets.film import Film
 from baa.report.conformal import covered
 from baa.report.figures import age_figure, agreement_figure, coverage_figure, error_figure
 from baa.report.metrics import Predictions
-from baa.report.overlay import overlay
+from baa.report.overlay import Drawing, overlay
 from baa.report.page import Report, page
 from baa.training.bundles import describe
 from baa.training.callbacks import write_whole
@@ -80,4 +80,4 @@ def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str,
             boxes, heat, _ = (found[0].numpy() for found in data.crop.cpu().locate(Film.plain(image[None].float() / 255)))
     true, read = float(dataset.labels.months[i]), float(predictions.months[i])
     caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, read {read:.0f} months ({read - true:+.0f})"
-    return caption, overlay(image[0].numpy(), heat, boxes, [caption])
+    return caption, overlay(Drawing(image[0].numpy(), heat, boxes, [caption]))

@@ -7,7 +7,7 @@ import time
 
 import pandas as pd
 import pytest
-from mutated import mutated, originals
+from mutated import originals, write_mutated
 
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
@@ -17,17 +17,8 @@ SECONDS, GIB = 5.0, 1 << 30
 
 
 @pytest.fixture(scope="module")
-def pixels():
-    [case] = phantom_cases(1, seed=3)
-    return case.image.load(384).pixels
-
-
-@pytest.fixture(scope="module")
-def damaged(pixels, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("damaged")
-    for name, data in mutated(pixels).items():
-        (folder / name).write_bytes(data)
-    return folder
+def damaged(tmp_path_factory):
+    return write_mutated(tmp_path_factory.mktemp("damaged"))
 
 
 def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
@@ -57,9 +48,10 @@ def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
     assert len(refused) > len(files) / 2
 
 
-def test_what_they_were_made_of_is_read(pixels, tmp_path):
+def test_what_they_were_made_of_is_read(tmp_path):
+    [case] = phantom_cases(1, seed=3)
     first = None
-    for name, data in originals(pixels).items():
+    for name, data in originals(case.image.load(384).pixels).items():
         (tmp_path / name).write_bytes(data)
         read = ImageFile(tmp_path / name).load(384).pixels.astype(int)
         first = read if first is None else first

@@ -25,14 +25,14 @@ def films(real_data, tmp_path_factory):
     skimage = pytest.importorskip("skimage", reason="its pictures are shown too: pip install 'baa[bench]'")
     folder = tmp_path_factory.mktemp("films")
     data = Data(
-        root=str(real_data / "rsna-640"),
+        root=str(real_data / "rsna-384"),
         cache=str(folder / "cache"),
         source_px=384,
         split=Split(by="hash", val=0.05, test=0.06, test_ids=str(real_data / "roi.csv")),
     )
     test = read_cohort(data, folder)["test"]
     rng = np.random.default_rng(0)
-    hands = [test.pixels(int(i)) for i in rng.permutation(len(test.cases))[: HANDS + 20]]
+    hands = [test.pixels(int(i)) for i in rng.permutation(len(test.cases))[: HANDS + 30]]
     phantoms = [case.image.load(384).pixels for case in phantom_cases(PHANTOMS + 10, seed=77)]
     shown = {"hand": hands[:HANDS], "phantom": phantoms[:PHANTOMS], "turned": [], "no_hand": []}
     for some, count in ((hands, HANDS), (phantoms, PHANTOMS)):

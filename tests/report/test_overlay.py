@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from baa.report.overlay import PANEL_PX, TEXT_PX, overlay
+from baa.report.overlay import PANEL_PX, TEXT_PX, Drawing, overlay
 
 FILM = np.full((100, 100), 60, np.uint8)
 BOXES = np.array([[0.25, 0.5, 0.75, 1.0], [0.1, 0.0, 0.9, 0.5]], np.float32)
@@ -10,7 +10,7 @@ HEAD = 3 * TEXT_PX
 
 
 def drawn(heat, boxes):
-    return np.asarray(overlay(FILM, heat, boxes, ["12 y", "female"])).astype(int)[HEAD:]
+    return np.asarray(overlay(Drawing(FILM, heat, boxes, ["12 y", "female"]))).astype(int)[HEAD:]
 
 
 def test_boxes_are_where_they_were_found_in_their_colours():

@@ -1,0 +1,59 @@
+"""A page on this machine that reads radiographs: `python -m baa.app [--checkpoint F] [--port N]`."""
+
+import argparse
+import os
+import warnings
+
+from baa.card import SHIPPED, model_path
+from baa.errors import InputError, run_command, share
+
+EPILOG = """\
+what it serves
+  A page where radiographs are dropped: ages, intervals, boxes, a heat map that fades, warnings; a table and pictures to
+  download. Programs ask the same of its endpoint /read:
+
+    from gradio_client import Client, handle_file
+    films, table, csv, pictures = Client("http://127.0.0.1:7860").predict(
+        [handle_file("hand.png")], "female", False, api_name="/read")
+
+who can reach it
+  This machine alone, unless --host says otherwise; whoever reaches it can use it: there is no password, and no encryption.
+
+needs
+  pip install 'baa[app]'
+"""
+PORT = 7860
+
+
+def main() -> None:
+    """Parse, load the model, serve until interrupted."""
+    parser = argparse.ArgumentParser(
+        "python -m baa.app",
+        description="Read radiographs on a page in the browser. A research tool, not a medical device.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default=SHIPPED,
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
+    )
+    parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen at (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")
+    arguments = parser.parse_args()
+
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # which is read as it is imported
+    try:
+        from baa.web.page import build, serve
+    except ImportError as error:
+        raise InputError(f"the page needs {error.name}: pip install 'baa[app]'") from error
+    from baa.web.reader import Reader
+
+    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    serve(build(Reader(model_path(arguments.checkpoint), arguments.coverage)), arguments.host, arguments.port)
+
+
+if __name__ == "__main__":
+    run_command(main)
