@@ -11,10 +11,11 @@ from baa.errors import run_command, share
 
 EPILOG = """\
 what it writes, in DIR
-  predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known;
-                     bone_age_months, its interval, and as years and months; the carpal and the hand box in pixels of the
-                     file; strangeness, above 0 where no whole upright hand is recognised; warnings; and the error where a
-                     file could not be read (the others are answered all the same; exit code 1)
+  predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known, and how
+                     far ahead of it the bones are; bone_age_months, its interval, and as years and months; if asked for,
+                     disagreement_months between readings of the file; the carpal and the hand box in pixels of the file;
+                     strangeness, above 0 where no whole upright hand is recognised; warnings; and the error where a file
+                     could not be read (the others are answered all the same; exit code 1)
 
   overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
 
@@ -65,6 +66,9 @@ def main() -> None:
         "--strict", action="store_true", help="refuse, instead of answering with a warning, what is not taken for a hand"
     )
     parser.add_argument(
+        "--disagreement", action="store_true", help="say how far apart the ages are of each film mirrored and turned a little"
+    )
+    parser.add_argument(
         "--batch-size", type=_count, default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"
     )
     parser.add_argument(
@@ -95,6 +99,7 @@ def main() -> None:
         coverage=arguments.coverage,
         overlays=arguments.overlays,
         strict=arguments.strict,
+        disagree=arguments.disagreement,
         batch_size=arguments.batch_size,
         workers=arguments.workers,
     )

@@ -51,12 +51,13 @@ def test_a_bad_file_is_a_row_with_its_reason(finished, hands, tmp_path):
     first.write_bytes(first.read_bytes()[:200])
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     command = [sys.executable, "-m", "baa.predict", "--checkpoint", str(checkpoint), str(hands), "--out", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--workers", "1", "--disagreement"], capture_output=True, text=True)
 
     assert done.returncode == 1, done.stderr
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert read.error.notna().tolist() == [True, False, False]
     assert read.bone_age_months.notna().tolist() == [False, True, True]
+    assert (read.disagreement_months >= 0).tolist() == [False, True, True]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["overlays", "predictions.csv"]
     answered = sorted(f"{file.stem}.png" for file in hands.iterdir())[1:]
     assert sorted(file.name for file in (tmp_path / "out" / "overlays").iterdir()) == answered
@@ -80,6 +81,7 @@ def test_a_patients_name_goes_nowhere(finished, hands, tmp_path):
     assert done.returncode == 1, done.stderr
     assert read.error.notna().tolist() == [False, True, True, False]
     assert list(read.loc[0, ["sex", "sex_from", "age_months"]]) == ["female", "file", 132]
+    assert read.ahead_months[0] == pytest.approx(read.bone_age_months[0] - 132)
     written = [file.name + file.read_text(errors="replace") for file in (tmp_path / "out").rglob("*") if file.is_file()]
     for secret in ("SECRET", "20120101"):
         assert secret not in done.stdout + done.stderr + "".join(written)

@@ -26,10 +26,12 @@ COLUMNS = (
     "sex",
     "sex_from",
     "age_months",
+    "ahead_months",
     "bone_age_months",
     "lower_months",
     "upper_months",
     "bone_age",
+    "disagreement_months",
     *BOX_COLUMNS,
     "strangeness",
     "warnings",
@@ -83,7 +85,7 @@ class Answers:
         self.draw = draw
         self.strict = strict
 
-    def give(self, i: int, months: Tensor, batch: Batch, sample: FileSample) -> dict[str, Any]:
+    def give(self, i: int, months: Tensor, batch: Batch, sample: FileSample, apart: Tensor | None = None) -> dict[str, Any]:
         """The row of one file of a batch; its picture is drawn.
 
         Args:
@@ -91,6 +93,7 @@ class Answers:
             months: ages read [B].
             batch: what they were read from.
             sample: what is known of the files.
+            apart: how far apart readings of each film are [B], in months.
         """
         place, sex = int(sample.place[i]), Sex(int(sample.sex[i]))
         row: dict[str, Any] = {
@@ -110,6 +113,10 @@ class Answers:
             return row | {"error": "refused: " + "; ".join(doubts)}
         row["bone_age_months"] = round(float(months[i]), 1)
         row["bone_age"] = years_and_months(float(months[i]))
+        if "age_months" in row:
+            row["ahead_months"] = round(row["bone_age_months"] - row["age_months"], 1)
+        if apart is not None:
+            row["disagreement_months"] = round(float(apart[i]), 1)
         if interval := interval_of(self.calibration, sex, float(months[i]), self.coverage):
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
@@ -148,7 +155,8 @@ class Answers:
             estimate += f"; {100 * self.coverage:.3g} % of such intervals hold the truth: {low} to {high}"
         patient = f"sex {row['sex']}" + (f", by the {row['sex_from']}" if row["sex_from"] else "")
         if "age_months" in row:
-            patient += f"; {years_and_months(row['age_months'])} old"
+            far, where = abs(row["ahead_months"]), "ahead" if row["ahead_months"] >= 0 else "behind"
+            patient += f"; {years_and_months(row['age_months'])} old: {far:.0f} months {where}"
         return [estimate, patient, row["warnings"] or "no warning"]
 
 

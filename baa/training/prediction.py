@@ -20,8 +20,10 @@ from baa.data.inputs import Asked
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
 from baa.report.conformal import COVERAGE
+from baa.training.age import AgeModule
 from baa.training.answers import COLUMNS, Answers, Overlays
 from baa.training.checkpoints import digest, restore
+from baa.training.disagreement import disagreement
 from baa.training.networks import crop_arguments
 from baa.training.processes import place_in_job
 from baa.training.restored import Restored
@@ -39,6 +41,7 @@ def predict(
     coverage: float = COVERAGE,
     overlays: bool = True,
     strict: bool = False,
+    disagree: bool = False,
     batch_size: int,
     workers: int,
     progress: bool = True,
@@ -56,6 +59,7 @@ def predict(
         coverage: share of the intervals that are to hold the truth.
         overlays: whether to draw `out/overlays/NAME.png` of each file.
         strict: whether a file whose answer cannot be relied on is refused instead.
+        disagree: whether to say how far apart readings of each film are when it is mirrored and turned a little.
         batch_size: radiographs at a time.
         workers: processes that decode.
         progress: whether to draw a bar.
@@ -71,13 +75,14 @@ def predict(
     restored.lineage.tell()
     draw = Overlays(out / OVERLAYS, asked) if overlays else None
     answers = Answers(asked, restored.calibration, coverage, draw, strict=strict)
-    job = _job(checkpoint, answers)
-    return predict_files(restored, answers, out, job=job, batch_size=batch_size, workers=workers, progress=progress)
+    job = _job(checkpoint, answers, disagree)
+    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
+    return predict_files(restored, answers, out, job=job, disagree=disagree, **how)
 
 
-def _job(checkpoint: Path, answers: Answers) -> str:
+def _job(checkpoint: Path, answers: Answers, disagree: bool) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.draw is not None}:{answers.strict}"
+    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.draw is not None}:{answers.strict}:{disagree}"
     how += f":{sorted(answers.calibration.items())}"
     said = hashlib.blake2b(how.encode(), digest_size=8)
     for one in answers.asked:
@@ -94,6 +99,7 @@ def predict_files(
     out: Path,
     *,
     job: str,
+    disagree: bool = False,
     batch_size: int,
     workers: int,
     progress: bool,
@@ -112,7 +118,7 @@ def predict_files(
         px = config.data.source_px
         recogniser = restored.recogniser
         data = FileDataModule(asked, places, px=px, crop=crop, recogniser=recogniser, batch_size=batch_size, workers=workers)
-        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, answers)])
+        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, answers, crop, disagree=disagree)])
         trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)
     if filled is None:
@@ -129,13 +135,19 @@ class PredictionWriter(BasePredictionWriter):
         shards: that take them.
         parts: the places of the files of each part, in the order they come in.
         answers: what is said of each file.
+        crop: that cuts the regions, None of a network of the whole hand.
+        disagree: whether each film is read in other ways too.
     """
 
-    def __init__(self, shards: Shards, parts: Sequence[range], answers: Answers) -> None:
+    def __init__(
+        self, shards: Shards, parts: Sequence[range], answers: Answers, crop: RegionCropper | None, *, disagree: bool
+    ) -> None:
         super().__init__("batch")
         self.shards = shards
         self.parts = iter(parts)
         self.answers = answers
+        self.crop = crop
+        self.disagree = disagree
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
 
@@ -154,10 +166,12 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         whole, sample = batch
+        assert isinstance(pl_module, AgeModule)
+        apart = disagreement(pl_module, whole, self.crop) if self.disagree else None
         for i in range(len(prediction)):
             if not self.rows:
                 self.part = next(self.parts)
-            self.rows.append(self.answers.give(i, prediction, whole, sample))
+            self.rows.append(self.answers.give(i, prediction, whole, sample, apart))
             if len(self.rows) == len(self.part):
                 self.shards.write(self.part.start, self.rows)
                 self.rows = []
