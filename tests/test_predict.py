@@ -30,6 +30,7 @@ def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     files = sorted(hands.iterdir())
+    Image.open(files[1]).rotate(180).save(files[1])
     (tmp_path / "cases.csv").write_text("id,file,sex\n" + "".join(f"{f.stem},{f.name},female\n" for f in files))
     table = ["data.source=table", f"data.table.file={tmp_path / 'cases.csv'}", "data.table.image=file", "data.table.id=id"]
     table += [f"data.root={hands}", "data.table.months=null", "data.table.sex=sex", f"data.cache={tmp_path / 'cache'}"]

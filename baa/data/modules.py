@@ -16,6 +16,7 @@ from baa.data.cache import Radiographs
 from baa.data.loading import LateLoader, RestOfEpoch, ignore_signals
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
+from baa.nets.recogniser import Recogniser, recognise
 from baa.nets.regions import RegionCropper
 
 PHASE = "baa: "
@@ -129,6 +130,8 @@ class CropDataModule(HandDataModule):
         crop: its `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
         remembered: boxes [N, 2, 4] by split; a split without is looked at live.
+        recogniser: of what the locator of `crop` makes of a hand; a test then looks live, and at hands turned upright. None
+            reads radiographs as they are.
         batch_size, workers, augment, balance, hide_sex, seed, judged: as of `HandDataModule`.
     """
 
@@ -139,6 +142,7 @@ class CropDataModule(HandDataModule):
         *,
         recipe: dict[str, Any],
         remembered: Mapping[str, Tensor] | None = None,
+        recogniser: Recogniser | None = None,
         batch_size: int,
         workers: int = 0,
         augment: Callable[[Tensor], Film] = Film.plain,
@@ -162,12 +166,16 @@ class CropDataModule(HandDataModule):
             self.datasets[split] = RadiographDataset(radiographs[split], boxes)
         self.crop = crop.requires_grad_(False)
         self.recipe = recipe
+        self.recogniser = recogniser
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         whole = super().on_after_batch_transfer(batch, dataloader_idx)
         crop = self.crop.to(whole.film.source.device)
         recalled = self._split() in self.remembered
+        if self.recogniser is not None and self.trainer is not None and self.trainer.testing:
+            found = recognise(crop, self.recogniser.to(whole.film.source.device), whole.film.source)
+            return whole._replace(film=found.film, regions=found.regions_as_given())
         with record_function(f"{PHASE}crops"):
             return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
 

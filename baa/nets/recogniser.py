@@ -44,7 +44,7 @@ def cells(features: FeatureMap) -> Float[Tensor, "batch channels 3 3"]:
     return F.adaptive_avg_pool2d(features.float(), GRID)
 
 
-def turn(source: GreyImage, quarters: int) -> GreyImage:
+def turn(source: Float[Tensor, "batch layers px px"], quarters: int) -> Float[Tensor, "batch layers px px"]:
     """Turned anticlockwise by quarters of a circle."""
     return torch.rot90(source, quarters, dims=(2, 3))
 
@@ -67,6 +67,17 @@ class Recognised(NamedTuple):
     regions: Regions
     quarters: Tensor
     strangeness: Tensor
+
+    def regions_as_given(self) -> Regions:
+        """The regions with boxes and heat maps where they are in what was given."""
+        boxes, heat = self.regions.boxes.clone(), self.regions.heat
+        heat = heat if heat is None else heat.clone()
+        for turned in range(1, QUARTERS):
+            rows = self.quarters == turned
+            boxes[rows] = turn_back(boxes[rows].flatten(0, 1), turned).view(-1, *boxes.shape[1:])
+            if heat is not None:
+                heat[rows] = turn(heat[rows], -turned)
+        return self.regions._replace(boxes=boxes, heat=heat)
 
 
 def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:

@@ -25,7 +25,7 @@ PUBLISHED = (
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
-table { border-collapse: collapse; margin: 1em 0; }
+table { border-collapse: collapse; margin: 1em 0; display: block; overflow-x: auto; }
 th, td { padding: .25em .8em; text-align: left; border-bottom: 1px solid #ddd; }
 .figures { display: flex; flex-wrap: wrap; gap: 1em; } .figures img { max-width: 100%; }
 figure { margin: 0; } figcaption { font-size: 13px; color: #555; } .worst img { width: 520px; max-width: 100%; }

@@ -98,9 +98,8 @@ def _data(config: Config, restored: Restored, radiographs: Radiographs, split: s
     common: dict[str, Any] = {"batch_size": fit.batch_size, "workers": config.data.workers, "judged": split}
     if restored.locator is None:
         return HandDataModule({split: radiographs.for_views(config.estimator.whole_px)}, **common)
-    return CropDataModule(
-        {split: radiographs}, RegionCropper(restored.locator, **(crop_arguments(config) | crops)), recipe={}, **common
-    )
+    crop = RegionCropper(restored.locator, **(crop_arguments(config) | crops))
+    return CropDataModule({split: radiographs}, crop, recipe={}, recogniser=restored.recogniser, **common)
 
 
 def _compare(

@@ -123,10 +123,11 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     if stage != "estimator":
         cropper, recipe = crop_recipe(folder / "best.ckpt", crop_arguments(config))
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
-    best = with_calibration(best, judging, trainer, folder / "best.ckpt")
-    if best.locator is not None:
+    if isinstance(judging, CropDataModule):
         taken = restore(locator_file(config)).recogniser if stage == "estimator" else None
         best = with_recogniser(best, cohort, trainer, folder / "best.ckpt", seed=config.seed, taken=taken)
+        judging.recogniser = best.recogniser
+    best = with_calibration(best, judging, trainer, folder / "best.ckpt")
     figures_to = _figure_loggers(config, trainer)
     metrics, _ = judge(best.module, judging, trainer, folder, calibration=best.calibration, figures_to=figures_to)
     if trainer.is_global_zero:

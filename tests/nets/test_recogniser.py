@@ -37,5 +37,8 @@ def test_only_what_is_known_in_another_turn_is_turned(locator):
     assert torch.equal(source, given)
     for i in range(4):
         assert torch.allclose(read.film.source[i], ramp[0])
-    upright = cropper.locate(read.film)
-    assert torch.allclose(read.regions.boxes, upright[0], atol=1e-5)
+    boxes, heat, _ = cropper.locate(read.film)
+    assert torch.allclose(read.regions.boxes, boxes, atol=1e-5)
+    as_given = read.regions_as_given()
+    assert torch.allclose(turn(as_given.heat[1:2], 3), heat[:1], atol=1e-5)
+    assert torch.allclose(turn_back(as_given.boxes[1], 1), boxes[0], atol=1e-5)
