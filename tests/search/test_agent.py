@@ -89,6 +89,7 @@ def test_two_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file):
         assert run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_trial_of_two_ranks_is_one_run(sweep_file):
     content = yaml.safe_load(sweep_file.read_text())
     for name, value in {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}.items():

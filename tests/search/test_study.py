@@ -61,6 +61,7 @@ def run_of(file, number):
     return file.parent / "tried" / storage.get_all_trials(0)[number].user_attrs["run"]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_trial_behind_and_goes_on_with_it(sweep_file):
     killed = begin(sweep_file, 3, "estimator.fit.epochs=6")
     log = sweep_file.parent / "out" / "trial-001.log"

@@ -1,0 +1,71 @@
+"""The shipped model as an ONNX graph: the ages, boxes and heat maps that torch finds, on phantoms and on radiographs."""
+
+import logging
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from baa.card import SHIPPED, model_path
+
+COUNT, BATCH, PX = 100, 8, 384
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """onnxruntime and torch: functions of sources [B, 1, 384, 384] and sexes [B]."""
+    import onnxruntime
+
+    from baa.training.checkpoints import restore
+    from baa.training.exporting import export
+    from baa.training.whole_path import WholePath
+
+    file = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(model_path(SHIPPED), file, 0.9)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    path = WholePath(restore(model_path(SHIPPED)), 0.9)
+
+    def run(source, sex):
+        return session.run(None, {"source": source.numpy(), "sex": sex.numpy()})
+
+    return run, torch.no_grad()(lambda source, sex: [part.numpy() for part in path(source, sex)])
+
+
+def compare(both, films):
+    """Both on the same films: furthest months, furthest box in pixels, and how fast each was."""
+    source = torch.from_numpy(np.stack(films))[:, None].float() / 255
+    sex = torch.arange(len(films)) % 3
+    found, speed = [], {}
+    for name, run in zip(("onnxruntime", "torch"), both, strict=True):
+        run(source[:BATCH], sex[:BATCH])
+        begun = time.perf_counter()
+        parts = [run(source[i : i + BATCH], sex[i : i + BATCH]) for i in range(0, len(films), BATCH)]
+        speed[name] = len(films) / (time.perf_counter() - begun)
+        found.append([np.concatenate(part) for part in zip(*parts, strict=True)])
+    (months, lower, upper, boxes, _), (months_t, lower_t, upper_t, boxes_t, _) = found
+    edges = max(np.nanmax(abs(lower - lower_t)), np.nanmax(abs(upper - upper_t)))
+    apart = {"months": abs(months - months_t).max(), "interval": edges, "pixels": abs(boxes - boxes_t).max() * PX}
+    logging.getLogger(__name__).info("%d films: %s, images/s %s", len(films), apart, speed)
+    assert len(months) == len(films)
+    assert months.std() > 5
+    return apart
+
+
+@pytest.mark.slow
+def test_onnxruntime_reads_phantoms_as_torch_does(both):
+    from baa.data.phantom import phantom_cases
+
+    apart = compare(both, [case.image.load(PX).pixels for case in phantom_cases(COUNT, seed=9)])
+    assert apart["months"] <= 0.05
+    assert apart["pixels"] <= 1
+
+
+@pytest.mark.real
+def test_onnxruntime_reads_radiographs_as_torch_does(both, real_data):
+    from baa.data.sources import read_rsna
+
+    cases, _ = read_rsna(real_data / "rsna-384")
+    apart = compare(both, [case.image.load(PX).pixels for case in cases[:: len(cases) // COUNT][:COUNT]])
+    assert apart["months"] <= 0.05
+    assert apart["pixels"] <= 1
