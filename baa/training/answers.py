@@ -117,7 +117,8 @@ class Answers:
             row["ahead_months"] = round(row["bone_age_months"] - row["age_months"], 1)
         if apart is not None:
             row["disagreement_months"] = round(float(apart[i]), 1)
-        if interval := interval_of(self.calibration, sex, float(months[i]), self.coverage):
+        interval = interval_of(self.calibration, sex, float(months[i]), self.coverage)
+        if interval and row.get("strangeness", 0) <= 0:  # errors on hands say nothing of what is none
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
             left, top, side = padding(*map(int, sample.size[i]))

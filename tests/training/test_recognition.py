@@ -87,6 +87,7 @@ def test_a_hand_that_lies_wrongly_is_turned_and_its_boxes_are_where_they_are_in_
     assert told["as_it_is"] == ""
     assert told["down"] == "turned by 180 degrees"
     assert told["aside"] == "turned by 90 degrees clockwise"
+    assert (table.lower_months[["as_it_is", "down", "aside"]] != "").all()
     months = table.bone_age_months.astype(float)
     assert months["down"] == pytest.approx(months["as_it_is"], abs=1.0)
     assert months["aside"] == pytest.approx(months["as_it_is"], abs=1.0)
@@ -104,6 +105,7 @@ def test_what_is_no_whole_hand_is_answered_with_a_warning_or_refused(read):
     for name in ("half", "noise"):
         assert "not recognised as one whole upright hand (strangeness" in answered.warnings[name]
         assert answered.bone_age_months[name] != ""
+        assert answered.lower_months[name] == ""
         assert refused.error[name].startswith("refused: not recognised")
         assert refused.bone_age_months[name] == ""
     assert (refused.error[["as_it_is", "down", "aside"]] == "").all()
