@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import tempfile
 import warnings
+from pathlib import Path
 
 from baa.card import SHIPPED, model_path
 from baa.errors import InputError, run_command, share
@@ -44,15 +46,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")
     arguments = parser.parse_args()
 
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # which is read as it is imported
-    try:
-        from baa.web.page import build, serve
-    except ImportError as error:
-        raise InputError(f"the page needs {error.name}: pip install 'baa[app]'") from error
-    from baa.web.reader import Reader
-
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
-    serve(build(Reader(model_path(arguments.checkpoint), arguments.coverage)), arguments.host, arguments.port)
+    with tempfile.TemporaryDirectory(prefix="baa_page_") as folder:  # all that is dropped and made lies in it, and goes with it
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}  # which are read as it is imported
+        try:
+            from baa.web.page import build, serve
+        except ImportError as error:
+            raise InputError(f"the page needs {error.name}: pip install 'baa[app]'") from error
+        from baa.web.reader import Reader
+
+        reader = Reader(model_path(arguments.checkpoint), arguments.coverage)
+        serve(build(reader, Path(folder)), arguments.host, arguments.port)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,11 @@
 import base64
 import html
 import io
+import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,9 @@ MOST_FILES, MOST_SHOWN = 200, 24
 SWEEP_SECONDS, KEPT_SECONDS = 300, 1800
 """How often what was made to be downloaded is looked through, and how old of it goes."""
 
+COPIED_SECONDS = 60.0
+"""After which Gradio has a copy of what was made, which it looks after."""
+
 FROM_FILE = "as the file says"
 SEXES = {FROM_FILE: None, "female": Sex.FEMALE, "male": Sex.MALE, "unknown": Sex.UNKNOWN}
 SHOWN = ("file", "sex", "bone_age", "bone_age_months", "lower_months", "upper_months", "strangeness", "warnings", "error")
@@ -48,11 +54,16 @@ STYLE = """
 FADE = "share => { document.documentElement.style.setProperty('--heat', share); }"
 
 
-def build(reader: Reader) -> gr.Blocks:
-    """The page and its endpoint `/read`; nobody is served yet."""
+def build(reader: Reader, folder: Path) -> gr.Blocks:
+    """The page and its endpoint `/read`; nobody is served yet.
+
+    Args:
+        reader: answers.
+        folder: for what is made to be downloaded.
+    """
 
     def read(files: list[str] | None, sex: str, strict: bool) -> tuple[str, pd.DataFrame, Any, Any]:
-        return _answer(reader, [Path(file) for file in files or []], sex, strict)
+        return _answer(reader, [Path(file) for file in files or []], sex, strict, folder)
 
     with gr.Blocks(title="baa: bone age", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(ABOUT)
@@ -98,12 +109,13 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         )
     except OSError as error:
         raise InputError(f"port {port} of {host} cannot be listened at, is it taken? Give another --port") from error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was dropped goes
     sys.stdout.write(f"http://{host}:{port} (stop with Ctrl-C)\n")
     sys.stdout.flush()
     page.block_thread()
 
 
-def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool) -> tuple[str, pd.DataFrame, Any, Any]:
+def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool, folder: Path) -> tuple[str, pd.DataFrame, Any, Any]:
     try:
         if not files:
             raise gr.Error("Drop a radiograph first.")
@@ -113,9 +125,12 @@ def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool) -> tu
     finally:
         for file in files:
             file.unlink(missing_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="baa_"))
-    (folder / "predictions.csv").write_text(found.table.to_csv(index=False))
-    (folder / "overlays.zip").write_bytes(found.overlays())
+    made = Path(tempfile.mkdtemp(dir=folder))
+    (made / "predictions.csv").write_text(found.table.to_csv(index=False))
+    (made / "overlays.zip").write_bytes(found.overlays())
+    forget = threading.Timer(COPIED_SECONDS, shutil.rmtree, [made], {"ignore_errors": True})
+    forget.daemon = True
+    forget.start()
     told = found.table.astype(object).where(found.table.notna(), "")
     shown = [_figure(row, found.drawings.get(place)) for place, row in enumerate(told[:MOST_SHOWN].to_dict("records"))]
     more = len(files) - MOST_SHOWN
@@ -123,8 +138,8 @@ def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool) -> tu
     return (
         f'<div class="films">{"".join(shown)}</div>{rest}',
         told[list(SHOWN)],
-        gr.DownloadButton(value=folder / "predictions.csv", interactive=True),
-        gr.DownloadButton(value=folder / "overlays.zip", interactive=True),
+        gr.DownloadButton(value=made / "predictions.csv", interactive=True),
+        gr.DownloadButton(value=made / "overlays.zip", interactive=True),
     )
 
 

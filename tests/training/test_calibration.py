@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import torch
 
 
 @pytest.mark.parametrize("stage", ["locator", "estimator"])
@@ -40,14 +41,18 @@ def test_a_wider_coverage_is_a_wider_interval_and_too_wide_a_one_is_none(finishe
     from baa.nets.fusion import Sex
     from baa.training.prediction import predict
 
-    [case] = phantom_cases(1, seed=5)
-    Image.fromarray(case.image.load(160).pixels).save(tmp_path / "hand.png")
-    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    asked = []
+    for case in phantom_cases(8, seed=0):
+        Image.fromarray(case.image.load(160).pixels).save(tmp_path / f"{case.id}.png")
+        asked.append(Asked(tmp_path / f"{case.id}.png", Sex.MALE))
+    kept = torch.load(finished[0] / "tiny" / "estimator" / "best.ckpt", weights_only=True)
+    del kept["baa"]["recogniser"]  # files are exposed otherwise than phantoms, which the tiny one takes for strange
+    checkpoint = tmp_path / "best.ckpt"
+    torch.save(kept, checkpoint)
     widths = []
     for coverage in (0.5, 0.8, 0.9):
-        asked = [Asked(tmp_path / "hand.png", Sex.MALE)]
-        predict(checkpoint, asked, tmp_path / "out", coverage=coverage, batch_size=1, workers=0, progress=False)
-        row = pd.read_csv(tmp_path / "out" / "predictions.csv").iloc[0]
-        widths.append(row.upper_months - row.lower_months)
-    assert 0 < widths[0] < widths[1]
-    assert pd.isna(widths[2])
+        predict(checkpoint, asked, tmp_path / "out", coverage=coverage, batch_size=8, workers=0, progress=False)
+        table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+        widths.append(table.upper_months - table.lower_months)
+    assert ((widths[0] > 0) & (widths[0] < widths[1])).all()
+    assert widths[2].isna().all()

@@ -34,13 +34,15 @@ def served(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(kept), "TMPDIR": str(kept)}
+    environment = os.environ | {"TMPDIR": str(kept)}
     command = [sys.executable, "-m", "baa.app", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as app:
         line = app.stdout.readline()
         assert line.startswith(f"http://127.0.0.1:{port}"), line
         yield line.split()[0], kept
         app.terminate()
+        app.wait(30)
+    assert list(kept.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

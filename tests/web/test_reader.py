@@ -57,13 +57,16 @@ def test_files_are_read_as_predict_reads_them_in_any_thread(reader, finished, as
         assert Image.open(io.BytesIO(pictures.read(pictures.namelist()[0]))).width == 1024
 
 
-def test_the_page_shows_each_file_and_deletes_it(reader, asked):
+def test_the_page_shows_each_file_and_deletes_it(reader, asked, tmp_path_factory, monkeypatch):
+    from baa.web import page
     from baa.web.page import SHOWN, _answer
 
+    monkeypatch.setattr(page, "COPIED_SECONDS", 0.5)
     evil = asked[0].file.with_name("<script>alert(1)<.png")
     asked[0].file.rename(evil)
     files = [evil, *(one.file for one in asked[1:])]
-    films, table, csv, pictures = _answer(reader, files, "female", strict=False)
+    kept = tmp_path_factory.mktemp("kept")
+    films, table, csv, pictures = _answer(reader, files, "female", False, kept)
 
     assert films.count("<figure>") == 3
     assert films.count('class="heat"') == 2
@@ -74,10 +77,14 @@ def test_the_page_shows_each_file_and_deletes_it(reader, asked):
     assert not any(file.exists() for file in files)
     assert csv.value
     assert pictures.value
+    begun = time.monotonic()
+    while list(kept.iterdir()) and time.monotonic() - begun < 10:
+        time.sleep(0.1)
+    assert list(kept.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_no_damaged_file_ends_it_or_holds_it_up(reader, tmp_path):
+def test_no_damaged_file_ends_it_or_holds_it_up(reader, tmp_path, tmp_path_factory):
     from baa.web.page import MOST_FILES, _answer
 
     files = sorted(write_mutated(tmp_path).iterdir())
@@ -85,7 +92,7 @@ def test_no_damaged_file_ends_it_or_holds_it_up(reader, tmp_path):
     for first in range(0, len(files), MOST_FILES):
         some = files[first : first + MOST_FILES]
         begun = time.monotonic()
-        _, table, _, _ = _answer(reader, some, "male", strict=False)
+        _, table, _, _ = _answer(reader, some, "male", False, tmp_path_factory.mktemp("kept"))
         assert list(table.file) == [file.name for file in some]
         assert ((table.error != "") ^ (table.bone_age != "")).all()
         assert time.monotonic() - begun < len(some)
@@ -98,10 +105,10 @@ def test_nothing_or_too_much_is_refused_and_deleted(reader, tmp_path):
     from baa.web.page import MOST_FILES, _answer
 
     with pytest.raises(gr.Error, match="Drop a radiograph"):
-        _answer(reader, [], "female", strict=False)
+        _answer(reader, [], "female", False, tmp_path)
     files = [tmp_path / f"{i}.png" for i in range(MOST_FILES + 1)]
     for file in files:
         file.write_bytes(b"")
     with pytest.raises(gr.Error, match="at a time"):
-        _answer(reader, files, "female", strict=False)
+        _answer(reader, files, "female", False, tmp_path)
     assert not any(file.exists() for file in files)
