@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from baa.card import SHIPPED, model_path
+from baa.card import checkpoint_option, model_path
 from baa.errors import InputError, run_command, share
 
 EPILOG = """\
@@ -35,12 +35,7 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        default=SHIPPED,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
-    )
+    checkpoint_option(parser)
     parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from baa.card import SHIPPED, model_path
+from baa.card import checkpoint_option, model_path
 from baa.errors import run_command
 
 EPILOG = """\
@@ -35,12 +35,7 @@ def main() -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--checkpoint",
-        default=SHIPPED,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
-    )
+    checkpoint_option(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(
         "--split",

@@ -4,7 +4,7 @@ import argparse
 import warnings
 from pathlib import Path
 
-from baa.card import SHIPPED, model_path
+from baa.card import checkpoint_option, model_path
 from baa.errors import run_command, share
 
 EPILOG = """\
@@ -28,12 +28,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx or .pt2")
-    parser.add_argument(
-        "--checkpoint",
-        default=SHIPPED,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
-    )
+    checkpoint_option(parser)
     parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
     arguments = parser.parse_args()
 

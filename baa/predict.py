@@ -6,7 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from baa.card import SHIPPED, model_path
+from baa.card import checkpoint_option, model_path
 from baa.errors import run_command, share
 
 EPILOG = """\
@@ -44,12 +44,7 @@ def main() -> None:
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="PNG, JPEG, TIFF or DICOM files, folders, patterns"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default=SHIPPED,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
-    )
+    checkpoint_option(parser)
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--sex", choices=("male", "female", "unknown"), help="of all of them")
     known.add_argument(
