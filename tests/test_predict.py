@@ -83,6 +83,7 @@ def test_a_patients_name_goes_nowhere(finished, hands, tmp_path):
     assert read.error.notna().tolist() == [False, True, True, False]
     assert list(read.loc[0, ["sex", "sex_from", "age_months"]]) == ["female", "file", 132]
     assert read.ahead_months[0] == pytest.approx(read.bone_age_months[0] - 132)
+    assert read.ahead_deviations[0] == pytest.approx(read.ahead_months[0] / 11.94, abs=0.05)
     written = [file.name + file.read_text(errors="replace") for file in (tmp_path / "out").rglob("*") if file.is_file()]
     for secret in ("SECRET", "20120101"):
         assert secret not in done.stdout + done.stderr + "".join(written)

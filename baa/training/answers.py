@@ -17,6 +17,7 @@ from baa.nets.fusion import Sex
 from baa.nets.recogniser import turn_back
 from baa.nets.regions import REGIONS, Regions
 from baa.report.conformal import Errors, interval_of
+from baa.report.greulich_pyle import standard_deviation
 from baa.report.overlay import Drawing, overlay
 from baa.training.verdict import CORNERS
 
@@ -27,6 +28,7 @@ COLUMNS = (
     "sex_from",
     "age_months",
     "ahead_months",
+    "ahead_deviations",
     "bone_age_months",
     "lower_months",
     "upper_months",
@@ -115,6 +117,8 @@ class Answers:
         row["bone_age"] = years_and_months(float(months[i]))
         if "age_months" in row:
             row["ahead_months"] = round(row["bone_age_months"] - row["age_months"], 1)
+            if deviation := standard_deviation(row["age_months"], sex):
+                row["ahead_deviations"] = round(row["ahead_months"] / deviation, 1)
         if apart is not None:
             row["disagreement_months"] = round(float(apart[i]), 1)
         interval = interval_of(self.calibration, sex, float(months[i]), self.coverage)
@@ -158,6 +162,8 @@ class Answers:
         if "age_months" in row:
             far, where = abs(row["ahead_months"]), "ahead" if row["ahead_months"] >= 0 else "behind"
             patient += f"; {years_and_months(row['age_months'])} old: {far:.0f} months {where}"
+            if "ahead_deviations" in row:
+                patient += f" ({abs(row['ahead_deviations']):.1f} SD of Greulich and Pyle)"
         return [estimate, patient, row["warnings"] or "no warning"]
 
 

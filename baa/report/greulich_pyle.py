@@ -1,0 +1,35 @@
+"""How far healthy children's bone ages lie from their years.
+
+Standard deviations of the skeletal age by chronological age and sex in the Brush Foundation's study, as tabled in W. W.
+Greulich and S. I. Pyle, Radiographic Atlas of Skeletal Development of the Hand and Wrist, 2nd edition, Stanford University
+Press 1959. They are of white children of Cleveland in the 1930s and of films read by people.
+"""
+
+import numpy as np
+
+from baa.nets.fusion import Sex
+
+AGES_MONTHS = (3, 6, 9, 12, 18, 24, 30, 36, 42, 48, 54, 60, 72, 84, 96, 108, 120, 132, 144, 156, 168, 180, 192, 204)
+
+DEVIATIONS_MONTHS = {
+    Sex.MALE: (
+        *(0.69, 1.13, 1.43, 1.97, 3.52, 3.92, 4.52, 5.08, 5.40, 6.66, 8.36, 8.79),
+        *(9.17, 8.91, 9.10, 9.00, 9.79, 10.09, 10.38, 10.44, 10.72, 11.32, 12.86, 13.05),
+    ),
+    Sex.FEMALE: (
+        *(0.72, 1.16, 1.36, 1.77, 3.49, 4.64, 5.37, 5.97, 7.48, 8.98, 10.73, 11.65),
+        *(10.23, 9.64, 10.23, 10.74, 11.73, 11.94, 10.24, 10.67, 11.30, 9.23, 7.31),
+    ),
+}
+"""At `AGES_MONTHS`; that of girls ends at 16 years."""
+
+
+def standard_deviation(age_months: float, sex: Sex) -> float | None:
+    """Of the bone age at a chronological age, in months; between two ages of the table on the line that joins them.
+
+    None outside the table (under 3 months, over 17 years of boys and 16 of girls) and of an unknown sex.
+    """
+    deviations = DEVIATIONS_MONTHS.get(sex)
+    if deviations is None or not AGES_MONTHS[0] <= age_months <= AGES_MONTHS[len(deviations) - 1]:
+        return None
+    return float(np.interp(age_months, AGES_MONTHS[: len(deviations)], deviations))
