@@ -25,8 +25,8 @@ class FileSample(NamedTuple):
     image [1, S, S] uint8, black where the file could not be read; sex, and whose word that is: `option`, `table`, `file`, or
     nobody's; months: the chronological age, NaN if unknown; place in the list of files; size [2]: width and height of the
     file's image; notes: what was odd, in words; error: why it could not be read, or nothing; quarters: by how many it
-    was turned anticlockwise before it was read; strangeness: above 0 where no whole upright hand was recognised, NaN where
-    nobody looked.
+    was turned anticlockwise before it was read; strangeness: above 0 where no whole upright hand was recognised; mirrored: the
+    logit of lying the other way round than most that were trained on; NaN where nobody looked.
     """
 
     image: Tensor
@@ -39,6 +39,7 @@ class FileSample(NamedTuple):
     error: str
     quarters: Tensor
     strangeness: Tensor
+    mirrored: Tensor
 
 
 class FileDataset(Dataset[FileSample]):
@@ -82,6 +83,7 @@ class FileDataset(Dataset[FileSample]):
             "; ".join(notes),
             error,
             torch.tensor(0),
+            torch.tensor(torch.nan),
             torch.tensor(torch.nan),
         )
 
@@ -133,8 +135,8 @@ class FileDataModule(L.LightningDataModule):
             if self.recogniser is None:
                 regions = crop(film)
             else:
-                film, regions, quarters, strangeness = recognise(crop, self.recogniser.to(source.device), source)
-                batch = batch._replace(quarters=quarters, strangeness=strangeness)
+                film, regions, *found = recognise(crop, self.recogniser.to(source.device), source)
+                batch = batch._replace(**dict(zip(("quarters", "strangeness", "mirrored"), found, strict=True)))
         unknown = source.new_full((len(source), 2, 4), torch.nan)
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)
         return whole, batch

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from PIL import Image
 
 from baa.data.cases import Box, Case
 from baa.data.exposure import expose
 from baa.data.ossification import growth
-from baa.data.radiograph import Radiograph
+from baa.data.radiograph import Radiograph, levels_on_square
 from baa.data.skeleton import Piece, carpal_extremes, skeleton
 from baa.nets.fusion import Sex
 
-VERSION = 2
+VERSION = 3
 """Counted up whenever the same seed would give other pixels."""
 
 YOUNGEST_MONTHS, OLDEST_MONTHS = 6, 222
@@ -41,8 +42,9 @@ class Phantom:
         return f"{VERSION}:{self}".encode()
 
     def load(self, px: int) -> Radiograph:
-        pixels = expose(self.pieces, self.pose, self.scale, px, film=self._rng(3), grain=self._rng(4))
-        return Radiograph(pixels, px, px, inverted=False)
+        film = expose(self.pieces, self.pose, self.scale, px, film=self._rng(3), grain=self._rng(4))
+        levels, inverted = levels_on_square(Image.fromarray(film), px)
+        return Radiograph(levels, px, px, inverted)
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Size, pose, bones, film and grain each have random numbers of their own."""

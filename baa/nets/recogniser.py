@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from baa.nets.backbones import FeatureMap, GreyImage
 from baa.nets.film import Film
+from baa.nets.laterality import Laterality
 from baa.nets.regions import RegionCropper, Regions
 
 GRID = 3
@@ -19,6 +20,8 @@ QUARTERS = 4
 
 class Recogniser(nn.Module):
     """A linear reading of the locator's feature map, F'' of Li et al. 2023.
+
+    `laterality`, a network of its own, tells whether the hand lies mirrored.
 
     Args:
         channels: of the feature map.
@@ -34,6 +37,7 @@ class Recogniser(nn.Module):
         super().__init__()
         self.register_buffer("weight", torch.zeros(channels, GRID, GRID))
         self.register_buffer("bias", torch.zeros(1))
+        self.laterality = Laterality()
 
     def forward(self, features: FeatureMap) -> Float[Tensor, " batch"]:
         return (cells(features) * self.weight).sum(dim=(1, 2, 3)) + self.bias
@@ -60,13 +64,15 @@ def turn_back(boxes: Float[Tensor, "boxes 4"], quarters: int) -> Float[Tensor, "
 class Recognised(NamedTuple):
     """Radiographs as they were read.
 
-    film; regions; quarters [B]: how far each was turned anticlockwise first; strangeness [B]: that is left.
+    film; regions; quarters [B]: how far each was turned anticlockwise first; strangeness [B]: that is left; mirrored [B]: the
+    logit of that.
     """
 
     film: Film
     regions: Regions
     quarters: Tensor
     strangeness: Tensor
+    mirrored: Tensor
 
     def regions_as_given(self) -> Regions:
         """The regions with boxes and heat maps where they are in what was given."""
@@ -82,6 +88,8 @@ class Recognised(NamedTuple):
 
 def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:
     """The regions of radiographs, each turned first if it is not recognised as it is but when turned.
+
+    A mirrored one is left as it is: networks are trained on both sides, and estimators read every film mirrored too.
 
     Every radiograph is looked at once, and only what is not recognised in the three other turns too.
 
@@ -105,4 +113,5 @@ def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage)
         strangeness[rows], quarters[rows] = less[better], turned
     boxes, heat, fallback = cropper.cascade(view, features)
     film = Film.plain(upright)
-    return Recognised(film, Regions(boxes, heat, fallback, cropper.cut(film, boxes)), quarters, strangeness)
+    regions = Regions(boxes, heat, fallback, cropper.cut(film, boxes))
+    return Recognised(film, regions, quarters, strangeness, recogniser.laterality(upright))

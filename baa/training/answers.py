@@ -14,6 +14,7 @@ from baa.data.files import FileSample
 from baa.data.inputs import Asked
 from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
+from baa.nets.laterality import SURE
 from baa.nets.recogniser import turn_back
 from baa.nets.regions import REGIONS, Regions
 from baa.report.conformal import Errors, interval_of
@@ -35,6 +36,7 @@ COLUMNS = (
     "bone_age",
     "disagreement_months",
     *BOX_COLUMNS,
+    "mirrored",
     "strangeness",
     "warnings",
     "error",
@@ -109,6 +111,8 @@ class Answers:
             row["age_months"] = round(float(sample.months[i]), 1)
         if sample.strangeness[i].isfinite():
             row["strangeness"] = round(float(sample.strangeness[i]), 2)
+        if row.get("strangeness", 0) <= 0 and abs(sample.mirrored[i]) > SURE:
+            row["mirrored"] = "yes" if sample.mirrored[i] > 0 else "no"
         seen, quarters = batch.regions, int(sample.quarters[i])
         doubts = self._doubts(row, seen, i)
         if doubts and self.strict:
@@ -164,6 +168,8 @@ class Answers:
             patient += f"; {years_and_months(row['age_months'])} old: {far:.0f} months {where}"
             if "ahead_deviations" in row:
                 patient += f" ({abs(row['ahead_deviations']):.1f} SD of Greulich and Pyle)"
+        if row.get("mirrored") == "yes":
+            patient += "; lies mirrored"
         return [estimate, patient, row["warnings"] or "no warning"]
 
 

@@ -17,11 +17,13 @@ from baa.data.phantom import phantom_cases
 from baa.nets.film import Film
 from baa.nets.locator import Locator
 from baa.nets.recogniser import GRID, Recogniser, cells
+from baa.training.laterality import train_laterality
 from baa.training.restored import Restored
 from baa.training.resuming import amend
 
-HANDS, PHANTOMS, JUDGED = 500, 200, 600
-"""Of the training split and synthetic ones to learn from, of the validation split to set the limit by: at most."""
+HANDS, PHANTOMS, JUDGED, LATERAL = 500, 200, 600, 4000
+"""Of the training split and synthetic ones to learn from, of the validation split to set the limit by; of the training split to
+learn the side from: at most."""
 
 FALSE_ALARMS = 0.02
 """Share of the hands that set the limit which lies beyond it."""
@@ -55,7 +57,9 @@ def with_recogniser(
 
 @torch.no_grad()
 def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: torch.device, seed: int) -> Recogniser:
-    """Tell hands, as they are and a little moved, from what mishaps make of them; phantoms count as hands.
+    """Tell hands, as they are and a little moved, from what mishaps make of them, and from mirrored ones.
+
+    Phantoms count as hands, but not of either side.
 
     Args:
         locator: whose features are read; left on the device.
@@ -82,6 +86,9 @@ def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: t
         recogniser(group).quantile(1 - FALSE_ALARMS) for group in (_features(locator, judged, device), known[1]) if len(group)
     )
     recogniser.bias -= limit
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        recogniser.laterality = train_laterality(_some(cohort["train"], LATERAL, rng), device)
     return recogniser
 
 

@@ -50,7 +50,7 @@ def read_recogniser(tensors: dict[str, Tensor]) -> Recogniser | None:
     if not tensors:
         return None
     recogniser = Recogniser(len(tensors["weight"]))
-    recogniser.load_state_dict(tensors)
+    recogniser.load_state_dict(recogniser.state_dict() | tensors)  # one without laterality was kept before that was told
     return recogniser
 
 

@@ -35,6 +35,7 @@ def films(real_data, tmp_path_factory):
     hands = [test.pixels(int(i)) for i in rng.permutation(len(test.cases))[: HANDS + 30]]
     phantoms = [case.image.load(384).pixels for case in phantom_cases(PHANTOMS + 10, seed=77)]
     shown = {"hand": hands[:HANDS], "phantom": phantoms[:PHANTOMS], "turned": [], "no_hand": []}
+    shown["mirrored"] = [film[:, ::-1] for film in shown["hand"]]
     for some, count in ((hands, HANDS), (phantoms, PHANTOMS)):
         for i in range(count, len(some)):
             *turned, half, pair, close, pieces, grains = mishaps(some[i], some[i - 1], rng)
@@ -56,7 +57,7 @@ def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
     from baa.training.prediction import predict
 
     counted = {}
-    for kind in ("hand", "phantom", "turned", "no_hand"):
+    for kind in ("hand", "mirrored", "phantom", "turned", "no_hand"):
         asked = [Asked(file) for file in find_images([films / kind])]
         out = tmp_path / kind
         predict(model_path(SHIPPED), asked, out, overlays=False, batch_size=16, workers=1, progress=False)
@@ -67,6 +68,8 @@ def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
             "warned": (table.warnings != "").mean(),
             "unknown": strange.mean(),
             "turned": table.warnings.str.contains("turned by").mean(),
+            "said_to_lie_mirrored": (table.mirrored == "yes").mean(),
+            "said_not_to": (table.mirrored == "no").mean(),
         }
     logging.getLogger(__name__).info("\n%s", pd.DataFrame(counted).T.round(3))
     assert counted["hand"]["files"] == HANDS
@@ -77,3 +80,9 @@ def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
     assert counted["no_hand"]["warned"] >= 0.95
     assert counted["no_hand"]["unknown"] >= 0.9
     assert counted["turned"]["turned"] >= 0.85
+    for kind, told, not_told in (
+        ("hand", "said_not_to", "said_to_lie_mirrored"),
+        ("mirrored", "said_to_lie_mirrored", "said_not_to"),
+    ):
+        assert counted[kind][told] >= 0.75
+        assert counted[kind][not_told] <= 0.03  # some of the films are mirrored

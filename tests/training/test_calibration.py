@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-import torch
 
 
 @pytest.mark.parametrize("stage", ["locator", "estimator"])
@@ -45,10 +44,7 @@ def test_a_wider_coverage_is_a_wider_interval_and_too_wide_a_one_is_none(finishe
     for case in phantom_cases(8, seed=0):
         Image.fromarray(case.image.load(160).pixels).save(tmp_path / f"{case.id}.png")
         asked.append(Asked(tmp_path / f"{case.id}.png", Sex.MALE))
-    kept = torch.load(finished[0] / "tiny" / "estimator" / "best.ckpt", weights_only=True)
-    del kept["baa"]["recogniser"]  # files are exposed otherwise than phantoms, which the tiny one takes for strange
-    checkpoint = tmp_path / "best.ckpt"
-    torch.save(kept, checkpoint)
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     widths = []
     for coverage in (0.5, 0.8, 0.9):
         predict(checkpoint, asked, tmp_path / "out", coverage=coverage, batch_size=8, workers=0, progress=False)
