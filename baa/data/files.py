@@ -135,8 +135,9 @@ class FileDataModule(L.LightningDataModule):
             if self.recogniser is None:
                 regions = crop(film)
             else:
-                film, regions, *found = recognise(crop, self.recogniser.to(source.device), source)
-                batch = batch._replace(**dict(zip(("quarters", "strangeness", "mirrored"), found, strict=True)))
+                found = recognise(crop, self.recogniser.to(source.device), source)
+                film, regions = found.film, found.regions
+                batch = batch._replace(quarters=found.quarters, strangeness=found.strangeness, mirrored=found.mirrored)
         unknown = source.new_full((len(source), 2, 4), torch.nan)
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)
         return whole, batch

@@ -11,7 +11,9 @@ from baa.nets.film import Film
 
 PX = 96
 CHANNELS = (1, 12, 24, 48, 48)
-GRID, GROUPS = 3, 6
+GROUPS = 6
+CELLS = PX // 2 ** len(CHANNELS)
+"""A side that are told apart: every convolution halves it, and averaging once more."""
 
 SURE = 3.0
 """A logit: 19 of 20."""
@@ -29,11 +31,11 @@ class Laterality(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for less, more in itertools.pairwise(CHANNELS):
-            layers += [nn.Conv2d(less, more, 3, stride=2, padding=1, bias=False), nn.GroupNorm(GROUPS, more), nn.ReLU()]
-        last = nn.Linear(CHANNELS[-1] * GRID**2, 1, bias=False)
+        for inputs, outputs in itertools.pairwise(CHANNELS):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.GroupNorm(GROUPS, outputs), nn.ReLU()]
+        last = nn.Linear(CHANNELS[-1] * CELLS**2, 1, bias=False)
         nn.init.zeros_(last.weight)
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(GRID), nn.Flatten(), last)
+        self.layers = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), last)
 
     def forward(self, source: GreyImage) -> Float[Tensor, " batch"]:
         view = Film.plain(source).view(PX)

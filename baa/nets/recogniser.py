@@ -65,7 +65,7 @@ class Recognised(NamedTuple):
     """Radiographs as they were read.
 
     film; regions; quarters [B]: how far each was turned anticlockwise first; strangeness [B]: that is left; mirrored [B]: the
-    logit of that.
+    logit of lying so.
     """
 
     film: Film

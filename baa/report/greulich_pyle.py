@@ -1,8 +1,9 @@
-"""How far healthy children's bone ages lie from their years.
+"""How far apart the bone ages of healthy children of one age lie.
 
 Standard deviations of the skeletal age by chronological age and sex in the Brush Foundation's study, as tabled in W. W.
 Greulich and S. I. Pyle, Radiographic Atlas of Skeletal Development of the Hand and Wrist, 2nd edition, Stanford University
-Press 1959. They are of white children of Cleveland in the 1930s and of films read by people.
+Press 1959. They are of white children of Cleveland in the 1930s and of films read by people. The means there, which are
+up to half a deviation ahead of the years, are not taken: it is the custom to count from the chronological age.
 """
 
 import numpy as np

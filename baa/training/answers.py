@@ -121,7 +121,7 @@ class Answers:
         row["bone_age"] = years_and_months(float(months[i]))
         if "age_months" in row:
             row["ahead_months"] = round(row["bone_age_months"] - row["age_months"], 1)
-            if deviation := standard_deviation(row["age_months"], sex):
+            if (deviation := standard_deviation(row["age_months"], sex)) is not None:
                 row["ahead_deviations"] = round(row["ahead_months"] / deviation, 1)
         if apart is not None:
             row["disagreement_months"] = round(float(apart[i]), 1)

@@ -10,6 +10,9 @@ from baa.data.augment import Augmentation
 from baa.nets.film import Film
 from baa.nets.laterality import PX, Laterality
 
+FILMS = 4000
+"""At most."""
+
 EPOCHS = 12
 BATCH = 50
 LEARNING_RATE = 3e-3
@@ -25,7 +28,9 @@ def train_laterality(films: Sequence[np.ndarray], device: torch.device) -> Later
     Returns:
         The network, on the CPU.
     """
-    views = torch.cat([Film.plain(torch.from_numpy(film)[None, None].float() / 255).view(PX) for film in films]).to(device)
+    views = torch.cat([Film.plain(torch.from_numpy(film.copy())[None, None].float() / 255).view(PX) for film in films]).to(
+        device
+    )
     net, moved = Laterality().to(device), Augmentation(degrees=20.0, flip=0.0)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
     batches = -(-len(views) // BATCH)

@@ -83,7 +83,7 @@ def predict(
 def _job(checkpoint: Path, answers: Answers, disagree: bool) -> str:
     """A name that follows from the model and from the files as they are: parts of another job answer another question."""
     how = f"{digest(checkpoint)}:{answers.coverage}:{answers.draw is not None}:{answers.strict}:{disagree}"
-    how += f":{sorted(answers.calibration.items())}"
+    how += f":{sorted(answers.calibration.items())}:{COLUMNS}"
     said = hashlib.blake2b(how.encode(), digest_size=8)
     for one in answers.asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))

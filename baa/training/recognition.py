@@ -17,13 +17,12 @@ from baa.data.phantom import phantom_cases
 from baa.nets.film import Film
 from baa.nets.locator import Locator
 from baa.nets.recogniser import GRID, Recogniser, cells
-from baa.training.laterality import train_laterality
+from baa.training.laterality import FILMS, train_laterality
 from baa.training.restored import Restored
 from baa.training.resuming import amend
 
-HANDS, PHANTOMS, JUDGED, LATERAL = 500, 200, 600, 4000
-"""Of the training split and synthetic ones to learn from, of the validation split to set the limit by; of the training split to
-learn the side from: at most."""
+HANDS, PHANTOMS, JUDGED = 500, 200, 600
+"""Of the training split and synthetic ones to learn from, of the validation split to set the limit by: at most."""
 
 FALSE_ALARMS = 0.02
 """Share of the hands that set the limit which lies beyond it."""
@@ -57,9 +56,8 @@ def with_recogniser(
 
 @torch.no_grad()
 def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: torch.device, seed: int) -> Recogniser:
-    """Tell hands, as they are and a little moved, from what mishaps make of them, and from mirrored ones.
-
-    Phantoms count as hands, but not of either side.
+    """Tell hands, as they are and a little moved, from what mishaps make of them, phantoms count as hands; and those
+    of the training split from their mirror images, by a network of its own.
 
     Args:
         locator: whose features are read; left on the device.
@@ -88,7 +86,7 @@ def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: t
     recogniser.bias -= limit
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        recogniser.laterality = train_laterality(_some(cohort["train"], LATERAL, rng), device)
+        recogniser.laterality = train_laterality(_some(cohort["train"], FILMS, rng), device)
     return recogniser
 
 

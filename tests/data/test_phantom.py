@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from baa.data.ossification import CARPAL_APPEARS, cap, carpal_size
 from baa.data.phantom import Phantom, phantom_cases
+from baa.data.radiograph import ImageFile
 from baa.data.skeleton import FOREARM_MM
 from baa.nets.fusion import Sex
 
@@ -17,6 +19,15 @@ def test_the_same_seed_gives_the_same_pixels():
 def test_another_seed_gives_another_hand():
     a, b = (phantom_cases(1, seed=seed)[0].image.load(100).pixels.astype(int) for seed in (0, 1))
     assert np.abs(a - b).mean() > 5
+
+
+def test_a_phantom_is_what_its_file_is_read_as(tmp_path):
+    for case in phantom_cases(3, seed=6):
+        pixels = case.image.load(192).pixels
+        Image.fromarray(pixels).save(tmp_path / "hand.png")
+        read = ImageFile(tmp_path / "hand.png").load(192)
+        assert not read.inverted
+        assert np.abs(read.pixels.astype(int) - pixels).max() <= 3
 
 
 @pytest.mark.parametrize("bone", CARPAL_APPEARS)

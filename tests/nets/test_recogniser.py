@@ -24,16 +24,27 @@ class TopIsBright(Recogniser):
         return shades[:, -1].mean(dim=1) - shades[:, 0].mean(dim=1) + 1e-3
 
 
+class LeftIsBright(torch.nn.Module):
+    """Says that a hand lies mirrored if its left half outshines the right one."""
+
+    def forward(self, source):
+        return (source[..., :48] - source[..., 48:]).mean(dim=(1, 2, 3))
+
+
 def test_only_what_is_known_in_another_turn_is_turned(locator):
-    ramp = torch.linspace(1, 0, 96)[:, None].expand(96, 96)[None, None]
+    ramp = torch.linspace(1, 0, 96)[:, None].repeat(1, 96)[None, None]
+    ramp[..., 40:56, 24:40] = 1  # far from the rim, by which a turn is known
     source = torch.cat([turn(ramp, quarters) for quarters in (0, 1, 2, 3)] + [torch.full_like(ramp, 0.5)])
     cropper = RegionCropper(locator, px=(32, 32))
     cropper.features = lambda view: torch.nn.functional.adaptive_avg_pool2d(view, 6).repeat(1, 512, 1, 1)
     given = source.clone()
-    read = recognise(cropper, TopIsBright(512), source)
+    recogniser = TopIsBright(512)
+    recogniser.laterality = LeftIsBright()
+    read = recognise(cropper, recogniser, source)
 
     assert read.quarters.tolist() == [0, 3, 2, 1, 0]
     assert (read.strangeness > 0).tolist() == [False, False, False, False, True]
+    assert (read.mirrored > 0).tolist() == [True, True, True, True, False]
     assert torch.equal(source, given)
     for i in range(4):
         assert torch.allclose(read.film.source[i], ramp[0])

@@ -1,8 +1,43 @@
 """What is said of a file."""
 
-import pytest
+from pathlib import Path
 
-from baa.training.answers import _unlike, years_and_months
+import pytest
+import torch
+
+from baa.data.batches import Batch
+from baa.data.files import FileSample
+from baa.data.inputs import Asked
+from baa.nets.film import Film
+from baa.nets.fusion import Sex
+from baa.training.answers import Answers, _unlike, years_and_months
+
+
+def test_a_side_is_told_where_it_is_sure_and_the_hand_is_recognised():
+    mirrored, strangeness = torch.tensor([4.0, -4.0, 2.0, 4.0, torch.nan]), torch.tensor([-1.0, -1.0, -1.0, 1.0, torch.nan])
+    count = len(mirrored)
+    image, nothing = torch.zeros(count, 1, 8, 8), torch.full((count,), torch.nan)
+    sample = FileSample(
+        image=image.byte(),
+        sex=torch.full((count,), int(Sex.MALE)),
+        sex_from=["table"] * count,
+        months=torch.tensor([132.0, torch.nan, 300.0, torch.nan, torch.nan]),
+        place=torch.arange(count),
+        size=torch.full((count, 2), 8.0),
+        notes=[""] * count,
+        error=[""] * count,
+        quarters=torch.zeros(count, dtype=torch.long),
+        strangeness=strangeness,
+        mirrored=mirrored,
+    )
+    boxes = torch.full((count, 2, 4), torch.nan)
+    batch = Batch(Film.plain(image), nothing, sample.sex, sample.place, boxes, boxes[:, 0, :2], boxes, None)
+    asked = [Asked(Path(f"{i}.png"), Sex.MALE) for i in range(count)]
+    answers = Answers(asked, {"all": [1.0] * 40}, 0.9, draw=None)
+    rows = [answers.give(i, torch.full((count,), 140.0), batch, sample) for i in range(count)]
+
+    assert [row.get("mirrored") for row in rows] == ["yes", "no", None, None, None]
+    assert [row.get("ahead_deviations") for row in rows] == [0.8, None, None, None, None]
 
 
 def test_no_two_pictures_share_a_name_even_where_capitals_do_not_count():

@@ -17,6 +17,21 @@ def test_it_is_the_locators_wherever_that_is_kept(finished, kept):
     found = restore(finished[0] / "tiny" / kept).recogniser
     assert torch.allclose(found.weight, own.weight, rtol=1e-3, atol=1e-6)
     assert torch.equal(found.bias, own.bias)
+    for name, tensor in own.laterality.state_dict().items():
+        assert torch.allclose(found.laterality.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
+        assert tensor.any()
+
+
+def test_one_that_was_kept_before_laterality_is_sure_of_nothing_and_half_a_one_is_refused():
+    from baa.nets.recogniser import Recogniser
+    from baa.training.restored import read_recogniser
+
+    kept = Recogniser(4).state_dict()
+    before = {name: tensor for name, tensor in kept.items() if not name.startswith("laterality.")}
+    assert (read_recogniser(before).laterality(torch.rand(2, 1, 96, 96)) == 0).all()
+    half = {name: tensor for name, tensor in kept.items() if not name.startswith("laterality.layers.0")}
+    with pytest.raises(RuntimeError, match=r"laterality\.layers\.0"):
+        read_recogniser(half)
 
 
 def test_mishaps_are_of_the_radiographs_own_kind():
@@ -106,6 +121,7 @@ def test_what_is_no_whole_hand_is_answered_with_a_warning_or_refused(read):
         assert "not recognised as one whole upright hand (strangeness" in answered.warnings[name]
         assert answered.bone_age_months[name] != ""
         assert answered.lower_months[name] == ""
+        assert answered.mirrored[name] == ""
         assert refused.error[name].startswith("refused: not recognised")
         assert refused.bone_age_months[name] == ""
     assert (refused.error[["as_it_is", "down", "aside"]] == "").all()
