@@ -89,7 +89,7 @@ class Recognised(NamedTuple):
 def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:
     """The regions of radiographs, each turned first if it is not recognised as it is but when turned.
 
-    A mirrored one is left as it is: networks are trained on both sides, and estimators read every film mirrored too.
+    A mirrored one is left as it is: networks are trained on both sides.
 
     Every radiograph is looked at once, and only what is not recognised in the three other turns too.
 
