@@ -1,4 +1,4 @@
-"""How far healthy children's bone ages lie from their years."""
+"""How far apart the bone ages of healthy children of one age lie."""
 
 import math
 
