@@ -15,9 +15,10 @@ what it writes, in DIR
                      far ahead of it the bones are, in months and in standard deviations of Greulich and Pyle's;
                      bone_age_months, its interval, and as years and months; if asked for, disagreement_months between
                      readings of the file; the carpal and the hand box in pixels of the file; mirrored, yes or no where
-                     that is sure: whether the hand lies the other way round than most that were trained on; strangeness,
-                     above 0 where no whole upright hand is recognised; warnings; and the error where a file could not
-                     be read (the others are answered all the same; exit code 1)
+                     that is sure: whether the hand lay the other way round than most that were trained on (it is then
+                     turned over before it is read); strangeness, above 0 where no whole upright hand is recognised;
+                     warnings; and the error where a file could not be read (the others are answered all the same; exit
+                     code 1)
 
   overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
 

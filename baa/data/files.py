@@ -15,6 +15,7 @@ from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
+from baa.nets.pose import Pose
 from baa.nets.recogniser import Recogniser, recognise
 from baa.nets.regions import RegionCropper
 
@@ -24,9 +25,9 @@ class FileSample(NamedTuple):
 
     image [1, S, S] uint8, black where the file could not be read; sex, and whose word that is: `option`, `table`, `file`, or
     nobody's; months: the chronological age, NaN if unknown; place in the list of files; size [2]: width and height of the
-    file's image; notes: what was odd, in words; error: why it could not be read, or nothing; quarters: by how many it
-    was turned anticlockwise before it was read; strangeness: above 0 where no whole upright hand was recognised; mirrored: the
-    logit of lying the other way round than most that were trained on; NaN where nobody looked.
+    file's image; notes: what was odd, in words; error: why it could not be read, or nothing; pose: that it was given
+    before it was read; strangeness: above 0 where no whole upright hand was recognised; laterality: the logit of having lain
+    the other way round than most that were trained on; NaN where nobody looked.
     """
 
     image: Tensor
@@ -37,9 +38,9 @@ class FileSample(NamedTuple):
     size: Tensor
     notes: str
     error: str
-    quarters: Tensor
+    pose: Pose
     strangeness: Tensor
-    mirrored: Tensor
+    laterality: Tensor
 
 
 class FileDataset(Dataset[FileSample]):
@@ -82,7 +83,7 @@ class FileDataset(Dataset[FileSample]):
             size,
             "; ".join(notes),
             error,
-            torch.tensor(0),
+            Pose(torch.tensor(0), torch.tensor(False)),
             torch.tensor(torch.nan),
             torch.tensor(torch.nan),
         )
@@ -137,7 +138,7 @@ class FileDataModule(L.LightningDataModule):
             else:
                 found = recognise(crop, self.recogniser.to(source.device), source)
                 film, regions = found.film, found.regions
-                batch = batch._replace(quarters=found.quarters, strangeness=found.strangeness, mirrored=found.mirrored)
+                batch = batch._replace(pose=found.pose, strangeness=found.strangeness, laterality=found.laterality)
         unknown = source.new_full((len(source), 2, 4), torch.nan)
         whole = Batch(film, unknown[:, 0, 0], batch.sex, batch.place, unknown, unknown[:, 0, :2], unknown, regions)
         return whole, batch

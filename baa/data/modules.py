@@ -130,8 +130,8 @@ class CropDataModule(HandDataModule):
         crop: its `state_dict` is kept.
         recipe: plain data from which `crop` can be built again, kept beside its state.
         remembered: boxes [N, 2, 4] by split; a split without is looked at live.
-        recogniser: of what the locator of `crop` makes of a hand; a test then looks live, and at hands turned upright. None
-            reads radiographs as they are.
+        recogniser: of what the locator of `crop` makes of a hand; a test then looks live, and reads each hand in the pose that
+            `recognise` gives it. None reads radiographs as they are.
         batch_size, workers, augment, balance, hide_sex, seed, judged: as of `HandDataModule`.
     """
 

@@ -9,13 +9,12 @@ from torch.nn import functional as F
 
 from baa.nets.backbones import FeatureMap, GreyImage
 from baa.nets.film import Film
-from baa.nets.laterality import Laterality
+from baa.nets.laterality import SURE, Laterality
+from baa.nets.pose import QUARTERS, Pose, mirror, turn
 from baa.nets.regions import RegionCropper, Regions
 
 GRID = 3
 """Cells a side that a feature map is pooled to: what is where matters, since half a hand is made of the same parts."""
-
-QUARTERS = 4
 
 
 class Recogniser(nn.Module):
@@ -48,70 +47,75 @@ def cells(features: FeatureMap) -> Float[Tensor, "batch channels 3 3"]:
     return F.adaptive_avg_pool2d(features.float(), GRID)
 
 
-def turn(source: Float[Tensor, "batch layers px px"], quarters: int) -> Float[Tensor, "batch layers px px"]:
-    """Turned anticlockwise by quarters of a circle."""
-    return torch.rot90(source, quarters, dims=(2, 3))
-
-
-def turn_back(boxes: Float[Tensor, "boxes 4"], quarters: int) -> Float[Tensor, "boxes 4"]:
-    """Boxes of a turned picture in the one it was made of, as shares of the square."""
-    for _ in range(quarters):
-        x0, y0, x1, y1 = boxes.unbind(dim=1)
-        boxes = torch.stack([1 - y1, x0, 1 - y0, x1], dim=1)
-    return boxes
-
-
 class Recognised(NamedTuple):
     """Radiographs as they were read.
 
-    film; regions; quarters [B]: how far each was turned anticlockwise first; strangeness [B]: that is left; mirrored [B]: the
-    logit of lying so.
+    film; regions; pose: that was given to each first; strangeness [B]: that is left; laterality [B]: the logit of having lain
+    mirrored.
     """
 
     film: Film
     regions: Regions
-    quarters: Tensor
+    pose: Pose
     strangeness: Tensor
-    mirrored: Tensor
+    laterality: Tensor
 
     def regions_as_given(self) -> Regions:
         """The regions with boxes and heat maps where they are in what was given."""
-        boxes, heat = self.regions.boxes.clone(), self.regions.heat
-        heat = heat if heat is None else heat.clone()
-        for turned in range(1, QUARTERS):
-            rows = self.quarters == turned
-            boxes[rows] = turn_back(boxes[rows].flatten(0, 1), turned).view(-1, *boxes.shape[1:])
-            if heat is not None:
-                heat[rows] = turn(heat[rows], -turned)
-        return self.regions._replace(boxes=boxes, heat=heat)
+        heat = self.regions.heat
+        return self.regions._replace(
+            boxes=self.pose.boxes_back(self.regions.boxes), heat=heat if heat is None else self.pose.lay_back(heat)
+        )
 
 
 def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:
-    """The regions of radiographs, each turned first if it is not recognised as it is but when turned.
+    """The regions of radiographs, each laid upright first, with its thumb where most have it.
 
-    A mirrored one is left as it is: networks are trained on both sides.
-
-    Every radiograph is looked at once, and only what is not recognised in the three other turns too.
+    Every radiograph is looked at once, what is not recognised then in the three other turns too, and what surely lies mirrored
+    in its mirror image. A film is read in another pose only if it is recognised in that.
 
     Args:
         cropper: whose locator looks.
         recogniser: trained on that locator.
         source: [B, 1, S, S] in [0, 1].
     """
+    look = _look(cropper, recogniser, source)
+    look = look._replace(source=source.clone())
+    pose = Pose.as_given(len(source), source.device)
+    strange = (look.strangeness > 0).nonzero()[:, 0]
+    for quarters in range(1, QUARTERS) if len(strange) else ():
+        other = _look(cropper, recogniser, turn(source[strange], quarters))
+        better = (other.strangeness <= 0) & (other.strangeness < look.strangeness[strange])
+        look.put(strange[better], other, better)
+        pose.quarters[strange[better]] = quarters
+    laterality = recogniser.laterality(look.source)
+    mirrored = ((look.strangeness <= 0) & (laterality > SURE)).nonzero()[:, 0]
+    if len(mirrored):
+        other = _look(cropper, recogniser, mirror(look.source[mirrored]))
+        known = other.strangeness <= 0
+        look.put(mirrored[known], other, known)
+        pose.mirrored[mirrored[known]] = True
+    boxes, heat, fallback = cropper.cascade(look.view, look.features)
+    film = Film.plain(look.source)
+    regions = Regions(boxes, heat, fallback, cropper.cut(film, boxes))
+    return Recognised(film, regions, pose, look.strangeness, laterality)
+
+
+class _Look(NamedTuple):
+    """Radiographs [B, 1, S, S], the locator's view of them, its features, and their strangeness [B]."""
+
+    source: Tensor
+    view: Tensor
+    features: Tensor
+    strangeness: Tensor
+
+    def put(self, rows: Tensor, other: "_Look", chosen: Tensor) -> None:
+        """The chosen ones of another look in the place of these rows."""
+        for mine, others in zip(self, other, strict=True):
+            mine[rows] = others[chosen]
+
+
+def _look(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> _Look:
     view = Film.plain(source).view(cropper.locator.px)
     features = cropper.features(view)
-    strangeness = recogniser(features)
-    quarters = torch.zeros_like(strangeness, dtype=torch.long)
-    strange, upright = (strangeness > 0).nonzero()[:, 0], source.clone()
-    for turned in range(1, QUARTERS) if len(strange) else ():
-        views = turn(Film.plain(source[strange]).view(cropper.locator.px), turned)
-        found = cropper.features(views)
-        less = recogniser(found)
-        better = (less <= 0) & (less < strangeness[strange])
-        rows = strange[better]
-        view[rows], features[rows], upright[rows] = views[better], found[better], turn(source[rows], turned)
-        strangeness[rows], quarters[rows] = less[better], turned
-    boxes, heat, fallback = cropper.cascade(view, features)
-    film = Film.plain(upright)
-    regions = Regions(boxes, heat, fallback, cropper.cut(film, boxes))
-    return Recognised(film, regions, quarters, strangeness, recogniser.laterality(upright))
+    return _Look(source, view, features, recogniser(features))

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from baa.data.inputs import Asked
 from baa.data.radiograph import padding
 from baa.nets.fusion import Sex
 from baa.nets.laterality import SURE
-from baa.nets.recogniser import turn_back
+from baa.nets.pose import Pose
 from baa.nets.regions import REGIONS, Regions
 from baa.report.conformal import Errors, interval_of
 from baa.report.greulich_pyle import standard_deviation
@@ -111,9 +110,12 @@ class Answers:
             row["age_months"] = round(float(sample.months[i]), 1)
         if sample.strangeness[i].isfinite():
             row["strangeness"] = round(float(sample.strangeness[i]), 2)
-        if row.get("strangeness", 0) <= 0 and abs(sample.mirrored[i]) > SURE:
-            row["mirrored"] = "yes" if sample.mirrored[i] > 0 else "no"
-        seen, quarters = batch.regions, int(sample.quarters[i])
+        pose = Pose(sample.pose.quarters[i : i + 1], sample.pose.mirrored[i : i + 1])
+        if pose.mirrored:
+            row["mirrored"] = "yes"
+        elif row.get("strangeness", 0) <= 0 and sample.laterality[i] < -SURE:
+            row["mirrored"] = "no"
+        seen = batch.regions
         doubts = self._doubts(row, seen, i)
         if doubts and self.strict:
             return row | {"error": "refused: " + "; ".join(doubts)}
@@ -130,16 +132,16 @@ class Answers:
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
             left, top, side = padding(*map(int, sample.size[i]))
-            pixels = (turn_back(seen.boxes[i].cpu(), quarters) - torch.tensor([left, top, left, top])) * side
+            pixels = (pose.boxes_back(seen.boxes[i : i + 1])[0].cpu() - torch.tensor([left, top, left, top])) * side
             row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
-        notes = [note for note in (sample.notes[i], TURNED.get(quarters)) if note]
+        notes = [note for note in (sample.notes[i], TURNED.get(int(pose.quarters))) if note]
         if row.get("age_months", 0) >= ADULT_MONTHS:
             notes.append("an adult by the age told")
         elif row["bone_age_months"] >= GROWN_MONTHS[sex]:
             notes.append("at the end of growth: an adult's hand looks the same")
         row["warnings"] = "; ".join(notes + doubts)
         if self.draw is not None:
-            film, heat, boxes = np.rot90(sample.image[i, 0].cpu().numpy(), quarters), None, None
+            film, heat, boxes = pose.lay(sample.image[i : i + 1])[0, 0].cpu().numpy(), None, None
             if seen is not None and seen.heat is not None:
                 heat, boxes = seen.heat[i].cpu().numpy(), seen.boxes[i].cpu().numpy()
             self.draw(place, Drawing(film, heat, boxes, self._told(row)))
@@ -169,7 +171,7 @@ class Answers:
             if "ahead_deviations" in row:
                 patient += f" ({abs(row['ahead_deviations']):.1f} SD of Greulich and Pyle)"
         if row.get("mirrored") == "yes":
-            patient += "; lies mirrored"
+            patient += "; lay mirrored, turned over"
         return [estimate, patient, row["warnings"] or "no warning"]
 
 

@@ -10,12 +10,14 @@ from baa.data.files import FileSample
 from baa.data.inputs import Asked
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
+from baa.nets.pose import Pose
 from baa.training.answers import Answers, _unlike, years_and_months
 
 
-def test_a_side_is_told_where_it_is_sure_and_the_hand_is_recognised():
-    mirrored, strangeness = torch.tensor([4.0, -4.0, 2.0, 4.0, torch.nan]), torch.tensor([-1.0, -1.0, -1.0, 1.0, torch.nan])
-    count = len(mirrored)
+def test_a_side_is_told_where_it_was_turned_over_or_is_sure_and_the_hand_is_recognised():
+    turned_over = torch.tensor([True, False, False, False, False])
+    laterality, strangeness = torch.tensor([4.0, -4.0, 2.0, -4.0, torch.nan]), torch.tensor([-1.0, -1.0, -1.0, 1.0, torch.nan])
+    count = len(laterality)
     image, nothing = torch.zeros(count, 1, 8, 8), torch.full((count,), torch.nan)
     sample = FileSample(
         image=image.byte(),
@@ -26,9 +28,9 @@ def test_a_side_is_told_where_it_is_sure_and_the_hand_is_recognised():
         size=torch.full((count, 2), 8.0),
         notes=[""] * count,
         error=[""] * count,
-        quarters=torch.zeros(count, dtype=torch.long),
+        pose=Pose(torch.zeros(count, dtype=torch.long), turned_over),
         strangeness=strangeness,
-        mirrored=mirrored,
+        laterality=laterality,
     )
     boxes = torch.full((count, 2, 4), torch.nan)
     batch = Batch(Film.plain(image), nothing, sample.sex, sample.place, boxes, boxes[:, 0, :2], boxes, None)

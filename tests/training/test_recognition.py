@@ -72,7 +72,7 @@ def test_it_tells_hands_from_what_becomes_of_them(locator):
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
-    """What the shipped model says of: a phantom, the same upside down and on its side, half of it, noise."""
+    """What the shipped model says of: a phantom, the same upside down, on its side and mirrored, half of it, noise."""
     import pandas as pd
 
     from baa.card import SHIPPED, model_path
@@ -81,17 +81,18 @@ def read(tmp_path_factory):
     from baa.training.prediction import predict
 
     folder = tmp_path_factory.mktemp("films")
-    [case] = phantom_cases(1, seed=5)
+    case = phantom_cases(13, seed=5)[-1]  # laterality is sure of it
     film = case.image.load(320).pixels[:, 40:-40]
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
     films = {"as_it_is": film, "down": film[::-1, ::-1], "aside": np.rot90(film), "half": film[160:], "noise": noise}
+    films |= {"mirrored": film[:, ::-1], "mirrored_aside": np.rot90(film[:, ::-1])}
     for name, levels in films.items():
         Image.fromarray(np.ascontiguousarray(levels)).save(folder / f"{name}.png")
     asked = [Asked(folder / f"{name}.png", Sex.MALE) for name in films]
     tables = []
     for strict in (False, True):
         out = folder / f"strict_{strict}"
-        predict(model_path(SHIPPED), asked, out, strict=strict, batch_size=5, workers=0, progress=False)
+        predict(model_path(SHIPPED), asked, out, strict=strict, batch_size=7, workers=0, progress=False)
         tables.append(pd.read_csv(out / "predictions.csv", keep_default_na=False).assign(name=list(films)).set_index("name"))
     return tables
 
@@ -115,6 +116,23 @@ def test_a_hand_that_lies_wrongly_is_turned_and_its_boxes_are_where_they_are_in_
     assert table.loc["aside", corners].astype(float).tolist() == pytest.approx([y0, width - x1, y1, width - x0], abs=3)
 
 
+def test_a_mirrored_hand_is_turned_over_and_its_boxes_are_where_they_are_in_the_file(read):
+    table, refused = read
+    lain = ["as_it_is", "mirrored", "mirrored_aside"]
+    assert table.mirrored[lain].tolist() == ["no", "yes", "yes"]
+    assert table.warnings[lain].tolist() == ["", "", "turned by 90 degrees clockwise"]
+    assert (refused.error[lain] == "").all()
+    months = table.bone_age_months.astype(float)
+    assert months["mirrored"] == months["as_it_is"]
+    assert months["mirrored_aside"] == pytest.approx(months["as_it_is"], abs=2.0)
+    width = 240
+    for region in ("carpal", "hand"):
+        corners = [f"{region}_{corner}" for corner in ("x0", "y0", "x1", "y1")]
+        x0, y0, x1, y1 = table.loc["as_it_is", corners].astype(float)
+        assert table.loc["mirrored", corners].astype(float).tolist() == pytest.approx([width - x1, y0, width - x0, y1], abs=0.2)
+        assert table.loc["mirrored_aside", corners].astype(float).tolist() == pytest.approx([y0, x0, y1, x1], abs=3)
+
+
 def test_what_is_no_whole_hand_is_answered_with_a_warning_or_refused(read):
     answered, refused = read
     for name in ("half", "noise"):
@@ -125,3 +143,34 @@ def test_what_is_no_whole_hand_is_answered_with_a_warning_or_refused(read):
         assert refused.error[name].startswith("refused: not recognised")
         assert refused.bone_age_months[name] == ""
     assert (refused.error[["as_it_is", "down", "aside"]] == "").all()
+
+
+@pytest.mark.parametrize("testing", [True, False])
+def test_a_test_lays_hands_as_they_should_lie_and_tells_their_boxes_as_given(testing):
+    from types import SimpleNamespace
+
+    from baa.card import SHIPPED, model_path
+    from baa.config import load
+    from baa.data.batches import Sample
+    from baa.data.modules import CropDataModule
+    from baa.nets.regions import RegionCropper
+    from baa.training.checkpoints import restore
+    from baa.training.networks import crop_arguments
+
+    model = restore(model_path(SHIPPED))
+    cropper = RegionCropper(model.locator, **crop_arguments(load(None, [], base=model.settings)))
+    film = phantom_cases(13, seed=5)[-1].image.load(384).pixels
+    lain = torch.from_numpy(np.stack([film, film[:, ::-1], film[::-1, ::-1], film[::-1]]))[:, None]
+    data = CropDataModule({}, cropper, recipe={}, recogniser=model.recogniser, batch_size=4)
+    data.trainer = SimpleNamespace(testing=testing, training=False)
+    boxes = torch.full((4, 2, 4), torch.nan)
+    labels = torch.zeros(4, dtype=torch.long)
+    batch = data.on_after_batch_transfer(Sample(lain, labels.float(), labels, labels, boxes, boxes[:, 0, :2], boxes), 0)
+
+    expected = lain[:1].repeat(4, 1, 1, 1) if testing else lain
+    assert torch.equal(batch.film.source, expected.float() / 255)
+    if testing:
+        x0, y0, x1, y1 = batch.regions.boxes[0].T
+        given = [(x0, y0, x1, y1), (1 - x1, y0, 1 - x0, y1), (1 - x1, 1 - y1, 1 - x0, 1 - y0), (x0, 1 - y1, x1, 1 - y0)]
+        for box, told in zip(given, batch.regions.boxes, strict=True):
+            assert torch.allclose(torch.stack(box, dim=1), told, atol=1e-4)
