@@ -25,8 +25,8 @@ class FileSample(NamedTuple):
 
     image [1, S, S] uint8, black where the file could not be read; sex, and whose word that is: `option`, `table`, `file`, or
     nobody's; months: the chronological age, NaN if unknown; place in the list of files; size [2]: width and height of the
-    file's image; notes: what was odd, in words; error: why it could not be read, or nothing; pose: that it was given
-    before it was read; strangeness: above 0 where no whole upright hand was recognised; laterality: the logit of having lain
+    file's image; notes: what was odd, in words; error: why it could not be read, or nothing; pose: how it was laid before
+    it was read; strangeness: above 0 where no whole upright hand was recognised; laterality: the logit of having lain
     the other way round than most that were trained on; NaN where nobody looked.
     """
 

@@ -14,10 +14,11 @@ from baa.data.balance import BalancedSampler
 from baa.data.batches import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
 from baa.data.loading import LateLoader, RestOfEpoch, ignore_signals
+from baa.nets.backbones import GreyImage
 from baa.nets.film import Film
 from baa.nets.fusion import Sex
 from baa.nets.recogniser import Recogniser, recognise
-from baa.nets.regions import RegionCropper
+from baa.nets.regions import RegionCropper, Regions
 
 PHASE = "baa: "
 """What a step's phases are called in a trace."""
@@ -174,10 +175,19 @@ class CropDataModule(HandDataModule):
         crop = self.crop.to(whole.film.source.device)
         recalled = self._split() in self.remembered
         if self.recogniser is not None and self.trainer is not None and self.trainer.testing:
-            found = recognise(crop, self.recogniser.to(whole.film.source.device), whole.film.source)
-            return whole._replace(film=found.film, regions=found.regions_as_given())
+            film, regions = self.look(whole.film.source)
+            return whole._replace(film=film, regions=regions)
         with record_function(f"{PHASE}crops"):
             return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
+
+    @torch.no_grad()
+    def look(self, source: GreyImage) -> tuple[Film, Regions]:
+        """Radiographs [B, 1, S, S] in [0, 1] as a test reads them, and their regions where they are in what was given."""
+        crop = self.crop.to(source.device)
+        if self.recogniser is None:
+            return (film := Film.plain(source)), crop(film)
+        found = recognise(crop, self.recogniser.to(source.device), source)
+        return found.film, found.regions_as_given()
 
     def _split(self) -> str:
         if self.trainer is None or self.trainer.testing:

@@ -1,25 +1,25 @@
-"""How a hand lies on its film: on its side, upside down, mirrored; and the way there and back."""
+"""How a film is laid before it is read: turned, mirrored; and the way back."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 QUARTERS = 4
 
 Pictures = Shaped[Tensor, "batch layers px px"]
-BoxesOfEach = Shaped[Tensor, "batch boxes 4"]
+BoxesByPicture = Shaped[Tensor, "batch boxes 4"]
 
 
 class Pose(NamedTuple):
     """What is done to pictures before they are read: turned anticlockwise by quarters of a circle, then mirrored.
 
-    quarters [B]; mirrored [B].
+    quarters [B] int64; mirrored [B] bool.
     """
 
-    quarters: Int[Tensor, " batch"]
-    mirrored: Bool[Tensor, " batch"]
+    quarters: Tensor
+    mirrored: Tensor
 
     @classmethod
     def as_given(cls, count: int, device: torch.device | None = None) -> "Pose":
@@ -40,7 +40,7 @@ class Pose(NamedTuple):
             pictures = torch.where((self.quarters >= done)[:, None, None, None], turn(pictures, -1), pictures)
         return pictures
 
-    def boxes_back(self, boxes: BoxesOfEach) -> BoxesOfEach:
+    def boxes_back(self, boxes: BoxesByPicture) -> BoxesByPicture:
         """Boxes of pictures as they are read in the ones that were given, as shares of the square."""
         x0, y0, x1, y1 = boxes.unbind(dim=2)
         boxes = torch.where(self.mirrored[:, None, None], torch.stack([1 - x1, y0, 1 - x0, y1], dim=2), boxes)

@@ -50,7 +50,7 @@ def cells(features: FeatureMap) -> Float[Tensor, "batch channels 3 3"]:
 class Recognised(NamedTuple):
     """Radiographs as they were read.
 
-    film; regions; pose: that was given to each first; strangeness [B]: that is left; laterality [B]: the logit of having lain
+    film; regions; pose: how each was laid first; strangeness [B]: that is left; laterality [B]: the logit of having lain
     mirrored.
     """
 
@@ -71,16 +71,15 @@ class Recognised(NamedTuple):
 def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:
     """The regions of radiographs, each laid upright first, with its thumb where most have it.
 
-    Every radiograph is looked at once, what is not recognised then in the three other turns too, and what surely lies mirrored
-    in its mirror image. A film is read in another pose only if it is recognised in that.
+    Every radiograph is looked at once; what is not recognised then, in the three other turns too; and, of what is recognised,
+    that which surely lies mirrored in its mirror image. A film is read in another pose only if it is recognised in that.
 
     Args:
         cropper: whose locator looks.
         recogniser: trained on that locator.
         source: [B, 1, S, S] in [0, 1].
     """
-    look = _look(cropper, recogniser, source)
-    look = look._replace(source=source.clone())
+    look = _look(cropper, recogniser, source.clone())
     pose = Pose.as_given(len(source), source.device)
     strange = (look.strangeness > 0).nonzero()[:, 0]
     for quarters in range(1, QUARTERS) if len(strange) else ():

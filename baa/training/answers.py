@@ -108,15 +108,16 @@ class Answers:
             return row | {"error": sample.error[i]}
         if sample.months[i].isfinite():
             row["age_months"] = round(float(sample.months[i]), 1)
+        strange = bool(sample.strangeness[i] > 0)
         if sample.strangeness[i].isfinite():
             row["strangeness"] = round(float(sample.strangeness[i]), 2)
-        pose = Pose(sample.pose.quarters[i : i + 1], sample.pose.mirrored[i : i + 1])
+        pose = Pose(*(part[i : i + 1].cpu() for part in sample.pose))
         if pose.mirrored:
             row["mirrored"] = "yes"
-        elif row.get("strangeness", 0) <= 0 and sample.laterality[i] < -SURE:
+        elif not strange and sample.laterality[i] < -SURE:
             row["mirrored"] = "no"
         seen = batch.regions
-        doubts = self._doubts(row, seen, i)
+        doubts = self._doubts(sample, seen, i)
         if doubts and self.strict:
             return row | {"error": "refused: " + "; ".join(doubts)}
         row["bone_age_months"] = round(float(months[i]), 1)
@@ -128,11 +129,11 @@ class Answers:
         if apart is not None:
             row["disagreement_months"] = round(float(apart[i]), 1)
         interval = interval_of(self.calibration, sex, float(months[i]), self.coverage)
-        if interval and row.get("strangeness", 0) <= 0:  # errors on hands say nothing of what is none
+        if interval and not strange:  # errors on hands say nothing of what is none
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
             left, top, side = padding(*map(int, sample.size[i]))
-            pixels = (pose.boxes_back(seen.boxes[i : i + 1])[0].cpu() - torch.tensor([left, top, left, top])) * side
+            pixels = (pose.boxes_back(seen.boxes[i : i + 1].cpu())[0] - torch.tensor([left, top, left, top])) * side
             row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
         notes = [note for note in (sample.notes[i], TURNED.get(int(pose.quarters))) if note]
         if row.get("age_months", 0) >= ADULT_MONTHS:
@@ -141,18 +142,18 @@ class Answers:
             notes.append("at the end of growth: an adult's hand looks the same")
         row["warnings"] = "; ".join(notes + doubts)
         if self.draw is not None:
-            film, heat, boxes = pose.lay(sample.image[i : i + 1])[0, 0].cpu().numpy(), None, None
+            film, heat, boxes = pose.lay(sample.image[i : i + 1].cpu())[0, 0].numpy(), None, None
             if seen is not None and seen.heat is not None:
                 heat, boxes = seen.heat[i].cpu().numpy(), seen.boxes[i].cpu().numpy()
             self.draw(place, Drawing(film, heat, boxes, self._told(row)))
         return row
 
     @staticmethod
-    def _doubts(row: dict[str, Any], seen: Regions | None, i: int) -> list[str]:
+    def _doubts(sample: FileSample, seen: Regions | None, i: int) -> list[str]:
         """Why the answer may be of no worth."""
         doubts = []
-        if row.get("strangeness", 0) > 0:
-            doubts.append(f"not recognised as one whole upright hand (strangeness {row['strangeness']}, above 0)")
+        if sample.strangeness[i] > 0:
+            doubts.append(f"not recognised as one whole upright hand (strangeness {float(sample.strangeness[i]):.3g}, above 0)")
         if seen is not None and seen.fallback is not None:
             lost = zip(REGIONS, seen.fallback[i].tolist(), strict=True)
             doubts += [f"no {region} region seen, a typical box stands in" for region, fallback in lost if fallback]

@@ -18,11 +18,11 @@ DEGREES = 8.0
 
 @torch.no_grad()
 def disagreement(module: AgeModule, batch: Batch, cropper: RegionCropper | None) -> Float[Tensor, " batch"]:
-    """The highest age less the lowest one, in months, of the film as it is, mirrored, and turned to either side.
+    """The highest age less the lowest one, in months, of the film as it is read, mirrored, and turned to either side.
 
     Args:
         module: in eval mode.
-        batch: films as they are, and their regions, which move with the film and are not looked for again.
+        batch: films as they are read, and their regions, which move with the film and are not looked for again.
         cropper: that cut the regions; None for a network of the whole hand.
     """
     reader = module.estimator if isinstance(module, JointModule) else module

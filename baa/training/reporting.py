@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from baa.data.modules import CropDataModule, HandDataModule
-from baa.nets.film import Film
 from baa.report.conformal import covered
 from baa.report.figures import age_figure, agreement_figure, coverage_figure, error_figure
 from baa.report.metrics import Predictions
@@ -76,8 +74,8 @@ def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str,
     case, image = dataset.radiographs.cases[i], dataset[i].image
     heat = boxes = None
     if isinstance(data, CropDataModule):
-        with torch.no_grad():
-            boxes, heat, _ = (found[0].numpy() for found in data.crop.cpu().locate(Film.plain(image[None].float() / 255)))
+        _, regions = data.look(image[None].float() / 255)
+        boxes, heat = regions.boxes[0].numpy(), regions.heat[0].numpy()
     true, read = float(dataset.labels.months[i]), float(predictions.months[i])
     caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, read {read:.0f} months ({read - true:+.0f})"
     return caption, overlay(Drawing(image[0].numpy(), heat, boxes, [caption]))

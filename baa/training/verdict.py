@@ -15,7 +15,6 @@ from baa.data.cases import Case
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import padding
 from baa.nets.boxes import upsample
-from baa.nets.film import Film
 from baa.nets.regions import REGIONS
 from baa.report.conformal import COVERAGE, Errors, covered, interval_of
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
@@ -115,7 +114,7 @@ def heat_map_figure(data: CropDataModule, predictions: Predictions, shown: int =
     order = sorted(range(len(cases)), key=lambda i: -1.0 if (age := cases[i].months) is None else age)
     chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(shown, len(order)))]
     images = torch.stack([dataset[i].image for i in chosen]).float() / 255
-    regions = data.crop.cpu()(Film.plain(images))
+    _, regions = data.look(images)
     px = images.shape[-1] // 2
     titles = []
     for i in chosen:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,32 +15,49 @@ from baa.nets.pose import Pose
 from baa.training.answers import Answers, _unlike, years_and_months
 
 
-def test_a_side_is_told_where_it_was_turned_over_or_is_sure_and_the_hand_is_recognised():
-    turned_over = torch.tensor([True, False, False, False, False])
-    laterality, strangeness = torch.tensor([4.0, -4.0, 2.0, -4.0, torch.nan]), torch.tensor([-1.0, -1.0, -1.0, 1.0, torch.nan])
+def answered(pose, laterality, strangeness, months, draw=None):
+    """The rows of films whose pixels all differ."""
     count = len(laterality)
-    image, nothing = torch.zeros(count, 1, 8, 8), torch.full((count,), torch.nan)
+    image, nothing = torch.arange(64.0).repeat(count, 1, 1, 1).view(count, 1, 8, 8), torch.full((count,), torch.nan)
     sample = FileSample(
         image=image.byte(),
         sex=torch.full((count,), int(Sex.MALE)),
         sex_from=["table"] * count,
-        months=torch.tensor([132.0, torch.nan, 300.0, torch.nan, torch.nan]),
+        months=months,
         place=torch.arange(count),
         size=torch.full((count, 2), 8.0),
         notes=[""] * count,
         error=[""] * count,
-        pose=Pose(torch.zeros(count, dtype=torch.long), turned_over),
+        pose=pose,
         strangeness=strangeness,
         laterality=laterality,
     )
     boxes = torch.full((count, 2, 4), torch.nan)
     batch = Batch(Film.plain(image), nothing, sample.sex, sample.place, boxes, boxes[:, 0, :2], boxes, None)
     asked = [Asked(Path(f"{i}.png"), Sex.MALE) for i in range(count)]
-    answers = Answers(asked, {"all": [1.0] * 40}, 0.9, draw=None)
-    rows = [answers.give(i, torch.full((count,), 140.0), batch, sample) for i in range(count)]
+    answers = Answers(asked, {"all": [1.0] * 40}, 0.9, draw=draw)
+    return [answers.give(i, torch.full((count,), 140.0), batch, sample) for i in range(count)]
 
-    assert [row.get("mirrored") for row in rows] == ["yes", "no", None, None, None]
-    assert [row.get("ahead_deviations") for row in rows] == [0.8, None, None, None, None]
+
+def test_a_side_is_told_where_it_was_turned_over_or_is_sure_and_the_hand_is_recognised():
+    rows = answered(
+        Pose(torch.zeros(6, dtype=torch.long), torch.tensor([True, False, False, False, False, False])),
+        laterality=torch.tensor([4.0, -4.0, 2.0, -4.0, torch.nan, 4.0]),
+        strangeness=torch.tensor([-1.0, -1.0, -1.0, 1.0, torch.nan, -1.0]),
+        months=torch.tensor([132.0, torch.nan, 300.0, torch.nan, torch.nan, torch.nan]),
+    )
+    assert [row.get("mirrored") for row in rows] == ["yes", "no", None, None, None, None]
+    assert [row.get("ahead_deviations") for row in rows] == [0.8, None, None, None, None, None]
+
+
+def test_the_picture_shows_the_film_as_it_was_read():
+    drawings = {}
+    nothing = torch.full((1,), torch.nan)
+    pose = Pose(torch.tensor([1]), torch.tensor([True]))
+    [row] = answered(pose, nothing, nothing, nothing, draw=drawings.__setitem__)
+    assert row["warnings"] == "turned by 90 degrees anticlockwise"
+    assert np.array_equal(drawings[0].film, np.fliplr(np.rot90(np.arange(64).reshape(8, 8))))
+    assert any("lay mirrored, turned over" in line for line in drawings[0].lines)
 
 
 def test_no_two_pictures_share_a_name_even_where_capitals_do_not_count():
