@@ -75,6 +75,7 @@ def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str,
     heat = boxes = None
     if isinstance(data, CropDataModule):
         _, regions = data.look(image[None].float() / 255)
+        assert regions.heat is not None
         boxes, heat = regions.boxes[0].numpy(), regions.heat[0].numpy()
     true, read = float(dataset.labels.months[i]), float(predictions.months[i])
     caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, read {read:.0f} months ({read - true:+.0f})"

@@ -115,6 +115,7 @@ def heat_map_figure(data: CropDataModule, predictions: Predictions, shown: int =
     chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(shown, len(order)))]
     images = torch.stack([dataset[i].image for i in chosen]).float() / 255
     _, regions = data.look(images)
+    assert regions.heat is not None
     px = images.shape[-1] // 2
     titles = []
     for i in chosen:
