@@ -22,7 +22,7 @@ who can reach it
   This machine alone, unless --host says otherwise; whoever reaches it can use it: there is no password, and no encryption.
 
 needs
-  pip install 'baa[app]'
+  pip install -e '.[app]', in the folder of baa (`make venv` has done it)
 """
 PORT = 7860
 
@@ -47,7 +47,7 @@ def main() -> None:
         try:
             from baa.web.page import build, serve
         except ImportError as error:
-            raise InputError(f"the page needs {error.name}: pip install 'baa[app]'") from error
+            raise InputError(f"the page needs {error.name}: pip install -e '.[app]'") from error
         from baa.web.reader import Reader
 
         reader = Reader(model_path(arguments.checkpoint), arguments.coverage)

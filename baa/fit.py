@@ -62,11 +62,11 @@ def main() -> None:
 
 def _tell(config: Config, results: dict[str, Any]) -> None:
     for stage, metrics in results.items():
-        low, high = metrics.get("test/mae_ci", (float("nan"),) * 2)
-        print(
-            f"{stage}: test MAE {metrics.get('test/mae', float('nan')):.2f} months (95 % {low:.2f} to {high:.2f})",
-            end="",
-        )
+        if "test/mae" not in metrics:
+            print(f"{stage}: not tested, the test part has no two radiographs of known age")
+            continue
+        low, high = metrics["test/mae_ci"]
+        print(f"{stage}: test MAE {metrics['test/mae']:.2f} months (95 % {low:.2f} to {high:.2f})", end="")
         pointing = metrics.get("test/carpal_pointing")
         print("" if pointing is None else f", carpal pointing game {pointing:.2f}")
     print(f"numbers: {config.folder / 'metrics.json'}")

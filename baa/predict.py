@@ -1,12 +1,12 @@
 """Estimate bone ages from image files: `python -m baa.predict INPUT... [--sex S | --table T] [--checkpoint F] [--out DIR]`."""
 
 import argparse
-import os
 import sys
 import warnings
 from pathlib import Path
 
 from baa.card import checkpoint_option, model_path
+from baa.cores import usable_cores
 from baa.errors import run_command, share
 
 EPILOG = """\
@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        default=max(1, (os.cpu_count() or 1) // 2),
+        default=max(1, usable_cores() // 2),
         metavar="N",
-        help="processes that decode (default: half the cores)",
+        help="processes that decode (default: half the cores that this process may use)",
     )
     arguments = parser.parse_args()
 

@@ -10,17 +10,20 @@ from typing import Literal
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 """`auto` is the faster of fp32 and bf16, measured as the work begins."""
 
+Head = Literal["regression", "distribution"]
+"""One number, or the mean of a distribution over bins of age."""
+
 
 @dataclass
 class Table:
-    """`data.source=table`: the columns of a CSV or Parquet file."""
+    """`data.source=table`: the columns of a CSV, Parquet or Excel file."""
 
     file: str | None = None
     image: str = "image"
-    id: str | None = None  # the image's stem
+    id: str | None = None  # null: the image's stem
     months: str | None = "age"
     sex: str | None = "sex"
-    split: str | None = None
+    split: str | None = None  # train, val or test; to keep all films of a child in one
     age_unit: Literal["months", "years", "days"] = "months"
 
 
@@ -110,8 +113,8 @@ class Locator:
 
     backbone: Backbone = field(default_factory=Backbone)
     px: int = 300
-    attention: Literal["cbam", "cbam_norm", "none"] = "cbam"
-    head: Literal["regression", "distribution"] = "regression"
+    attention: Literal["cbam", "cbam_norm", "none"] = "cbam"  # cbam_norm: its convolution batch-normalised
+    head: Head = "regression"
     dropout: float = 0.0
     erase: float = 0.0  # probability of a black rectangle on a training radiograph, as the second look will see one
     checkpoint: str | None = None  # a trained locator to take instead of training one: pretrained, a checkpoint or a bundle
@@ -125,8 +128,10 @@ class Crops:
     px: list[int] = field(default_factory=lambda: [300, 300])  # sides of the crops
     boxes: Literal["live", "remembered"] = "live"  # remembered: found once per radiograph, carried along with the augmentation
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of a frozen locator's looks; boxes are fp32 all the same
+    # Evidence for an older hand (relu), for either (absolute), for the side of the mean age that the hand is on (deviation), or
+    # for the likeliest bin of a distribution (class).
     reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
-    rule: Literal["peak", "moments"] = "peak"
+    rule: Literal["peak", "moments"] = "peak"  # about the hottest cells, or by mean and spread of the heat: learns in `joint`
     threshold: float = 0.5  # peak: share of the maximum that is hot
     margin: float = 0.03  # peak: added on each side, share of the image
     sharpness: float = 2.0  # moments: power of the heat map
@@ -153,9 +158,9 @@ class StreamWeights:
 class Fusion:
     """Exchange between the streams, their weights, and the sex gates (eq. 3)."""
 
-    width: int = 512
-    mode: Literal["whole", "channel", "none"] = "whole"
-    exchange: float = 1.0
+    width: int = 512  # features that each stream is projected to
+    mode: Literal["whole", "channel", "none"] = "whole"  # exchange all features, the channels that have emptied, or nothing
+    exchange: float = 1.0  # whole: 0 is concatenation, 1 the paper's exchange
     exchange_learnt: bool = False
     sparsity: float = 1e-3  # channel: weight of the penalty that empties channels
     weights: StreamWeights = field(default_factory=StreamWeights)
@@ -176,8 +181,8 @@ class Estimator:
     whole: Backbone = field(default_factory=lambda: Backbone("resnet50"))
     whole_px: int = 300
     fusion: Fusion = field(default_factory=Fusion)
-    head: Literal["regression", "distribution"] = "regression"
-    hidden: int = 0
+    head: Head = "regression"
+    hidden: int = 0  # features of a layer between what the streams give and the age; 0: none
     dropout: float = 0.0
     auxiliary: float = 0.0  # weight of the loss of each stream judged alone, so that none rests on another
     erase: float = 0.0  # probability of a black rectangle on a training radiograph, so that no single bone decides

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import io
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from baa.benchmarks.pairs import Row, alternate, quotient
+from baa.cores import usable_cores
 from baa.data.augment import Augmentation
 from baa.data.cache import open_cache
 from baa.data.cases import Case
@@ -110,7 +110,7 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
 
 def _loader_of_all_cores(dataset: Dataset[Any]) -> DataLoader[Any]:
     """With a process a core, as our side has a thread a core, and none of them to be started anew in each epoch."""
-    return DataLoader(dataset, batch_size=BATCH, num_workers=os.cpu_count() or 1, persistent_workers=True)
+    return DataLoader(dataset, batch_size=BATCH, num_workers=usable_cores(), persistent_workers=True)
 
 
 def deeplasia_dataset(checkout: Path, files: list[Path]) -> Dataset[dict[str, Any]]:

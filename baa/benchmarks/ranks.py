@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from baa.benchmarks.pairs import Row, quotient
+from baa.cores import usable_cores
 from baa.errors import InputError
 
 ROUNDS, BEFORE, TIMED = 3, 3, 8
@@ -45,7 +46,7 @@ baa.fit.main()
 
 def bench() -> list[Row]:
     """Weak scaling: what a step costs one process, over what it costs each of two."""
-    if (os.cpu_count() or 1) < 2:
+    if usable_cores() < 2:
         raise InputError("the ddp benchmark needs two cores")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "steps.py").write_text(STEPS)

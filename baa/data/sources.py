@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import pandas as pd
 
@@ -15,6 +16,8 @@ from baa.errors import InputError
 from baa.nets.fusion import Sex
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+WORKBOOK = ".xlsx"
+TABLE_SUFFIXES = (".csv", WORKBOOK)
 
 MONTHS_PER_UNIT = {"months": 1.0, "years": 12.0, "days": 12.0 / 365.25}
 
@@ -40,8 +43,8 @@ CaseList = tuple[list[Case], list[Problem]]
 def read_rsna(root: Path) -> CaseList:
     """The official layout: tables known by their columns, images anywhere below `root`, in folders or tars.
 
-    A table whose file lies in the root or up to two folders down counts. Every case carries the split of its table;
-    where there is only the training table, none.
+    A table whose file (CSV or, as the test set's is released, a workbook) lies in the root or up to two folders down counts.
+    Every case carries the split of its table; where there is only the training table, none.
 
     Raises:
         InputError: no such folder, or no table with the challenge's columns in it.
@@ -49,8 +52,8 @@ def read_rsna(root: Path) -> CaseList:
     if not root.is_dir():
         raise InputError(f"data.root: {root} is not a folder")
     found = []
-    for file in sorted(p for depth in ("*", "*/*", "*/*/*") for p in root.glob(f"{depth}.csv")):
-        table = _read_csv(file)
+    for file in sorted(p for depth in ("*", "*/*", "*/*/*") for p in root.glob(depth) if p.suffix.lower() in TABLE_SUFFIXES):
+        table = _read_rows(file)
         for known in RSNA_TABLES:
             if {known.id, known.months, known.sex} <= set(table.columns):
                 found.append((file, table, known))
@@ -82,7 +85,7 @@ def read_table(
     split_column: str | None,
     age_unit: str = "months",
 ) -> CaseList:
-    """Any CSV or Parquet, a row a case.
+    """Any CSV, Parquet or Excel file, a row a case.
 
     Args:
         file: the table.
@@ -98,7 +101,7 @@ def read_table(
     """
     if not file.is_file():
         raise InputError(f"data.table.file: {file} is not a file")
-    table = pd.read_parquet(file).astype(str) if file.suffix == ".parquet" else _read_csv(file)
+    table = pd.read_parquet(file).astype(str) if file.suffix == ".parquet" else _read_rows(file)
     named = {
         "image": image_column,
         "id": id_column,
@@ -162,12 +165,16 @@ def _rows_to_cases(
     return cases, problems
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
+def _read_rows(file: Path) -> pd.DataFrame:
+    """The cells of a CSV or of a workbook's first sheet, as they are written."""
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not a CSV: {error}") from error
-    return table.rename(columns=str.strip)
+        if file.suffix.lower() == WORKBOOK:
+            table = pd.read_excel(file, dtype=str, keep_default_na=False)
+        else:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (ValueError, BadZipFile) as error:
+        raise InputError(f"{file} is not a table that can be read: {error}") from error
+    return table.rename(columns=lambda name: str(name).strip())
 
 
 def index_images(root: Path) -> dict[str, ImageFile]:
@@ -236,7 +243,7 @@ def with_truth(cases: Iterable[Case], roi: Path | None, capitate: Path | None) -
 def _columns(file: Path, setting: str, names: list[str]) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{setting}: {file} is not a file")
-    table = _read_csv(file)
+    table = _read_rows(file)
     if missing := set(names) - set(table.columns):
         raise InputError(f"{setting}: {file} has no column {', '.join(sorted(missing))}")
     return table[names]

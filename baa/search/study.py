@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from baa.config import to_plain
+from baa.cores import usable_cores
 from baa.errors import InputError
 from baa.search.results import RUN
 from baa.search.sweepfile import Sweep, allows
@@ -244,7 +245,7 @@ def _share_of_the_machine(number: int, workers: int) -> dict[str, str]:
     """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these."""
     if workers == 1:
         return {}
-    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    share = {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
     if gpus := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
         share["CUDA_VISIBLE_DEVICES"] = visible[number % gpus]

@@ -73,7 +73,7 @@ def _onnx(path: WholePath, example: tuple[Tensor, Tensor], file: Path) -> Callab
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(f"ONNX needs {error.name}: pip install 'baa[export]'") from error
+        raise InputError(f"ONNX needs {error.name}: pip install -e '.[export]'") from error
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

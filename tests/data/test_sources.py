@@ -1,6 +1,7 @@
 """The RSNA layout as it is released, any table, and every bad row named at once."""
 
 import tarfile
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -17,10 +18,12 @@ def picture(file):
     Image.new("L", (8, 10), 50).save(file)
 
 
-def test_the_official_layout_nested_as_kaggle_unzips_it(tmp_path):
+def test_the_official_layout_nested_as_it_is_unzipped(tmp_path):
     (tmp_path / "train.csv").write_text("id,boneage,male\n1,180,True\n2,12,False\n")
     (tmp_path / "val.csv").write_text("Image ID,male,Bone Age (months)\n3,TRUE,100\n")
-    (tmp_path / "test.csv").write_text("Case ID,Sex,Ground truth bone age (months)\n4,F,99.5\n")
+    test = pd.DataFrame({"Case ID": [4], "Sex": ["F"], "Ground truth bone age (months)": [99.5]})
+    (tmp_path / "c").mkdir()
+    test.to_excel(tmp_path / "c" / "Bone age ground truth.xlsx", index=False)
     for id_, folder in ((1, "a/a"), (2, "a/a"), (3, "b"), (4, "c")):
         picture(tmp_path / folder / f"{id_}.png")
 
@@ -80,11 +83,18 @@ def test_every_bad_row_is_named_with_file_and_line(tmp_path):
         assert reason in problem.reason
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+WRITERS = {
+    "csv": partial(pd.DataFrame.to_csv, index=False),
+    "xlsx": partial(pd.DataFrame.to_excel, index=False),
+    "parquet": pd.DataFrame.to_parquet,
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
 def test_a_hospitals_own_table(tmp_path, suffix):
     table = pd.DataFrame({"file": ["x.png", "y.png"], "years": [10.5, 2.0], "gender": ["m", ""]})
     file = tmp_path / f"ours.{suffix}"
-    table.to_csv(file, index=False) if suffix == "csv" else table.to_parquet(file)
+    WRITERS[suffix](table, file)
     for name in table["file"]:
         picture(tmp_path / "images" / name)
 
@@ -114,6 +124,16 @@ def test_a_wrong_column_is_named_with_those_there_are(tmp_path):
             sex_column=None,
             split_column=None,
         )
+
+
+UNREADABLE = {"t.csv": b"\xff\xfe\x00", "t.xlsx": b"no workbook", "broken.xlsx": b"PK\x03\x04"}
+
+
+@pytest.mark.parametrize(("name", "content"), UNREADABLE.items())
+def test_a_table_that_cannot_be_read_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} is not a table that can be read"):
+        read_rsna(tmp_path)
 
 
 def test_true_boxes_are_the_wrist_and_the_union_of_the_finger_joints(tmp_path):

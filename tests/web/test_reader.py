@@ -16,7 +16,7 @@ from baa.data.phantom import phantom_cases
 from baa.nets.fusion import Sex
 from baa.training.prediction import predict
 
-pytest.importorskip("gradio", reason="the page needs it: pip install 'baa[app]'")
+pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
 
 
 @pytest.fixture
