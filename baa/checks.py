@@ -1,6 +1,7 @@
 """What the types of the schema cannot say: ranges, and settings that do not go together."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,10 +12,14 @@ STAGES = ("locator", "estimator", "joint")
 STREAMS = ("carpal", "hand", "whole")
 SEX_PLACES = ("projected", "fused", "joined")
 
+SHARES = ("smallest", "largest", "typical")
+"""Of the settings of boxes, those that are shares of the image."""
+
 SMALLEST_RATE = 1e-12
 RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "data.phantom.count": (1, math.inf),
+    "data.phantom.seed": (0, math.inf),
     "data.source_px": (32, math.inf),
     "data.workers": (0, math.inf),
     "data.balance": (0, 1),
@@ -100,11 +105,15 @@ def check(config: Config) -> None:
     split = config.data.split
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
+    if not re.fullmatch(r"auto|[1-9]\d*", config.trainer.devices):
+        problems.append(f"trainer.devices is {config.trainer.devices}; it takes auto or how many, 1 or more")
     crops = config.crops
     for setting in ("extents", "smallest", "largest", "typical", "spreads"):
         pair = getattr(crops, setting)
-        if len(pair) != 2 or min(pair) < 0 or (setting != "spreads" and min(pair) == 0):
-            problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0, carpal and hand")
+        most = 1.0 if setting in SHARES else math.inf
+        if len(pair) != 2 or min(pair) < 0 or max(pair) > most or (setting != "spreads" and min(pair) == 0):
+            limit = " up to 1" if setting in SHARES else ""
+            problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0{limit}, carpal and hand")
     if len(crops.px) != 2 or min(crops.px) < 32:
         problems.append(f"crops.px is {crops.px}; it takes two sides of at least 32 pixels, carpal and hand")
     if [len(centre) for centre in crops.centres] != [2, 2]:

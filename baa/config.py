@@ -142,6 +142,19 @@ def to_share(settings: dict[str, Any]) -> dict[str, Any]:
     return to_plain(config)
 
 
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that are not the same in both, by dotted name: (old, new)."""
+    before, after = _flat(to_plain(old)), _flat(to_plain(new))
+    return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
+
+
+def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+    return flat
+
+
 def to_yaml(config: Config) -> str:
     """As a YAML file that `load` reads back."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

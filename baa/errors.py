@@ -1,8 +1,11 @@
 """What a user can mend: one line on standard error and exit code 2, never a traceback."""
 
+import errno
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class InputError(Exception):
@@ -10,11 +13,15 @@ class InputError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command and leave the process: 0 when done, 2 for an `InputError`, 130 when interrupted."""
+    """Run a command and leave the process: 0 when done, 2 for an `InputError` or a full disk, 130 when interrupted."""
     try:
         main()
     except InputError as error:
         sys.exit(_refusal(str(error)))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.exit(_refusal(f"{error.filename or 'a file'} cannot be written: {error.strerror}"))
     except KeyboardInterrupt:
         sys.stderr.write("baa: interrupted\n")
         sys.exit(130)

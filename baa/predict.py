@@ -3,6 +3,7 @@
 import argparse
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 from baa.card import checkpoint_option, model_path
@@ -67,11 +68,15 @@ def main() -> None:
         "--disagreement", action="store_true", help="say how far apart the ages are of each film mirrored and turned a little"
     )
     parser.add_argument(
-        "--batch-size", type=_count, default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"
+        "--batch-size",
+        type=partial(_at_least, 1),
+        default=8,
+        metavar="N",
+        help="radiographs at a time (default: 8; more for a GPU)",
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=partial(_at_least, 0),
         default=max(1, usable_cores() // 2),
         metavar="N",
         help="processes that decode (default: half the cores that this process may use)",
@@ -106,13 +111,13 @@ def main() -> None:
         return
     print(f"{count} files: {arguments.out / 'predictions.csv'}")
     if unread:
-        print(f"{unread} could not be read, see the column error", file=sys.stderr)
+        print(f"{unread} have no answer, see the column error", file=sys.stderr)
         sys.exit(1)
 
 
-def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+def _at_least(fewest: int, text: str) -> int:
+    if not text.isdigit() or int(text) < fewest:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {fewest} on")
     return int(text)
 
 

@@ -209,8 +209,8 @@ class Joint:
 class Trainer:
     """Where it runs, in Lightning's words."""
 
-    accelerator: str = "auto"
-    devices: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: str = "auto"  # of each node: auto, or how many
     num_nodes: int = 1
     strategy: Literal["auto", "ddp"] = "auto"  # no FSDP: these networks fit any GPU, and Grad-CAM needs their heads whole
     timeout: float = 10.0  # minutes that a process waits for the others before it ends with an error

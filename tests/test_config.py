@@ -60,6 +60,10 @@ def test_rsna_and_baseline_train_alike():
         ("data.split.val=0", "data.split"),
         ("nonsense", "is not key=value"),
         ("crops.smallest=[0.1]", "crops.smallest"),
+        ("crops.largest=[0.4,1.2]", r"crops.largest is \[0.4, 1.2\]; it takes two numbers above 0 up to 1"),
+        ("trainer.devices=0", "trainer.devices is 0; it takes auto or how many"),
+        ("trainer.accelerator=gpux", "trainer.accelerator"),
+        ("data.phantom.seed=-1", "data.phantom.seed is -1; it takes 0 or more"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_mend(override, message):

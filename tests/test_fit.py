@@ -57,6 +57,64 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
 
     with pytest.raises(InputError, match=r"locator.fit.lr was 0.0003 and is 0.1"):
         run(load(None, settings(finished[0], "locator.fit.lr=0.1")))
+    with pytest.raises(InputError, match=r"trainer.precision was 32-true and is bf16-mixed"):
+        run(load(None, settings(finished[0], "trainer.precision=bf16-mixed")))
+    with pytest.raises(
+        InputError, match=r"data.split.seed was 0 and is 7"
+    ):  # of the stages that are there, not of those asked for
+        run(load(None, settings(finished[0], "data.split.seed=7", "stages=[joint]", "joint.start=pretrained")))
+
+
+UNTRAINABLE = {
+    "trainer.accelerator=gpu": "trainer.accelerator is gpu; torch sees none here",
+    "data.phantom.count=3": r"data.split leaves \d of 3 cases to (train|val), fewer than 2",
+}
+
+
+@pytest.mark.parametrize(("setting", "message"), UNTRAINABLE.items())
+def test_what_cannot_be_trained_is_refused_before_it_begins(tmp_path, monkeypatch, setting, message):
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training.stages import run
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=message):
+        run(load(None, settings(tmp_path, setting)))
+
+
+def test_cases_without_an_age_are_not_trained_on(tmp_path):
+    from baa.config import load
+    from baa.data.phantom import phantom_cases
+    from baa.errors import InputError
+    from baa.training.stages import run
+
+    for i, case in enumerate(phantom_cases(20, seed=9)):
+        Image.fromarray(case.image.load(96).pixels).save(tmp_path / f"{i}.png")
+    pd.DataFrame({"file": [f"{i}.png" for i in range(20)]}).to_csv(tmp_path / "ours.csv", index=False)
+    table = ["data.source=table", f"data.table.file={tmp_path}/ours.csv", "data.table.image=file", "data.table.sex=null"]
+    with pytest.raises(InputError, match=r"cases of train have no age, such as \d+; data.table.months names the column"):
+        run(load(None, settings(tmp_path, *table, "data.table.months=null")))
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_not_kept(tmp_path):
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training.stages import run
+
+    with pytest.raises(InputError, match="the loss was no number in epoch 1; give a lower fit.lr"):
+        run(load(None, settings(tmp_path, "stages=[locator]", "locator.fit.lr=1e30")))
+    assert not list((tmp_path / "tiny" / "locator").glob("*.ckpt"))
+
+
+def test_a_test_part_that_was_trained_on_before_is_told(finished, tmp_path, monkeypatch):
+    from baa.config import load
+    from baa.training import stages
+
+    said = []
+    monkeypatch.setattr(stages, "rank_zero_info", said.append)
+    given = ["stages=[estimator]", f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt", "estimator.fit.epochs=1"]
+    stages.run(load(None, settings(tmp_path, *given, "data.split.seed=5")))
+    assert any("test cases were trained or chosen on by what this run starts from" in line for line in said)
 
 
 def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_path):
@@ -82,6 +140,19 @@ def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
     assert judged["estimator"].keys() == metrics["estimator"].keys()
     for name, value in metrics["estimator"].items():
         assert judged["estimator"][name] == pytest.approx(value), name
+
+
+def test_an_evaluation_takes_no_other_network(finished, tmp_path):
+    from baa.errors import InputError
+    from baa.training.evaluation import evaluate
+
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    with pytest.raises(
+        InputError, match=r"estimator.hidden=8: a trained network keeps its own; what may change of it: estimator.flip"
+    ):
+        evaluate(checkpoint, ["estimator.hidden=8"], split="test", out=tmp_path)
+    once = evaluate(checkpoint, ["estimator.flip_average=false"], split="test", out=tmp_path)["estimator"]
+    assert once["test/mae"] != finished[1]["estimator"]["test/mae"]
 
 
 def test_unseen_cases_are_those_of_no_training(finished, tmp_path):

@@ -98,8 +98,8 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
         with FileLock(folder / f"{key}.lock"):
             if not target.is_dir():
                 _build(cases, target, px, workers)
-    except PermissionError as error:
-        raise InputError(f"data.cache: {folder} cannot be written; give another folder") from error
+    except OSError as error:
+        raise InputError(f"data.cache: {folder} cannot be written ({error.strerror or error}); give another folder") from error
     files = sorted(target.glob("*.arrow"))
     table = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
     errors, inverted = table["error"][:], table["inverted"][:]
@@ -118,7 +118,10 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
 def _key(cases: Sequence[Case], px: int) -> str:
     digest = hashlib.blake2b(f"{FORMAT}:{px}".encode(), digest_size=12)
     for case in cases:
-        digest.update(case.image.fingerprint())
+        try:
+            digest.update(case.image.fingerprint())
+        except OSError:  # it will be a row with its reason
+            digest.update(b"unreadable")
     return digest.hexdigest()
 
 
@@ -145,8 +148,9 @@ def _build(cases: Sequence[Case], target: Path, px: int, workers: int) -> None:
 def _decode_row(row: Mapping[str, int], images: Sequence[Image], px: int) -> dict[str, Any]:
     try:
         radiograph: Radiograph = images[row["case"]].load(px)
-    except InputError as error:
-        return {"pixels": b"", "halved": b"", "width": 0, "height": 0, "inverted": False, "error": str(error)}
+    except (InputError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        return {"pixels": b"", "halved": b"", "width": 0, "height": 0, "inverted": False, "error": reason or str(error)}
     return {
         "pixels": radiograph.pixels.tobytes(),
         "halved": PIL.Image.fromarray(radiograph.pixels).reduce(2).tobytes(),

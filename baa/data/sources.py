@@ -2,10 +2,10 @@
 
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import pandas as pd
@@ -18,6 +18,8 @@ from baa.nets.fusion import Sex
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 WORKBOOK = ".xlsx"
 TABLE_SUFFIXES = (".csv", WORKBOOK)
+OPEN_WORKBOOK = "~$"
+"""How the name begins of what Excel leaves beside a workbook while it is open."""
 
 MONTHS_PER_UNIT = {"months": 1.0, "years": 12.0, "days": 12.0 / 365.25}
 
@@ -52,7 +54,10 @@ def read_rsna(root: Path) -> CaseList:
     if not root.is_dir():
         raise InputError(f"data.root: {root} is not a folder")
     found = []
-    for file in sorted(p for depth in ("*", "*/*", "*/*/*") for p in root.glob(depth) if p.suffix.lower() in TABLE_SUFFIXES):
+    files = sorted(file for depth in ("*", "*/*", "*/*/*") for file in root.glob(depth))
+    for file in files:
+        if file.suffix.lower() not in TABLE_SUFFIXES or file.name.startswith(OPEN_WORKBOOK):
+            continue
         table = _read_rows(file)
         for known in RSNA_TABLES:
             if {known.id, known.months, known.sex} <= set(table.columns):
@@ -61,13 +66,20 @@ def read_rsna(root: Path) -> CaseList:
         wanted = "; ".join(f"{t.id}, {t.months}, {t.sex}" for t in RSNA_TABLES)
         raise InputError(f"data.root: no table of the RSNA challenge below {root}; its columns are one of: {wanted}")
     images = index_images(root)
+
+    def image_of(row: dict[str, str]) -> ImageFile | None:
+        found = images.get(row["id"], [])
+        if len(found) > 1:
+            raise ValueError(f"it has several images, {found[0].name} and {found[1].name}; leave one of them below {root}")
+        return found[0] if found else None
+
     official = len({known.split for _, _, known in found}) > 1
     cases, problems = [], []
     for file, table, known in found:
         more, bad = _rows_to_cases(
             file,
             table.rename(columns={known.id: "id", known.months: "months", known.sex: "sex"}),
-            lambda row: images.get(row["id"]),
+            image_of,
         )
         cases += [replace(case, split=known.split) for case in more] if official else more
         problems += bad
@@ -149,6 +161,8 @@ def _rows_to_cases(
     cases, problems = [], []
     rows: list[dict[str, str]] = table.to_dict("records")  # type: ignore[assignment]
     for line, row in enumerate(rows, start=2):
+        if not any(row.values()):
+            continue
         place = f"{file}, line {line}"
         try:
             if not row["id"].strip():
@@ -171,28 +185,30 @@ def _read_rows(file: Path) -> pd.DataFrame:
         if file.suffix.lower() == WORKBOOK:
             table = pd.read_excel(file, dtype=str, keep_default_na=False)
         else:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (ValueError, BadZipFile) as error:
+            as_it_is: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False}  # so that lines can be told
+            table = pd.read_csv(file, dtype=str, skipinitialspace=True, **as_it_is)
+    except (ValueError, KeyError, BadZipFile) as error:
         raise InputError(f"{file} is not a table that can be read: {error}") from error
     return table.rename(columns=lambda name: str(name).strip())
 
 
-def index_images(root: Path) -> dict[str, ImageFile]:
-    """Every image below a folder by its stem, those inside tars included; a loose file goes before a tar's."""
-    images = {}
+def index_images(root: Path) -> dict[str, list[ImageFile]]:
+    """Every image below a folder by its stem, those inside tars too where no loose file has the stem."""
+    packed: dict[str, list[ImageFile]] = {}
+    loose: dict[str, list[ImageFile]] = {}
     for tar in sorted(root.rglob("*.tar")):
         try:
             with tarfile.open(tar) as archive:
                 for member in archive:
                     if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                         stem = Path(member.name).stem
-                        images[stem] = ImageFile(tar, member.offset_data, member.size, member.name)
+                        packed.setdefault(stem, []).append(ImageFile(tar, member.offset_data, member.size, member.name))
         except tarfile.TarError as error:
             raise InputError(f"{tar} is not a whole tar: {error}") from error
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            images[path.stem] = ImageFile(path)
-    return images
+            loose.setdefault(path.stem, []).append(ImageFile(path))
+    return packed | loose
 
 
 def drop_duplicates(cases: list[Case], problems: list[Problem]) -> CaseList:
@@ -204,22 +220,22 @@ def drop_duplicates(cases: list[Case], problems: list[Problem]) -> CaseList:
     return [case for case in cases if times[case.id] == 1], problems
 
 
-def with_truth(cases: Iterable[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
+def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
     """Add the expert boxes and points that stand in `roi.csv` and `capitate.csv` layout.
 
     `roi`: id, region, xmin, ymin, xmax, ymax as shares of the radiograph; the Wrist is the true carpal region, the union
     of MCP, PIP and DIP the true hand region. `capitate`: id, x, y.
 
     Raises:
-        InputError: a file or a column is missing.
+        InputError: a file or a column is missing, a cell is no number, or a file speaks of none of the cases.
     """
+    known = {case.id for case in cases}
     carpal: dict[str, Box] = {}
     hand: dict[str, Box] = {}
     points: dict[str, tuple[float, float]] = {}
     if roi is not None:
-        table = _columns(roi, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"])
-        for id_, region, *edges in table.itertuples(index=False):
-            box = Box(*map(float, edges))
+        for id_, region, *edges in _known_rows(roi, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"], known):
+            box = Box(*_shares(roi, "data.roi", id_, edges))
             if region == "Wrist":
                 carpal[id_] = box
             elif region in ("MCP", "PIP", "DIP"):
@@ -227,8 +243,9 @@ def with_truth(cases: Iterable[Case], roi: Path | None, capitate: Path | None) -
                 low, high = map(min, old[:2], box[:2]), map(max, old[2:], box[2:])
                 hand[id_] = Box(*low, *high)
     if capitate is not None:
-        for id_, x, y in _columns(capitate, "data.capitate", ["id", "x", "y"]).itertuples(index=False):
-            points[id_] = (float(x), float(y))
+        for id_, *point in _known_rows(capitate, "data.capitate", ["id", "x", "y"], known):
+            x, y = _shares(capitate, "data.capitate", id_, point)
+            points[id_] = (x, y)
     return [
         replace(
             case,
@@ -240,15 +257,30 @@ def with_truth(cases: Iterable[Case], roi: Path | None, capitate: Path | None) -
     ]
 
 
-def _columns(file: Path, setting: str, names: list[str]) -> pd.DataFrame:
+def read_ids(file: Path, known: Collection[str]) -> frozenset[str]:
+    """The ids in a CSV's `id` column, each once.
+
+    Raises:
+        InputError: no such file or column, or none of the ids is known.
+    """
+    return frozenset(id_ for (id_,) in _known_rows(file, "data.split.test_ids", ["id"], known))
+
+
+def _known_rows(file: Path, setting: str, names: list[str], known: Collection[str]) -> list[list[str]]:
+    """The cells of these columns, the id first."""
     if not file.is_file():
         raise InputError(f"{setting}: {file} is not a file")
     table = _read_rows(file)
     if missing := set(names) - set(table.columns):
         raise InputError(f"{setting}: {file} has no column {', '.join(sorted(missing))}")
-    return table[names]
+    rows = [[cell.strip() for cell in row] for row in table[names].itertuples(index=False) if any(row)]
+    if rows and not any(row[0] in known for row in rows):
+        raise InputError(f"{setting}: no id in {file} is one of the radiographs'; its first is {rows[0][0]!r}")
+    return rows
 
 
-def read_ids(file: Path) -> frozenset[str]:
-    """The ids in a CSV's `id` column, each once."""
-    return frozenset(_columns(file, "data.split.test_ids", ["id"])["id"])
+def _shares(file: Path, setting: str, id_: str, cells: Sequence[str]) -> list[float]:
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError as error:
+        raise InputError(f"{setting}: {file}, id {id_}: {error}") from error

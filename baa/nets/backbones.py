@@ -123,7 +123,7 @@ def _download(backbone: Backbone) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"weights: the ImageNet weights of {backbone.name} could not be downloaded ({reason}); "
-            "give a file in their place (weights=FILE), or weights=none for a random start"
+            "give a file in their place, or none for a random start, as the weights of this network (`*.weights` in a config)"
         ) from error
     backbone.net.load_state_dict(donor.state_dict())
 

@@ -11,9 +11,6 @@ from baa.nets.backbones import Backbone, FeatureMap, GreyImage
 from baa.nets.fusion import Exchange, SexGate, Streams
 from baa.nets.heads import AgeHead, AgePrediction
 
-SEX_PLACES = ("projected", "fused", "joined")
-"""Where the sex can come in: each stream before the exchange, after it (the paper), or all streams once concatenated."""
-
 
 class Stream(nn.Module):
     """One crop to one feature vector: a backbone, the paper's convolution and max pool if asked for, the mean.
@@ -47,7 +44,8 @@ class Estimator(nn.Module):
         width: the streams' common width.
         exchange_mode, exchange, exchange_learnt: see `Exchange`.
         stream_weights, weights_learnt: each stream's factor in the concatenation, and whether these are parameters.
-        sex_at: where the sex comes in, any of `SEX_PLACES`; nowhere for an age that does not know the sex.
+        sex_at: where the sex comes in, any of `projected` (each stream before the exchange), `fused`
+            (after it, the paper) and `joined` (all streams once concatenated); nowhere for an age that does not know the sex.
         alpha_image, alpha_sex, alpha_learnt: see `SexGate`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from optuna.visualization import matplotlib as pictures
 
 from baa.report.figures import save
-from baa.training.callbacks import write_whole
+from baa.writing import write_whole
 
 RUN = "run"
 """User attribute of a trial that has been started: the id of its W&B run."""

@@ -32,6 +32,7 @@ from baa.errors import InputError
 from baa.search.results import RUN
 from baa.search.sweepfile import Sweep, allows
 from baa.search.trials import TrialProcess
+from baa.writing import make_folder
 
 STARTUP_TRIALS = 4
 """Random ones, before there is anything to learn from."""
@@ -61,7 +62,7 @@ class Study:
         self.folder = folder
         self.overrides = overrides
         self._check_commands()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.lock = FileLock(folder / ".lock")
         try:
             self.lock.acquire(timeout=0)

@@ -119,8 +119,10 @@ def read_sweep(file: Path) -> Sweep:
     method = content.get("method")
     if method not in METHODS:
         raise InputError(f"{file}: method is {method}; it takes {', '.join(METHODS)}")
-    metric = {"goal": "minimize", **(content.get("metric") or {})}
-    if "name" not in metric or metric["goal"] not in ("minimize", "maximize"):
+    metric = content.get("metric") or {}
+    if isinstance(metric, dict):
+        metric = {"goal": "minimize"} | metric
+    if not isinstance(metric, dict) or "name" not in metric or metric["goal"] not in ("minimize", "maximize"):
         raise InputError(f"{file}: metric is {metric}; it takes a name, such as val/mae, and goal: minimize or maximize")
     shared: dict[str, Any] = {}
     searched: dict[str, Space] = {}

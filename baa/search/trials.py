@@ -13,7 +13,7 @@ import pandas as pd
 
 from baa.schema import Config
 from baa.search.sweepfile import RUN_ID
-from baa.training.callbacks import read_json
+from baa.writing import read_json
 
 PARENT_DEATH_SIGNAL = 1
 PATIENCE_SECONDS = 20.0

@@ -171,7 +171,10 @@ class AgeModule(L.LightningModule):
         schedule: LRScheduler
         if recipe["schedule"] == "onecycle":
             rates = [rate for _, rate in learning]
-            schedule = OneCycleLR(optimizer, rates, total_steps=steps, pct_start=WARMUP if warmup is None else warmup)
+            rise = WARMUP if warmup is None else warmup
+            if rise * steps <= 1:  # it would end as it begins, and torch divides by its length
+                rise = 0.0
+            schedule = OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rise)
         elif warmup:
             schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup * steps)))
         else:

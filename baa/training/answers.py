@@ -106,6 +106,8 @@ class Answers:
         }
         if sample.error[i]:
             return row | {"error": sample.error[i]}
+        if not months[i].isfinite():
+            return row | {"error": "the network gives no number for it"}
         if sample.months[i].isfinite():
             row["age_months"] = round(float(sample.months[i]), 1)
         strange = bool(sample.strangeness[i] > 0)

@@ -18,8 +18,8 @@ from baa.data.cache import Radiographs
 from baa.nets.film import Film
 from baa.nets.regions import RegionCropper
 from baa.schema import Config
-from baa.training.callbacks import write_whole
 from baa.training.trainer import compute_device
+from baa.writing import write_whole
 
 REMEMBERED_SPLITS = ("train", "val")
 

@@ -18,9 +18,9 @@ from baa.config import to_share
 from baa.data.cache import Radiographs
 from baa.errors import InputError
 from baa.nets.locator import Locator
-from baa.training.callbacks import write_whole
 from baa.training.lineage import Lineage
 from baa.training.restored import MODULES, Restored, at_rest, own_locator, read_recogniser
+from baa.writing import write_whole
 
 WEIGHTS = "weights.safetensors"
 MODULE, LOCATOR, RECOGNISER, SEEN = "module.", "locator.", "recogniser.", "seen"

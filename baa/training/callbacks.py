@@ -1,6 +1,6 @@
 """What happens around the epochs: the run's own record of its curve, and of itself in each checkpoint."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 
 from baa.errors import InputError
 from baa.training.lineage import Lineage
+from baa.writing import write_whole
 
 
 class LearningCurve(Callback):
@@ -17,6 +18,9 @@ class LearningCurve(Callback):
 
     The rows live in the checkpoint: a resumed run goes on from the epoch it resumes at, with neither gap nor repetition.
     (Lightning's CSVLogger deletes the file of the run that it resumes.)
+
+    Raises:
+        InputError: at the end of an epoch whose loss was no number; that epoch is not kept.
     """
 
     def __init__(self, file: Path) -> None:
@@ -26,6 +30,11 @@ class LearningCurve(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
+        if not math.isfinite(values["train/loss"]):
+            raise InputError(
+                f"the loss was no number in epoch {trainer.current_epoch + 1}; "
+                "give a lower fit.lr, or a fit.clip, and another name="
+            )
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values})
         if trainer.is_global_zero:
             write_whole(self.file, pd.DataFrame(self.rows).to_csv(index=False))
@@ -49,23 +58,3 @@ class RunConfig(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["baa"] = self.record | {"processes": trainer.world_size}
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one.
-
-    Raises:
-        InputError: the disk is full, or the folder not ours.
-    """
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
-        fresh.replace(file)
-    except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no file."""
-    return json.loads(file.read_text()) if file.exists() else {}

@@ -12,7 +12,9 @@ from baa.data.sources import read_ids, read_rsna, read_table, with_truth
 from baa.data.splits import assign_splits
 from baa.errors import InputError
 from baa.schema import Data
-from baa.training.callbacks import write_whole
+from baa.writing import write_whole
+
+FEWEST = 2
 
 
 def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
@@ -29,6 +31,7 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
         InputError: a bad row or image, a source that is not there.
     """
     cases, problems = read_cases(data)
+    known = {case.id for case in cases} | {problem.id for problem in problems}
     radiographs = open_cache(cases, folder=Path(data.cache), px=data.source_px, workers=data.workers)
     problems = problems + radiographs.problems
     if problems and data.on_bad == "stop":
@@ -37,6 +40,9 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
         raise refuse(problems, listed_in)
     _list_oddities(folder, problems, radiographs.inverted)
     split = data.split
+    test_ids = read_ids(Path(split.test_ids), known) if split.test_ids else frozenset()
+    if unknown := sorted(test_ids - known):
+        rank_zero_info(f"data.split.test_ids: {len(unknown)} of {len(test_ids)} ids are no radiograph's ({unknown[0]!r} ...)")
     cases = with_truth(
         radiographs.cases,
         Path(data.roi) if data.roi else None,
@@ -48,13 +54,41 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
         seed=split.seed,
         val_share=split.val,
         test_share=split.test,
-        test_ids=read_ids(Path(split.test_ids)) if split.test_ids else frozenset(),
+        test_ids=test_ids,
     )
     radiographs = radiographs._replace(cases=cases)
     by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
     if data.limit is not None:
         by_split = {name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()}
     return by_split
+
+
+def refuse_untrainable(cohort: dict[str, Radiographs]) -> None:
+    """Refuse a cohort whose ages have no spread to learn or to explain.
+
+    Raises:
+        InputError: fewer than two cases to train on or to choose by, or one of these without an age.
+    """
+    sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
+    for split in ("train", "val"):
+        if sizes[split] < FEWEST:
+            raise InputError(f"data.split leaves {sizes[split]} of {sum(sizes.values())} cases to {split}, fewer than {FEWEST}")
+        if ageless := [case for case in cohort[split].cases if case.months is None]:
+            raise InputError(
+                f"{len(ageless)} of {sizes[split]} cases of {split} have no age, such as {ageless[0].id}; "
+                "data.table.months names the column of ages"
+            )
+
+
+def refuse_fewer_than_processes(cohort: dict[str, Radiographs], processes: int) -> None:
+    """Refuse to judge a split that some process of the job would have no case of.
+
+    Raises:
+        InputError: a split that is judged, and is not empty, has fewer cases than there are processes.
+    """
+    for split, radiographs in cohort.items():
+        if 0 < len(radiographs.cases) < processes:
+            raise InputError(f"{split} has {len(radiographs.cases)} cases for {processes} processes; give trainer.devices=1")
 
 
 def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:

@@ -8,7 +8,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from baa.config import load
+from baa.checks import STAGES
+from baa.config import differences, load
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
@@ -19,17 +20,21 @@ from baa.nets.regions import RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
 from baa.report.metrics import localisation
 from baa.schema import Config
-from baa.training.callbacks import write_whole
 from baa.training.checkpoints import restore
-from baa.training.cohort import read_cohort
+from baa.training.cohort import read_cohort, refuse_fewer_than_processes
 from baa.training.lineage import id_digest
+from baa.training.modules import EstimatorModule
 from baa.training.networks import crop_arguments
 from baa.training.reporting import write_report
 from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge
+from baa.writing import make_folder, write_whole
 
 UNSEEN = "unseen"
+NETWORKS = ("weights", "stages", "locator", "estimator", "joint")
+ABOUT_READING = ("estimator.flip_average", *(f"{stage}.fit.batch_size" for stage in STAGES))
+"""Of the settings of networks those that an evaluation may be given."""
 
 
 def evaluate(
@@ -54,22 +59,27 @@ def evaluate(
         against: another `predictions.csv` of these cases, to add the paired difference of the MAE to the metrics.
 
     Raises:
-        InputError: the checkpoint, a setting or the data cannot be used, or the split has no case.
+        InputError: the checkpoint, a setting or the data cannot be used, the split has no case, or fewer than processes.
     """
     restored = restore(checkpoint)
     theirs = read_predictions(against) if against else None
     config = load(None, overrides, base=restored.settings)
+    _refuse_other_networks(load(None, base=restored.settings), config)
     keep_freed_memory()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     radiographs = _judged(read_cohort(config.data, out), split, restored)
     if not radiographs.cases:
         raise InputError(f"split {split} has no case; data.split decides which case is in which")
     rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
     restored.lineage.tell()
     trainer = build_trainer(config, logger=None)
+    refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
+    if isinstance(restored.module, EstimatorModule):
+        restored.module.flip_average = config.estimator.flip_average
     data = _data(config, restored, radiographs, split)
     metrics, predictions = judge(restored.module, data, trainer, out, calibration=restored.calibration)
     if theirs is not None:
+        trainer.strategy.barrier()  # the first process has written the table
         metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
     result = {restored.stage: metrics}
     write_first = rank_zero_only(write_whole)
@@ -79,6 +89,12 @@ def evaluate(
     if compare:
         write_first(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
     return result
+
+
+def _refuse_other_networks(own: Config, asked: Config) -> None:
+    for key, (_, new) in differences(own, asked).items():
+        if key not in ABOUT_READING and key.split(".")[0] in NETWORKS:
+            raise InputError(f"{key}={new}: a trained network keeps its own; what may change of it: {', '.join(ABOUT_READING)}")
 
 
 def _judged(cohort: dict[str, Radiographs], split: str, restored: Restored) -> Radiographs:

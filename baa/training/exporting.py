@@ -16,9 +16,9 @@ from baa.data.phantom import phantom_cases
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 from baa.training.bundles import describe
-from baa.training.callbacks import write_whole
 from baa.training.checkpoints import restore
 from baa.training.whole_path import Answer, WholePath
+from baa.writing import make_folder, write_whole
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -54,7 +54,7 @@ def export(checkpoint: Path, out: Path, coverage: float) -> dict[str, float]:
     path, px = WholePath(model, coverage), load(None, base=model.settings).data.source_px
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(TRIALS, seed=0)])
     example = torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(TRIALS) % len(Sex)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     fresh = out.with_name(f".{out.name}.new{out.suffix}")
     try:
         run = (_onnx if kind == "onnx" else _torch)(path, example, fresh)

@@ -28,11 +28,15 @@ def estimator_file(config: Config) -> Path:
 
 def origin(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
     """What a model of this run has seen, and what its parents have."""
+    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
+    return lineage(ids, config.data.source, parents(config))
+
+
+def parents(config: Config) -> list[Lineage]:
+    """What the models have seen that a run is given to start from."""
     given = {
         "weights": config.weights,
         "locator.checkpoint": config.locator.checkpoint,
         "joint.start": config.joint.start,
     }
-    parents = [restore(model_path(model), setting).lineage for setting, model in given.items() if model]
-    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    return lineage(ids, config.data.source, parents)
+    return [restore(model_path(model), setting).lineage for setting, model in given.items() if model]

@@ -18,7 +18,7 @@ from torch import Tensor
 from baa.data.batches import Batch
 from baa.nets.locator import Locator
 from baa.training.age import AgeModule
-from baa.training.callbacks import read_json, write_whole
+from baa.writing import read_json, write_whole
 
 AUTO: Final = "auto"
 FULL: Final = "32-true"
@@ -98,6 +98,8 @@ def _measure(work: Callable[[], Tensor], device: torch.device) -> dict[str, floa
                     seconds[name] = min(seconds.get(name, float("inf")), time.perf_counter() - start)
             if seconds and max(seconds.values()) > CLEAR * min(seconds.values()):
                 break
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from baa.config import load
 from baa.data.batches import Batch
+from baa.data.cache import FORMAT
 from baa.data.files import FileDataModule, FileSample
 from baa.data.inputs import Asked
 from baa.memory import keep_freed_memory
@@ -29,8 +31,11 @@ from baa.training.processes import place_in_job
 from baa.training.restored import Restored
 from baa.training.shards import Shards
 from baa.training.trainer import build_lone_trainer
+from baa.writing import make_folder
 
 TABLE, PARTS, OVERLAYS = "predictions.csv", "parts", "overlays"
+READING = 1
+"""Counted up whenever the same model would answer otherwise of the same pixels."""
 
 
 def predict(
@@ -68,22 +73,26 @@ def predict(
         How many files there are, and how many of them could not be read; None while other processes are still at their share.
 
     Raises:
-        InputError: the checkpoint cannot be used.
+        InputError: the checkpoint cannot be used, or the folder not be made.
     """
     restored = restore(checkpoint)
+    make_folder(out)
     keep_freed_memory()
     restored.lineage.tell()
     draw = Overlays(out / OVERLAYS, asked) if overlays else None
     answers = Answers(asked, restored.calibration, coverage, draw, strict=strict)
-    job = _job(checkpoint, answers, disagree)
+    job = _job(checkpoint, restored, answers, disagree)
     how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
     return predict_files(restored, answers, out, job=job, disagree=disagree, **how)
 
 
-def _job(checkpoint: Path, answers: Answers, disagree: bool) -> str:
-    """A name that follows from the model and from the files as they are: parts of another job answer another question."""
-    how = f"{digest(checkpoint)}:{answers.coverage}:{answers.draw is not None}:{answers.strict}:{disagree}"
-    how += f":{sorted(answers.calibration.items())}:{COLUMNS}"
+def _job(checkpoint: Path, restored: Restored, answers: Answers, disagree: bool) -> str:
+    """A name that follows from the model, from how it reads, and from the files as they are.
+
+    Parts of another job answer another question.
+    """
+    how = f"{digest(checkpoint)}:{json.dumps(restored.settings['crops'])}:{FORMAT}:{READING}:{answers.coverage}"
+    how += f":{answers.draw is not None}:{answers.strict}:{disagree}:{sorted(answers.calibration.items())}:{COLUMNS}"
     said = hashlib.blake2b(how.encode(), digest_size=8)
     for one in answers.asked:
         said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))

@@ -10,13 +10,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from baa.data.modules import PHASE
-from baa.training.callbacks import write_whole
+from baa.writing import write_whole
 
 WARM_STEPS, TRACED_STEPS, SUMMARY_LINES = 3, 3, 10
 
 
 class Profile(Callback):
-    """Trace some steps of the first epoch: `trace.json` for chrome://tracing or Perfetto, and `profile.txt`.
+    """Trace some of the first steps: `trace.json` for chrome://tracing or Perfetto, and `profile.txt`.
 
     Args:
         folder: where both files go.
@@ -26,8 +26,8 @@ class Profile(Callback):
         self.folder = folder
         self.profiler: profile | None = None
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.profiler is None and trainer.is_global_zero:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self.profiler = profile(
                 activities=activities,
@@ -41,10 +41,16 @@ class Profile(Callback):
     ) -> None:
         if self.profiler is not None:
             self.profiler.step()
+            if self.profiler.step_num == WARM_STEPS + TRACED_STEPS:
+                self._end()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.profiler is not None and trainer.current_epoch == 0:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self.profiler is not None:
             self.profiler.stop()
+            self.profiler = None
 
     def _write(self, traced: profile) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

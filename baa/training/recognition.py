@@ -18,7 +18,7 @@ from baa.nets.film import Film
 from baa.nets.locator import Locator
 from baa.nets.recogniser import GRID, Recogniser, cells
 from baa.training.laterality import FILMS, train_laterality
-from baa.training.restored import Restored
+from baa.training.restored import Restored, read_recogniser
 from baa.training.resuming import amend
 
 HANDS, PHANTOMS, JUDGED = 500, 200, 600
@@ -43,13 +43,19 @@ def with_recogniser(
     Args:
         model: with a locator, as its checkpoint has it.
         cohort: the radiographs of each split.
-        trainer: of the job, every process of which trains the same.
+        trainer: of the job, whose first process trains.
         file: the checkpoint.
         seed: of all that is drawn.
         taken: over from the model that the locator is from, None to train one.
     """
     assert model.locator is not None
-    recogniser = taken or train_recogniser(model.locator, cohort, trainer.strategy.root_device, seed)
+    recogniser = taken
+    if recogniser is None:
+        trained: dict[str, Tensor] = {}
+        if trainer.is_global_zero:
+            trained = train_recogniser(model.locator, cohort, trainer.strategy.root_device, seed).state_dict()
+        recogniser = read_recogniser(trainer.strategy.broadcast(trained))
+    assert recogniser is not None
     amend(file, trainer, recogniser=recogniser.state_dict())
     return model._replace(recogniser=recogniser)
 
@@ -79,7 +85,9 @@ def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: t
         torch.manual_seed(seed)
         known += [_features(locator, group, device, moved) for group in groups]
     strange = [_features(locator, _mishaps(group, rng), device) for group in groups]
-    recogniser = _linear(torch.cat(known), torch.cat(strange))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        recogniser = _linear(torch.cat(known), torch.cat(strange))
     limit = max(
         recogniser(group).quantile(1 - FALSE_ALARMS) for group in (_features(locator, judged, device), known[1]) if len(group)
     )

@@ -14,8 +14,8 @@ from baa.report.metrics import Predictions
 from baa.report.overlay import Drawing, overlay
 from baa.report.page import Report, page
 from baa.training.bundles import describe
-from baa.training.callbacks import write_whole
 from baa.training.restored import Restored
+from baa.writing import write_whole
 
 WORST = 20
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)

@@ -27,11 +27,11 @@ from baa.training.age import AgeModule
 from baa.training.boxes import remember_boxes
 from baa.training.bundles import write_bundle
 from baa.training.calibration import with_calibration
-from baa.training.callbacks import LearningCurve, RunConfig, read_json, write_whole
+from baa.training.callbacks import LearningCurve, RunConfig
 from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
-from baa.training.cohort import read_cohort
-from baa.training.lineage import Lineage
+from baa.training.cohort import read_cohort, refuse_fewer_than_processes, refuse_untrainable
+from baa.training.lineage import Lineage, id_digest
 from baa.training.networks import (
     crop_arguments,
     estimator_module,
@@ -40,7 +40,7 @@ from baa.training.networks import (
     recompute_backbones,
     take_weights,
 )
-from baa.training.origins import cuts_crops, estimator_file, locator_file, origin
+from baa.training.origins import cuts_crops, estimator_file, locator_file, origin, parents
 from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
@@ -50,6 +50,7 @@ from baa.training.resuming import Begun, SameStart, WholeFiles, newest_whole
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
+from baa.writing import make_folder, read_json, write_whole
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
         InputError: settings, data or an earlier run in the same folder that do not fit.
     """
-    config.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(config.folder)
     if config.wandb.enabled:
         begin_trial(config)
     claim(config)
@@ -81,11 +82,12 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run_stages(config: Config, stop: Stop) -> dict[str, Any]:
+    compute_device(config)  # refuses one that is not there
     cohort = read_cohort(config.data, config.folder)
     sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
-    if empty := [split for split in ("train", "val") if not sizes[split]]:
-        raise InputError(f"data.split leaves no case to {' and '.join(empty)}; it has {sum(sizes.values())} in all")
+    refuse_untrainable(cohort)
+    _warn_of_test_cases_seen(config, cohort)
     metrics_file = config.folder / "metrics.json"
     for stage in config.stages:
         if stage in read_json(metrics_file):
@@ -94,6 +96,16 @@ def _run_stages(config: Config, stop: Stop) -> dict[str, Any]:
         result = _run_stage(stage, config, cohort, stop)
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
+
+
+def _warn_of_test_cases_seen(config: Config, cohort: dict[str, Radiographs]) -> None:
+    seen = frozenset().union(*(parent.seen for parent in parents(config)))
+    test = cohort["test"].cases
+    if count := sum(id_digest(case.id) in seen for case in test):
+        rank_zero_info(
+            f"{count} of the {len(test)} test cases were trained or chosen on by what this run starts from: its test MAE will "
+            "be too good; split as that model did (data.split), or judge by `python -m baa.evaluate --split unseen`"
+        )
 
 
 def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop: Stop) -> dict[str, Any]:
@@ -113,6 +125,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     trainer = _trainer(stage, config, fit, origin(config, cohort), stop)
+    refuse_fewer_than_processes(cohort, trainer.world_size)
     if begun is not None:
         begun.refuse_others(trainer.world_size)
     trainer.fit(module, data, ckpt_path=begun and str(begun.file), weights_only=True)

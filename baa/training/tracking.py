@@ -13,7 +13,7 @@ from requests.utils import get_netrc_auth
 
 from baa.config import to_plain
 from baa.schema import Config
-from baa.training.callbacks import write_whole
+from baa.writing import write_whole
 
 REACH_SECONDS = 3.0
 

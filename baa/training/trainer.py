@@ -1,5 +1,6 @@
 """Settings to where a stage computes: its trainer, and its device before that has begun."""
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,12 +10,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.precision import AUTO, FULL
 from baa.training.processes import environment_plugins, launched, processes
+from baa.training.strategy import JobStrategy
 
 
 def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Callback] = (), **fit: Any) -> L.Trainer:
@@ -44,8 +46,8 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
 
 def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Trainer:
     """A trainer of this process alone, whatever others work beside it: on the GPU of its place among those of its node."""
-    place = launched()
-    devices = [place.local_rank() % torch.cuda.device_count()] if place and compute_device(config).type == "cuda" else 1
+    device = compute_device(config)
+    devices = [device.index] if launched() and device.type == "cuda" else 1
     return _trainer(config, callbacks, devices=devices, strategy="auto", logger=False, enable_checkpointing=False)
 
 
@@ -69,10 +71,20 @@ def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strat
         devices = torch.cuda.device_count() if compute_device(config).type == "cuda" else 1
     if config.trainer.strategy == "ddp" or devices > 1 or num_nodes > 1:
         wait = timedelta(minutes=config.trainer.timeout)
-        return DDPStrategy(gradient_as_bucket_view=True, timeout=wait)  # a copy of all gradients less in each step
+        return JobStrategy(gradient_as_bucket_view=True, timeout=wait)  # a copy of all gradients less in each step
     return "auto"
 
 
 def compute_device(config: Config) -> torch.device:
-    """The GPU if there is one and `trainer.accelerator` does not rule it out, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    """Of this process: a GPU if there is one and `trainer.accelerator` does not rule it out, else the CPU.
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        if config.trainer.accelerator == "gpu":
+            raise InputError("trainer.accelerator is gpu; torch sees none here, take auto or cpu")
+        return torch.device("cpu")
+    place = launched()
+    local = place.local_rank() if place else int(os.environ.get("LOCAL_RANK", "0"))  # which Lightning tells those it starts
+    return torch.device("cuda", local % torch.cuda.device_count())

@@ -20,7 +20,7 @@ from baa.report.conformal import COVERAGE, Errors, covered, interval_of
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
 from baa.report.metrics import Predictions, summarise
 from baa.training.age import AgeModule
-from baa.training.callbacks import write_whole
+from baa.writing import write_whole
 
 SHOWN_CASES = 10
 CORNERS = ("x0", "y0", "x1", "y1")

@@ -121,6 +121,8 @@ def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool, folde
             raise gr.Error("Drop a radiograph first.")
         if len(files) > MOST_FILES:
             raise gr.Error(f"{len(files)} files; {MOST_FILES} at a time. `python -m baa.predict` takes any number.")
+        if gone := [file for file in files if not file.exists()]:  # Gradio keeps one of two that are alike
+            raise gr.Error(f"{gone[0].name} was just read, and deleted, for somebody who dropped the same; drop it again.")
         found = reader.read([Asked(file, SEXES[sex], by="page") for file in files], strict=strict)
     finally:
         for file in files:

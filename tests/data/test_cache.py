@@ -5,7 +5,11 @@ import pytest
 
 from baa.data import cache
 from baa.data.cache import open_cache
+from baa.data.cases import Case
 from baa.data.phantom import phantom_cases
+from baa.data.radiograph import ImageFile
+from baa.errors import InputError
+from baa.nets.fusion import Sex
 
 
 @pytest.fixture
@@ -65,3 +69,19 @@ def test_a_killed_build_is_not_believed(tmp_path, hands, monkeypatch):
     radiographs = open_cache(hands, folder=tmp_path, px=48, workers=1)
     np.testing.assert_array_equal(radiographs.pixels(4), hands[4].image.load(48).pixels)
     assert not [path.name for path in tmp_path.iterdir() if ".building" in path.name]
+
+
+def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_nothing(tmp_path, hands):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    gone = Case("gone", ImageFile(tmp_path / "gone.png"), 60.0, Sex.MALE)
+
+    radiographs = open_cache([*hands, gone], folder=tmp_path / "cache", px=48, workers=1)
+    assert len(radiographs.cases) == 5
+    (problem,) = radiographs.problems
+    assert (problem.id, problem.reason) == ("gone", "No such file or directory")
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path, hands):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(InputError, match=r"data.cache: .*cache cannot be written \(File exists\); give another folder"):
+        open_cache(hands, folder=tmp_path / "cache", px=48, workers=1)

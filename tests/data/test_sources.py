@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from baa.data.cases import Box
-from baa.data.sources import read_rsna, read_table, with_truth
+from baa.data.sources import read_ids, read_rsna, read_table, with_truth
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
@@ -50,6 +50,18 @@ def test_images_in_a_tar_are_read_in_place(tmp_path):
     assert case.split is None
     assert case.image.fingerprint().endswith(pixels)
     assert case.image.load(16).width == 8
+
+
+def test_a_second_image_of_a_name_is_not_taken_for_the_radiograph(tmp_path):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n\n8,70,True\n")
+    for name in ("images/7.png", "overlays/7.png", "images/8.png"):
+        picture(tmp_path / name)
+
+    (case,), (problem,) = read_rsna(tmp_path)
+    assert case.id == "8"
+    assert problem.place.endswith("line 2")
+    assert "images/7.png and" in problem.reason
+    assert "overlays/7.png" in problem.reason
 
 
 def test_every_bad_row_is_named_with_file_and_line(tmp_path):
@@ -145,3 +157,20 @@ def test_true_boxes_are_the_wrist_and_the_union_of_the_finger_joints(tmp_path):
 
     assert case.carpal == Box(0.3, 0.6, 0.6, 0.8)
     assert case.hand == Box(0.2, 0.1, 0.6, 0.5)
+
+
+def test_ids_are_read_without_the_blanks_about_them_and_refused_where_none_is_known(tmp_path):
+    file = tmp_path / "ids.csv"
+    file.write_text("id\n 7 \n9\n")
+    assert read_ids(file, {"7", "8"}) == {"7", "9"}
+    with pytest.raises(InputError, match=r"test_ids: no id in .*ids.csv is one of the radiographs'; its first is '7'"):
+        read_ids(file, {"7.png"})
+
+
+def test_a_truth_that_is_no_number_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n")
+    picture(tmp_path / "7.png")
+    capitate = tmp_path / "points.txt"
+    capitate.write_text("id,x,y\n7,0.5,\n")
+    with pytest.raises(InputError, match=r"data.capitate: .*points.txt, id 7: could not convert"):
+        with_truth(read_rsna(tmp_path)[0], None, capitate)

@@ -15,7 +15,7 @@ from baa.nets.pose import Pose
 from baa.training.answers import Answers, _unlike, years_and_months
 
 
-def answered(pose, laterality, strangeness, months, draw=None):
+def answered(pose, laterality, strangeness, months, draw=None, read=140.0):
     """The rows of films whose pixels all differ."""
     count = len(laterality)
     image, nothing = torch.arange(64.0).repeat(count, 1, 1, 1).view(count, 1, 8, 8), torch.full((count,), torch.nan)
@@ -36,7 +36,7 @@ def answered(pose, laterality, strangeness, months, draw=None):
     batch = Batch(Film.plain(image), nothing, sample.sex, sample.place, boxes, boxes[:, 0, :2], boxes, None)
     asked = [Asked(Path(f"{i}.png"), Sex.MALE) for i in range(count)]
     answers = Answers(asked, {"all": [1.0] * 40}, 0.9, draw=draw)
-    return [answers.give(i, torch.full((count,), 140.0), batch, sample) for i in range(count)]
+    return [answers.give(i, torch.full((count,), read), batch, sample) for i in range(count)]
 
 
 def test_a_side_is_told_where_it_was_turned_over_or_is_sure_and_the_hand_is_recognised():
@@ -71,3 +71,10 @@ def test_no_two_pictures_share_a_name_even_where_capitals_do_not_count():
 @pytest.mark.parametrize(("months", "said"), [(0, "0 y 0 m"), (11.6, "1 y 0 m"), (147.2, "12 y 3 m")])
 def test_ages_are_said_as_clinicians_write_them(months, said):
     assert years_and_months(months) == said
+
+
+def test_an_age_that_is_no_number_is_an_error_of_its_file_alone():
+    upright = Pose(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool))
+    (row,) = answered(upright, torch.zeros(1), torch.full((1,), -1.0), torch.full((1,), 120.0), read=torch.nan)
+    assert row["error"] == "the network gives no number for it"
+    assert "bone_age_months" not in row

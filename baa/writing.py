@@ -1,0 +1,39 @@
+"""Files that are there whole or not at all, and the folders that they go to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from baa.errors import InputError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for output, and those above it.
+
+    Raises:
+        InputError: a file is in its place, the disk is full, or the folder above not ours.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}; give another folder") from error
+
+
+def write_whole(file: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one.
+
+    Raises:
+        InputError: the disk is full, or the folder not ours.
+    """
+    fresh = file.with_name(f".{file.name}.new")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        fresh.replace(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, empty where there is no file."""
+    return json.loads(file.read_text()) if file.exists() else {}
