@@ -96,12 +96,12 @@ def test_cases_without_an_age_are_not_trained_on(tmp_path):
         run(load(None, settings(tmp_path, *table, "data.table.months=null")))
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_is_not_kept(tmp_path):
+def test_a_fit_that_ends_in_no_numbers_stops_the_run_and_is_not_kept(tmp_path):
     from baa.config import load
     from baa.errors import InputError
     from baa.training.stages import run
 
-    with pytest.raises(InputError, match="the loss was no number in epoch 1; give a lower fit.lr"):
+    with pytest.raises(InputError, match="the network answers with no numbers after epoch 1; give a lower fit.lr"):
         run(load(None, settings(tmp_path, "stages=[locator]", "locator.fit.lr=1e30")))
     assert not list((tmp_path / "tiny" / "locator").glob("*.ckpt"))
 

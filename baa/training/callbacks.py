@@ -20,7 +20,7 @@ class LearningCurve(Callback):
     (Lightning's CSVLogger deletes the file of the run that it resumes.)
 
     Raises:
-        InputError: at the end of an epoch whose loss was no number; that epoch is not kept.
+        InputError: at the end of an epoch whose loss or validation MAE is no number; that epoch is not kept.
     """
 
     def __init__(self, file: Path) -> None:
@@ -30,9 +30,9 @@ class LearningCurve(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        if not math.isfinite(values["train/loss"]):
+        if not all(math.isfinite(values[name]) for name in ("train/loss", "val/mae")):
             raise InputError(
-                f"the loss was no number in epoch {trainer.current_epoch + 1}; "
+                f"the network answers with no numbers after epoch {trainer.current_epoch + 1}; "
                 "give a lower fit.lr, or a fit.clip, and another name="
             )
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values})
