@@ -10,11 +10,12 @@ from baa.errors import run_command
 
 EPILOG = """\
 The checkpoint alone suffices: it carries its settings, and the locator whose crops it was trained on. Settings given here go
-over its own: other radiographs (data.root=..., data.source=table data.table.file=...), another box rule (crops.rule=peak).
+over its own: other radiographs (data.root=..., data.source=table data.table.file=...), another box rule (crops.rule=peak). Of
+the networks none can be changed, but estimator.flip_average.
 
 what it writes, in DIR
   metrics.json       the same names as a run's: {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
-  predictions.csv    id, sex, true and predicted months, both boxes in pixels of the file
+  predictions.csv    id, sex, true and predicted months, interval, both boxes in pixels of the file, where a typical box stands in
   report.html        all of it on one page: beside published figures, by sex and age, the intervals, the cases furthest off
   ages.png, heat_maps.png
   readings.json      with --compare-readings: where the locator looks under every reading and both box rules

@@ -20,19 +20,22 @@ what it does
   before it comes to the result of an unbroken run; on others it is refused.
 
 what it writes, in runs/NAME/
-  config.yaml          all settings of the run
-  metrics.json         {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
-  STAGE/best.ckpt      the lowest validation MAE; enough by itself for `python -m baa.evaluate`
-  STAGE/bundle/        the same to share: weights in half precision, and a card that says what they are
-  STAGE/last.ckpt      where a resumed run goes on
-  STAGE/metrics.csv    one row an epoch
-  STAGE/*.png          heat maps with boxes, predicted against true age, learning curve
+  config.yaml            all settings of the run
+  metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
+  refused.csv            bad rows and images that stopped it; skipped.csv: that were set aside, with data.on_bad=skip
+  inverted.csv           bright backgrounds that were turned dark
+  STAGE/best.ckpt        the lowest validation MAE; enough by itself for `python -m baa.evaluate`
+  STAGE/bundle/          the same to share: weights in half precision, and a card that says what they are
+  STAGE/last.ckpt        where a resumed run goes on
+  STAGE/metrics.csv      one row an epoch
+  STAGE/predictions.csv  of the test part: id, sex, true and predicted months, intervals, boxes
+  STAGE/*.png            heat maps with boxes, predicted against true age, learning curve
 
 examples
   python -m baa.fit --config conf/quickstart.yaml
   python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna
   python -m baa.fit --config conf/rsna.yaml data.source=table data.table.file=ours.csv data.table.months=age_months
-  python -m baa.fit --config conf/rsna.yaml name=ours stages=[estimator] weights=runs/rsna/estimator/bundle data.root=ours
+  python -m baa.fit --config conf/finetune.yaml name=tuned data.table.file=ours.csv data.root=images
   python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
 
 settings and their defaults (baa/schema.py says what each means)
