@@ -103,6 +103,7 @@ def test_no_free_text_of_the_makers_is_shared_but_networks_by_name():
     config = Config()
     for group, name in texts(config):
         setattr(group or config, name, "/home/maker")
+    config.trainer.devices = "2"  # which is not free
     shared = json.dumps(to_share(to_plain(config)))
     for network in (config.locator.backbone, config.estimator.carpal, config.estimator.hand, config.estimator.whole):
         network.name = ""
