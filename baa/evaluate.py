@@ -15,7 +15,7 @@ the networks none can be changed, but estimator.flip_average.
 
 what it writes, in DIR
   metrics.json       the same names as a run's: {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
-  predictions.csv    id, sex, true and predicted months, interval, both boxes in pixels of the file, where a typical box stands in
+  predictions.csv    id, sex, true and predicted months, interval, both boxes in pixels of the file, whether typical ones
   report.html        all of it on one page: beside published figures, by sex and age, the intervals, the cases furthest off
   ages.png, heat_maps.png
   readings.json      with --compare-readings: where the locator looks under every reading and both box rules

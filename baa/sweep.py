@@ -9,7 +9,7 @@ from baa.errors import InputError, run_command
 EPILOG = """\
 what it does
   Reads the same file that `wandb sweep` takes: what is searched, by which method (grid, random, bayes), which trials end early.
-  The first trial, but of a grid, has the config's own settings, to compare with. Each trial is `python -m baa.fit` in a process of its own.
+  The first trial has the config's own settings, to compare with (not of a grid). Each trial is a `baa.fit` of its own.
   Run the same command again after an interruption: finished trials are kept, a half-trained one goes on where it was stopped.
 
 what it writes, in runs/sweep-NAME/

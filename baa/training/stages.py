@@ -1,9 +1,6 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +9,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from torch import Tensor
 
-from baa.checks import STAGES
-from baa.config import load, to_plain
+from baa.config import to_plain
 from baa.data.augment import Augmentation
-from baa.data.batches import Batch
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
@@ -31,6 +25,7 @@ from baa.training.callbacks import LearningCurve, RunConfig
 from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort, refuse_fewer_than_processes, refuse_untrainable
+from baa.training.compiling import Compile
 from baa.training.lineage import Lineage, id_digest
 from baa.training.networks import (
     crop_arguments,
@@ -41,12 +36,12 @@ from baa.training.networks import (
     take_weights,
 )
 from baa.training.origins import cuts_crops, estimator_file, locator_file, origin, parents
-from baa.training.precision import AUTO, FULL, HALF, Compile, choose_precision, looks, training_step
 from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
 from baa.training.recognition import with_recogniser
-from baa.training.resuming import Begun, SameStart, WholeFiles, newest_whole
+from baa.training.resuming import SameStart, WholeFiles, newest_whole
+from baa.training.settling import noise, settled
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device
 from baa.training.verdict import draw_curve, judge
@@ -121,7 +116,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     else:
         into = f" and {begun.batches} batches" if begun.batches else ""
         rank_zero_info(f"{stage}: resumes after epoch {begun.epochs} of {fit.epochs}{into}")
-    config = _settled(stage, config, module, fit, begun)
+    config = settled(stage, config, module, fit, begun)
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
     trainer = _trainer(stage, config, fit, origin(config, cohort), stop)
@@ -198,7 +193,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop:
         callbacks.append(EMAWeightAveraging(decay=fit.ema))
     callbacks.append(Preemption(stop, folder / "last.ckpt"))  # after the weights were averaged
     if config.trainer.compile:
-        callbacks.append(Compile(_noise(config, fit)))
+        callbacks.append(Compile(noise(config, fit)))
     if config.trainer.profile:
         callbacks.append(Profile(folder))
     return build_trainer(
@@ -212,44 +207,6 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop:
         plugins=[WholeFiles()],
         default_root_dir=folder,
     )
-
-
-def _settled(stage: str, config: Config, module: AgeModule, fit: Optimisation, begun: Begun | None) -> Config:
-    """The config with what `auto` stands for as precisions: those of the run that is resumed, else the faster ones here."""
-    folder, trainer, crops = config.folder / stage, config.trainer, config.crops
-    if begun is not None:
-        former = load(None, base=begun.settings)
-        trainer = replace(trainer, precision=former.trainer.precision) if trainer.precision == AUTO else trainer
-        crops = replace(crops, precision=former.crops.precision) if crops.precision == AUTO else crops
-    device = compute_device(config)
-    settings = to_plain(config)
-    of = {"device": device.type, "source_px": config.data.source_px, "crops_px": crops.px}
-    networks = {name: settings[name] for name in STAGES[: STAGES.index(stage) + 1]}
-    fastest = partial(choose_precision, device=device, of=of | networks)
-    if trainer.precision == AUTO:
-        work = partial(_training_step, config, module, fit, device)
-        chosen = FULL if trainer.deterministic else fastest(work, file=folder / "precision.json", what="training")
-        trainer = replace(trainer, precision=chosen)
-    if stage == "joint":
-        crops = replace(crops, precision=HALF if trainer.precision == HALF else FULL)  # its looks compute as all that learns
-    elif crops.precision == AUTO and cuts_crops(stage, config):
-        work = partial(_looks, config, fit, device)
-        chosen = FULL if trainer.deterministic else fastest(work, file=folder / "looks.json", what="the looks")
-        crops = replace(crops, precision=chosen)
-    return replace(config, trainer=trainer, crops=crops)
-
-
-def _training_step(config: Config, module: AgeModule, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
-    return training_step(module, _noise(config, fit), device)
-
-
-def _looks(config: Config, fit: Optimisation, device: torch.device) -> Callable[[], Tensor]:
-    cropper, _ = crop_recipe(locator_file(config), crop_arguments(config))
-    return looks(cropper.locator, _noise(config, fit), device)
-
-
-def _noise(config: Config, fit: Optimisation) -> Batch:
-    return Batch.of_noise(fit.batch_size, config.data.source_px, config.crops.px)
 
 
 def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
