@@ -80,6 +80,7 @@ def test_ranges_become_what_wandb_makes_of_them(write):
     [
         ({"method": "annealing"}, "method is annealing; it takes bayes, grid, random"),
         ({"metric": {}}, "metric is .* it takes a name"),
+        ({"metric": "val/mae"}, "metric is val/mae; it takes a name"),
         ({"metric": {"name": "val/mae", "goal": "minimise"}}, "goal: minimize or maximize"),
         ({"parameters": {"seed": {"values": []}}}, "parameters.seed: "),
         ({"parameters": {"seed": {"values": [1, 2], "probabilities": [0.1, 0.9]}}}, "probabilities is not known here"),

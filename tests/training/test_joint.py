@@ -159,6 +159,13 @@ def test_the_rate_rises_for_the_share_of_the_fit_that_is_asked_for():
     assert rates == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4])
 
 
+def test_a_rise_of_a_single_step_is_none():
+    module = joint(optimisation={"schedule": "onecycle", "warmup": 0.1})
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+
+    assert module.configure_optimizers()["optimizer"].param_groups[0]["lr"] == pytest.approx(1e-4)
+
+
 def test_recomputed_backbones_give_the_same_gradients(batch):
     from baa.training.networks import recompute_backbones
 

@@ -99,6 +99,17 @@ def test_no_damaged_file_ends_it_or_holds_it_up(reader, tmp_path, tmp_path_facto
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_another_request_has_deleted_is_told_without_its_folder(reader, tmp_path):
+    import gradio as gr
+
+    from baa.web.page import _answer
+
+    with pytest.raises(
+        gr.Error, match=r"^'gone.png was just read, and deleted, for somebody who dropped the same; drop it again.'$"
+    ):
+        _answer(reader, [tmp_path / "gone.png"], "female", False, tmp_path)
+
+
 def test_nothing_or_too_much_is_refused_and_deleted(reader, tmp_path):
     import gradio as gr
 
