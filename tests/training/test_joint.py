@@ -163,7 +163,7 @@ def test_a_rise_of_a_single_step_is_none():
     module = joint(optimisation={"schedule": "onecycle", "warmup": 0.1})
     module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
 
-    assert module.configure_optimizers()["optimizer"].param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert 0.9e-4 < module.configure_optimizers()["optimizer"].param_groups[0]["lr"] <= 1e-4  # falling from the first step on
 
 
 def test_recomputed_backbones_give_the_same_gradients(batch):
