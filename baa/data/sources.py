@@ -2,22 +2,20 @@
 
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import NamedTuple
 
 import pandas as pd
 
-from baa.data.cases import Box, Case, Problem, parse_months, parse_sex
+from baa.data.cases import Case, Problem, parse_months, parse_sex
 from baa.data.radiograph import ImageFile
+from baa.data.tables import TABLE_SUFFIXES, read_rows
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-WORKBOOK = ".xlsx"
-TABLE_SUFFIXES = (".csv", WORKBOOK)
 OPEN_WORKBOOK = "~$"
 """How the name begins of what Excel leaves beside a workbook while it is open."""
 
@@ -58,7 +56,7 @@ def read_rsna(root: Path) -> CaseList:
     for file in files:
         if file.suffix.lower() not in TABLE_SUFFIXES or file.name.startswith(OPEN_WORKBOOK):
             continue
-        table = _read_rows(file)
+        table = read_rows(file)
         for known in RSNA_TABLES:
             if {known.id, known.months, known.sex} <= set(table.columns):
                 found.append((file, table, known))
@@ -113,7 +111,7 @@ def read_table(
     """
     if not file.is_file():
         raise InputError(f"data.table.file: {file} is not a file")
-    table = pd.read_parquet(file).astype(str) if file.suffix == ".parquet" else _read_rows(file)
+    table = pd.read_parquet(file).astype(str) if file.suffix == ".parquet" else read_rows(file)
     named = {
         "image": image_column,
         "id": id_column,
@@ -179,19 +177,6 @@ def _rows_to_cases(
     return cases, problems
 
 
-def _read_rows(file: Path) -> pd.DataFrame:
-    """The cells of a CSV or of a workbook's first sheet, as they are written."""
-    try:
-        if file.suffix.lower() == WORKBOOK:
-            table = pd.read_excel(file, dtype=str, keep_default_na=False)
-        else:
-            as_it_is: dict[str, Any] = {"keep_default_na": False, "skip_blank_lines": False}  # so that lines can be told
-            table = pd.read_csv(file, dtype=str, skipinitialspace=True, **as_it_is)
-    except (ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"{file} is not a table that can be read: {error}") from error
-    return table.rename(columns=lambda name: str(name).strip())
-
-
 def index_images(root: Path) -> dict[str, list[ImageFile]]:
     """Every image below a folder by its stem, those inside tars too where no loose file has the stem."""
     packed: dict[str, list[ImageFile]] = {}
@@ -218,69 +203,3 @@ def drop_duplicates(cases: list[Case], problems: list[Problem]) -> CaseList:
         Problem(case.id, case.image.name, f"id stands {times[case.id]} times") for case in cases if times[case.id] > 1
     ]
     return [case for case in cases if times[case.id] == 1], problems
-
-
-def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
-    """Add the expert boxes and points that stand in `roi.csv` and `capitate.csv` layout.
-
-    `roi`: id, region, xmin, ymin, xmax, ymax as shares of the radiograph; the Wrist is the true carpal region, the union
-    of MCP, PIP and DIP the true hand region. `capitate`: id, x, y.
-
-    Raises:
-        InputError: a file or a column is missing, a cell is no number, or a file speaks of none of the cases.
-    """
-    known = {case.id for case in cases}
-    carpal: dict[str, Box] = {}
-    hand: dict[str, Box] = {}
-    points: dict[str, tuple[float, float]] = {}
-    if roi is not None:
-        for id_, region, *edges in _known_rows(roi, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"], known):
-            box = Box(*_shares(roi, "data.roi", id_, edges))
-            if region == "Wrist":
-                carpal[id_] = box
-            elif region in ("MCP", "PIP", "DIP"):
-                old = hand.get(id_, box)
-                low, high = map(min, old[:2], box[:2]), map(max, old[2:], box[2:])
-                hand[id_] = Box(*low, *high)
-    if capitate is not None:
-        for id_, *point in _known_rows(capitate, "data.capitate", ["id", "x", "y"], known):
-            x, y = _shares(capitate, "data.capitate", id_, point)
-            points[id_] = (x, y)
-    return [
-        replace(
-            case,
-            carpal=carpal.get(case.id, case.carpal),
-            hand=hand.get(case.id, case.hand),
-            capitate=points.get(case.id, case.capitate),
-        )
-        for case in cases
-    ]
-
-
-def read_ids(file: Path, known: Collection[str]) -> frozenset[str]:
-    """The ids in a CSV's `id` column, each once.
-
-    Raises:
-        InputError: no such file or column, or none of the ids is known.
-    """
-    return frozenset(id_ for (id_,) in _known_rows(file, "data.split.test_ids", ["id"], known))
-
-
-def _known_rows(file: Path, setting: str, names: list[str], known: Collection[str]) -> list[list[str]]:
-    """The cells of these columns, the id first."""
-    if not file.is_file():
-        raise InputError(f"{setting}: {file} is not a file")
-    table = _read_rows(file)
-    if missing := set(names) - set(table.columns):
-        raise InputError(f"{setting}: {file} has no column {', '.join(sorted(missing))}")
-    rows = [[cell.strip() for cell in row] for row in table[names].itertuples(index=False) if any(row)]
-    if rows and not any(row[0] in known for row in rows):
-        raise InputError(f"{setting}: no id in {file} is one of the radiographs'; its first is {rows[0][0]!r}")
-    return rows
-
-
-def _shares(file: Path, setting: str, id_: str, cells: Sequence[str]) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        raise InputError(f"{setting}: {file}, id {id_}: {error}") from error

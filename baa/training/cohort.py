@@ -8,8 +8,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import SPLITS, Case, Problem, refuse
 from baa.data.phantom import phantom_cases
-from baa.data.sources import read_ids, read_rsna, read_table, with_truth
+from baa.data.sources import read_rsna, read_table
 from baa.data.splits import assign_splits
+from baa.data.truth import read_ids, with_truth
 from baa.errors import InputError
 from baa.schema import Data
 from baa.writing import write_whole

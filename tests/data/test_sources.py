@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from baa.data.cases import Box
-from baa.data.sources import read_ids, read_rsna, read_table, with_truth
+from baa.data.sources import read_rsna, read_table
+from baa.data.truth import read_ids, with_truth
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
