@@ -74,8 +74,9 @@ def evaluate(
     restored.lineage.tell()
     trainer = build_trainer(config, logger=None)
     refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
-    if isinstance(restored.module, EstimatorModule):
-        restored.module.flip_average = config.estimator.flip_average
+    for part in restored.module.modules():  # of `joint` a part
+        if isinstance(part, EstimatorModule):
+            part.flip_average = config.estimator.flip_average
     data = _data(config, restored, radiographs, split)
     metrics, predictions = judge(restored.module, data, trainer, out, calibration=restored.calibration)
     if theirs is not None:
