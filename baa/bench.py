@@ -60,6 +60,7 @@ def main() -> None:
 
     from baa.benchmarks.table import HEAD, as_json, as_line, benchmarks  # torch is not imported for --help
     from baa.memory import keep_freed_memory
+    from baa.writing import write_whole
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     keep_freed_memory()
@@ -77,7 +78,7 @@ def main() -> None:
                 print(as_line(row), flush=True)
                 rows.append(row)
     if arguments.json:
-        arguments.json.write_text(as_json(rows))
+        write_whole(arguments.json, as_json(rows))
 
 
 if __name__ == "__main__":

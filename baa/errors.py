@@ -6,6 +6,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR)
 
 
 class InputError(Exception):
@@ -13,15 +14,18 @@ class InputError(Exception):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command and leave the process: 0 when done, 2 for an `InputError` or a full disk, 130 when interrupted."""
+    """Run a command and leave the process: 0 when done, 2 for an `InputError`, a full disk or a file
+    that is not the user's, 130 when interrupted.
+    """
     try:
         main()
     except InputError as error:
         sys.exit(_refusal(str(error)))
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in (*NO_ROOM, *NOT_OURS):
             raise
-        sys.exit(_refusal(f"{error.filename or 'a file'} cannot be written: {error.strerror}"))
+        lacking = "written" if error.errno in NO_ROOM else "used"
+        sys.exit(_refusal(f"{error.filename or 'a file'} cannot be {lacking}: {error.strerror}"))
     except KeyboardInterrupt:
         sys.stderr.write("baa: interrupted\n")
         sys.exit(130)

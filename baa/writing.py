@@ -1,6 +1,8 @@
 """Files that are there whole or not at all, and the folders that they go to."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,27 @@ def write_whole(file: Path, content: str | bytes) -> None:
     Raises:
         InputError: the disk is full, or the folder not ours.
     """
-    fresh = file.with_name(f".{file.name}.new")
+    with replacing(file) as fresh:
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file beside another to write, of the same suffix; written to its end it takes the other's place, else it goes again.
+
+    Raises:
+        InputError: the disk is full, or the folder not ours.
+    """
+    fresh = file.with_name(f".{file.stem}.new{file.suffix}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield fresh
         fresh.replace(file)
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -71,11 +71,11 @@ def refuse(problems: Sequence[Problem], listed_in: Path) -> InputError:
     return InputError(f"{len(problems)} bad rows or images; {mend}:\n" + "\n".join(lines))
 
 
-def parse_months(text: str, months_per_unit: float = 1.0) -> float:
-    """An age cell to months.
+def parse_months(text: str, months_per_unit: float = 1.0, *, most: float = MAX_MONTHS) -> float:
+    """An age cell to months, at most so many.
 
     Raises:
-        ValueError: no number, or outside 0 to 240 months.
+        ValueError: no number, below 0, or above the most.
     """
     if not text.strip():
         raise ValueError("age is missing")
@@ -83,9 +83,27 @@ def parse_months(text: str, months_per_unit: float = 1.0) -> float:
         months = float(text) * months_per_unit
     except ValueError:
         raise ValueError(f"age {text!r} is not a number") from None
-    if not 0 <= months <= MAX_MONTHS:
-        raise ValueError(f"age {text!r} is outside 0 to {MAX_MONTHS:g} months")
+    if not 0 <= months <= most:
+        raise ValueError(f"age {text!r} is outside 0 to {most:g} months")
     return months
+
+
+SPLIT_WORDS = {
+    **{split: split for split in SPLITS},
+    **{"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"},
+}
+
+
+def parse_split(text: str) -> str | None:
+    """A split cell (`train`, `Validation`, ...) to one of `SPLITS`; blank is None.
+
+    Raises:
+        ValueError: a word that is none of these.
+    """
+    word = text.strip().lower()
+    if word and word not in SPLIT_WORDS:
+        raise ValueError(f"split {text!r} is none of {', '.join(SPLITS)}")
+    return SPLIT_WORDS[word] if word else None
 
 
 SEX_WORDS = {

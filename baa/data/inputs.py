@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import NamedTuple
 
 from baa.data.cases import parse_months, parse_sex
 from baa.data.dicom import PREAMBLE, is_dicom
+from baa.data.tables import read_rows
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"})
 FILE, SEX, MONTHS = "file", "sex", "age_months"
+OLDEST_MONTHS = 1440.0
+"""Chronological ages go on where bone ages end: a grown patient's film gets an answer with a warning."""
 
 
 class Asked(NamedTuple):
@@ -82,7 +83,7 @@ def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
 
     Args:
         files: to read.
-        table: a CSV with a row a file: `file` (its path, or its name), `sex`, and if known the chronological `age_months`.
+        table: with a row a file: `file` (its path, or its name), `sex`, and if known the chronological `age_months`.
 
     Raises:
         InputError: no such table, a column is missing, a cell cannot be read, or a row means several files.
@@ -101,7 +102,7 @@ def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
             raise InputError(f"{place}: {row[FILE]} is {len(meant)} files, {meant[0]} and {meant[1]}; give its path")
         try:
             sex = parse_sex(row[SEX])
-            months = parse_months(row[MONTHS]) if row.get(MONTHS, "").strip() else None
+            months = parse_months(row[MONTHS], most=OLDEST_MONTHS) if row.get(MONTHS, "").strip() else None
         except ValueError as error:
             raise InputError(f"{place}: {error}") from error
         for file in meant:
@@ -117,12 +118,8 @@ def with_table(files: Iterable[Path], table: Path) -> tuple[list[Asked], int]:
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     if not table.is_file():
         raise InputError(f"--table: {table} is not a file")
-    try:
-        as_it_is: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False, "skip_blank_lines": False}
-        frame = pd.read_csv(table, skipinitialspace=True, **as_it_is).rename(columns=str.strip)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"--table: {table} is not a CSV: {error}") from error
+    frame = read_rows(table)
     if missing := [column for column in (FILE, SEX) if column not in frame]:
         raise InputError(f"--table: {table} has no column {missing[0]}; it takes {FILE}, {SEX} and, if known, {MONTHS}")
-    rows = enumerate(frame.to_dict("records"), start=2)
-    return [(line, row) for line, row in rows if any(row.values())]
+    rows: list[dict[str, str]] = frame.to_dict("records")  # type: ignore[assignment]
+    return [(line, row) for line, row in enumerate(rows, start=2) if any(row.values())]

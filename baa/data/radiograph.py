@@ -1,5 +1,6 @@
 """One radiograph: from the bytes of a file to square grey pixels, polarity settled."""
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ PERCENTILES = (0.5, 98.5)
 """Intensities between these become 0 to 255: burnt-in letters and metal markers are brighter than any bone, and few."""
 
 SAMPLE_BYTES = 4096
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MAX_PIXELS = 48_000_000
 """A film of 24 x 30 cm at 600 dots an inch has 40 million; little enough to be held several times over in 2 GiB."""
@@ -62,14 +64,13 @@ class ImageFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def fingerprint(self) -> bytes:
-        """The size, the first and the last 4 KiB: what an edit or a swap changes, at the price of two reads.
-
-        A PNG ends in a checksum of all its pixels.
-        """
+        """What an edit or a swap changes: of a PNG, which ends in a checksum, the size and both ends; of another file all of it."""
         with self.path.open("rb") as file:
             size = self.size if self.size is not None else file.seek(0, io.SEEK_END)
             file.seek(self.offset)
             first = file.read(min(size, SAMPLE_BYTES))
+            if not first.startswith(PNG_SIGNATURE):
+                return first + hashlib.sha256(file.read(min(size, MAX_BYTES) - len(first))).digest()
             file.seek(self.offset + max(0, size - SAMPLE_BYTES))
             return b"%d:" % size + first + file.read(min(size, SAMPLE_BYTES))
 

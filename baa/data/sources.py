@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from baa.data.cases import Case, Problem, parse_months, parse_sex
+from baa.data.cases import Case, Problem, parse_months, parse_sex, parse_split
 from baa.data.radiograph import ImageFile
-from baa.data.tables import TABLE_SUFFIXES, read_rows
+from baa.data.tables import WORKBOOK, read_rows
 from baa.errors import InputError
 from baa.nets.fusion import Sex
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+TABLE_SUFFIXES = (".csv", WORKBOOK)
 OPEN_WORKBOOK = "~$"
 """How the name begins of what Excel leaves beside a workbook while it is open."""
 
@@ -111,7 +112,7 @@ def read_table(
     """
     if not file.is_file():
         raise InputError(f"data.table.file: {file} is not a file")
-    table = pd.read_parquet(file).astype(str) if file.suffix == ".parquet" else read_rows(file)
+    table = read_rows(file)
     named = {
         "image": image_column,
         "id": id_column,
@@ -167,13 +168,14 @@ def _rows_to_cases(
                 raise ValueError("id is missing")
             months = parse_months(row["months"], months_per_unit) if ages else None
             sex = parse_sex(row["sex"]) if "sex" in row else Sex.UNKNOWN
+            split = parse_split(row["split"]) if "split" in row else None
             image = image_of(row)
             if image is None:
                 raise ValueError(f"its image {row.get('image') or row['id'] + '.*'} is missing")
         except ValueError as error:
             problems.append(Problem(row["id"], place, str(error)))
             continue
-        cases.append(Case(row["id"].strip(), image, months, sex, row.get("split") or None))
+        cases.append(Case(row["id"].strip(), image, months, sex, split))
     return cases, problems
 
 

@@ -4,10 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from baa.data.cases import SPLITS, Case
+from baa.data.cases import Case
 from baa.errors import InputError
-
-SPLIT_WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
 
 def hashed_split(case_id: str, seed: int, val_share: float, test_share: float) -> str:
@@ -37,20 +35,19 @@ def assign_splits(
         test_ids: ids that are in the test split whatever the rest says.
 
     Raises:
-        InputError: the source's split is asked for and a case has none, or one that is no split.
+        InputError: cases are to keep the source's split and have none.
     """
     if by == "auto":
         by = "source" if any(case.split for case in cases) else "hash"
-    assigned = []
-    for case in cases:
+    if by == "source" and (adrift := [case.id for case in cases if case.split is None and case.id not in test_ids]):
+        raise InputError(
+            f"{len(adrift)} of {len(cases)} cases, such as {adrift[0]}, have no split in the source (train, val or test); "
+            "give them one, or data.split.by=hash to draw all by id"
+        )
+
+    def split_of(case: Case) -> str | None:
         if case.id in test_ids:
-            split = "test"
-        elif by == "hash":
-            split = hashed_split(case.id, seed, val_share, test_share)
-        else:
-            split = (case.split or "").strip().lower()
-            split = SPLIT_WORDS.get(split, split)
-            if split not in SPLITS:
-                raise InputError(f"data.split.by=source: case {case.id} has split {case.split!r}, not train, val or test")
-        assigned.append(replace(case, split=split))
-    return assigned
+            return "test"
+        return case.split if by == "source" else hashed_split(case.id, seed, val_share, test_share)
+
+    return [replace(case, split=split_of(case)) for case in cases]

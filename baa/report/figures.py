@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 from baa.data.cases import Case
 from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS
+from baa.writing import replacing
 
 REGION_COLOURS = {"carpal": "limegreen", "hand": "red"}
 SEX_COLOURS = {Sex.FEMALE: "tab:purple", Sex.MALE: "tab:orange", Sex.UNKNOWN: "tab:grey"}
@@ -155,4 +156,5 @@ def growth_figure(phantoms: Mapping[str, Sequence[Cost]], radiographs: Mapping[s
 
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG."""
-    FigureCanvasAgg(figure).print_png(str(file))
+    with replacing(file) as fresh:
+        FigureCanvasAgg(figure).print_png(str(fresh))

@@ -20,6 +20,7 @@ from baa.report.conformal import Errors, interval_of
 from baa.report.greulich_pyle import standard_deviation
 from baa.report.overlay import Drawing, overlay
 from baa.training.verdict import CORNERS
+from baa.writing import replacing
 
 BOX_COLUMNS = tuple(f"{region}_{corner}" for region in REGIONS for corner in CORNERS)
 COLUMNS = (
@@ -64,8 +65,8 @@ class Overlays:
         self.names = _unlike([one.file.stem for one in asked])
 
     def __call__(self, place: int, drawing: Drawing) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        overlay(drawing).save(self.folder / f"{self.names[place]}.png")
+        with replacing(self.folder / f"{self.names[place]}.png") as fresh:
+            overlay(drawing).save(fresh)
 
 
 class Answers:

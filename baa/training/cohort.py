@@ -89,7 +89,7 @@ def refuse_fewer_than_processes(cohort: dict[str, Radiographs], processes: int) 
     """
     for split, radiographs in cohort.items():
         if 0 < len(radiographs.cases) < processes:
-            raise InputError(f"{split} has {len(radiographs.cases)} cases for {processes} processes; give trainer.devices=1")
+            raise InputError(f"{split} has {len(radiographs.cases)} cases for {processes} processes; start fewer of them")
 
 
 def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:

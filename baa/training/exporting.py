@@ -18,7 +18,7 @@ from baa.nets.fusion import Sex
 from baa.training.bundles import describe
 from baa.training.checkpoints import restore
 from baa.training.whole_path import Answer, WholePath
-from baa.writing import make_folder, write_whole
+from baa.writing import replacing, write_whole
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -54,16 +54,11 @@ def export(checkpoint: Path, out: Path, coverage: float) -> dict[str, float]:
     path, px = WholePath(model, coverage), load(None, base=model.settings).data.source_px
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(TRIALS, seed=0)])
     example = torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(TRIALS) % len(Sex)
-    make_folder(out.parent)
-    fresh = out.with_name(f".{out.name}.new{out.suffix}")
-    try:
+    with replacing(out) as fresh:
         run = (_onnx if kind == "onnx" else _torch)(path, example, fresh)
         apart = _apart(path, run, example, px)
         if not (apart["months"] <= MONTHS_APART and apart["pixels"] <= BOXES_APART_PX):
             raise InputError(f"the exported graph is {apart['months']:.2f} months off torch: nothing was written")
-        fresh.replace(out)
-    finally:
-        fresh.unlink(missing_ok=True)
     write_whole(out.with_suffix(".json"), json.dumps(_told(px, coverage) | describe(model), indent=2))
     return apart
 

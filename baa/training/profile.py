@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from baa.data.modules import PHASE
-from baa.writing import write_whole
+from baa.writing import replacing, write_whole
 
 WARM_STEPS, TRACED_STEPS, SUMMARY_LINES = 3, 3, 10
 
@@ -53,8 +53,8 @@ class Profile(Callback):
             self.profiler = None
 
     def _write(self, traced: profile) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        traced.export_chrome_trace(str(self.folder / "trace.json"))
+        with replacing(self.folder / "trace.json") as fresh:
+            traced.export_chrome_trace(str(fresh))
         write_whole(self.folder / "profile.txt", summary(traced))
         rank_zero_info(f"profile: {TRACED_STEPS} steps in {self.folder / 'trace.json'}, summed up in profile.txt")
 

@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
+from baa.writing import replacing
+
 SHARD = 256
 """Rows of a part: what a killed process loses at most."""
 
@@ -58,14 +60,12 @@ class Shards:
             if not all(part.exists() for part in parts):
                 return None
             filled = dict.fromkeys(self.columns, 0)
-            growing = file.with_name(f".{file.name}.new")
-            with growing.open("w", newline="") as handle:
+            with replacing(file) as growing, growing.open("w", newline="") as handle:
                 csv.writer(handle, lineterminator="\n").writerow(self.columns)
                 for part in parts:
                     rows = pd.read_parquet(part)
                     rows.to_csv(handle, header=False, index=False)
                     filled = {column: filled[column] + int(rows[column].notna().sum()) for column in self.columns}
-            growing.replace(file)
         return filled
 
     def remove(self) -> None:

@@ -62,11 +62,11 @@ def test_what_is_not_there_is_refused(films):
 
 def test_a_table_says_whose_film_it_is_by_path_or_by_name(films, tmp_path):
     files = find_images([films])
-    (tmp_path / "t.csv").write_text(f"file,sex,age_months\nIM0001,F,100\n{files[0]},boy,\nother.png,M,7\n")
+    (tmp_path / "t.csv").write_text(f"file,sex,age_months\nIM0001,F,400\n{files[0]},boy,\nother.png,M,7\n")
     asked, unused = with_table(files, tmp_path / "t.csv")
     assert asked == [
         Asked(files[0], Sex.MALE, None, "table"),
-        Asked(files[1], Sex.FEMALE, 100.0, "table"),
+        Asked(files[1], Sex.FEMALE, 400.0, "table"),  # grown up: to be warned of, not refused
         Asked(files[2]),
     ]
     assert unused == 1
@@ -79,6 +79,7 @@ def test_a_table_says_whose_film_it_is_by_path_or_by_name(films, tmp_path):
         ("file,sex\nIM0001,M\nIM0001,F\n", r"t.csv, line 3: IM0001 stands in it twice"),
         ("file,sex\nIM0001,x\n", r"line 2: sex 'x' is none of"),
         ("file,sex,age_months\nIM0001,M,old\n", r"line 2: age 'old' is not a number"),
+        ("file,sex,age_months\nIM0001,M,1500\n", r"line 2: age '1500' is outside 0 to 1440 months"),
         ("name,sex\nIM0001,M\n", "has no column file"),
         ("file,sex\nIM0001.dcm,M,\n", "no row of .* names one of these files; the first names 'IM0001.dcm'"),
         ("file,sex\n\nIM0001,x\n", r"line 3: sex 'x' is none of"),

@@ -102,12 +102,13 @@ def test_what_is_no_single_grey_picture_is_refused(hand):
         decode(encode(Image.new("1", (9000, 9000))), 64)
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path, hand):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path, hand, kind):
     a, b, c = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
-    a.write_bytes(encode(Image.fromarray(hand)))
+    a.write_bytes(encode(Image.fromarray(hand), kind))
     b.write_bytes(a.read_bytes())
     changed = hand.copy()
     changed[128, 128] ^= 255
-    c.write_bytes(encode(Image.fromarray(changed)))
+    c.write_bytes(encode(Image.fromarray(changed), kind))
 
     assert ImageFile(a).fingerprint() == ImageFile(b).fingerprint() != ImageFile(c).fingerprint()

@@ -36,7 +36,8 @@ def test_ids_that_must_judge_judge():
     assert {case.split for case in assign_splits(cases(range(50)), test_ids=held)} == {"test"}
 
 
-def test_the_sources_split_is_taken_and_a_strange_one_refused():
-    assert assign_splits(cases([1], "Validation"))[0].split == "val"
-    with pytest.raises(InputError, match="case 1 has split 'fold 3'"):
-        assign_splits(cases([1], "fold 3"), by="source")
+def test_the_sources_split_is_taken_and_a_missing_one_refused_with_the_mend():
+    assert assign_splits(cases([1], "val"))[0].split == "val"
+    adrift = cases([1], "val") + cases([2, 3, 4])
+    with pytest.raises(InputError, match=r"2 of 4 cases, such as 2, have no split .*data.split.by=hash"):
+        assign_splits(adrift, by="source", test_ids=frozenset({"4"}))

@@ -50,6 +50,13 @@ def test_a_side_is_told_where_it_was_turned_over_or_is_sure_and_the_hand_is_reco
     assert [row.get("ahead_deviations") for row in rows] == [0.8, None, None, None, None, None]
 
 
+def test_an_adult_is_answered_with_a_warning():
+    pose, none = Pose(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.bool)), torch.full((2,), torch.nan)
+    ages = torch.tensor([400.0, 239.0])
+    assert [row["warnings"] for row in answered(pose, none, none, ages)] == ["an adult by the age told", ""]
+    assert ["end of growth" in row["warnings"] for row in answered(pose, none, none, none, read=230.0)] == [True, True]
+
+
 def test_the_picture_shows_the_film_as_it_was_read():
     drawings = {}
     nothing = torch.full((1,), torch.nan)
