@@ -102,6 +102,10 @@ def check(config: Config) -> None:
                 )
     if config.locator.backbone.weights == "locator":
         problems.append("locator.backbone.weights is locator; it has none of its own yet, take imagenet, none, or a file")
+    for stage in STAGES:
+        fit = getattr(config, stage).fit
+        if fit.schedule == "onecycle" and fit.warmup == 1:
+            problems.append(f"{stage}.fit.warmup is 1; one cycle also falls, it takes less")
     split = config.data.split
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")

@@ -216,7 +216,7 @@ class Trainer:
     timeout: float = 10.0  # minutes that a process waits for the others before it ends with an error
     precision: Precision = "auto"
     sync_batchnorm: bool = False  # statistics of the cases of all GPUs, not of each one's own
-    recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time
+    recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time, batch norms seen twice
     compile: bool = False  # torch.compile; where that fails, say why and go on without
     deterministic: bool = False  # the same losses to the last bit on the same machine, slower on a GPU
     progress: bool = True

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from tiny_run import settings
 
 SMALL_BACKBONE = "resnet10t"
@@ -49,5 +50,7 @@ def finished(tmp_path_factory):
     from baa.config import load
     from baa.training.stages import run
 
-    folder = tmp_path_factory.mktemp("runs")
-    return folder, run(load(None, settings(folder)))
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with FileLock(shared / "finished.lock"):  # whoever comes later finds it done
+        return shared / "finished", run(load(None, settings(shared / "finished")))

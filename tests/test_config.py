@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from baa.config import load, to_yaml
 from baa.errors import InputError
 
-CONFIGS = sorted(Path("conf").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
+assert CONFIGS
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -48,6 +48,7 @@ def test_rsna_and_baseline_train_alike():
         ("estimator.fusion.exchange=two", r"estimator.fusion.exchange.*'two'"),
         ("crops.rule=corner", r"crops.rule"),
         ("estimator.fusion.exchange=1.5", r"estimator.fusion.exchange is 1.5; it takes from 0 to 1"),
+        ("estimator.fit.warmup=1", r"estimator.fit.warmup is 1; one cycle also falls"),
         ("locator.fit.lr=0", r"locator.fit.lr is 0.0; it takes 1e-12 or more"),
         ("estimator.fit.batch_size=1", r"estimator.fit.batch_size is 1; it takes 2 or more"),
         ("data.augment.flip=nan", r"data.augment.flip is nan"),
@@ -86,7 +87,6 @@ def test_later_settings_win_and_dashes_are_forgiven():
     [(["--help"], 0, "estimator.fusion.exchange"), (["--config", "conf/rsna.yaml", "sed=1"], 2, "did you mean seed?")],
 )
 def test_help_and_config_errors_do_not_wait_for_torch(arguments, code, said):
-    start = time.monotonic()
     command = "import sys, runpy; sys.argv[0] = 'fit'; runpy.run_module('baa.fit', run_name='__main__', alter_sys=True)"
     done = subprocess.run([sys.executable, "-X", "importtime", "-c", command, *arguments], capture_output=True, text=True)
 
@@ -94,4 +94,3 @@ def test_help_and_config_errors_do_not_wait_for_torch(arguments, code, said):
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
-    assert time.monotonic() - start < 10

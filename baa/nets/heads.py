@@ -75,16 +75,13 @@ class AgeHead(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "batch feature"]) -> AgePrediction:
-        answer = full_precision(self.layers(features))
+        with torch.autocast(features.device.type, enabled=False):  # bf16 has whole months above 128
+            answer = self.layers(full_precision(features))
         if self.kind == "regression":
             return AgePrediction(answer[:, 0] * self.std_months + self.mean_months)
-        return AgePrediction(answer.softmax(dim=1) @ self.bins, answer)
+        return AgePrediction((answer.softmax(dim=1) * self.bins).sum(dim=1), answer)
 
-    def error(self, predicted: Months, months: Months, kind: str) -> Float[Tensor, ""]:
-        """The regression loss alone, in units of the training ages' deviation."""
-        return REGRESSION_LOSSES[kind](predicted / self.std_months, months / self.std_months)
-
-    def loss(self, prediction: AgePrediction, months: Months, kind: str) -> Float[Tensor, ""]:
+    def loss(self, prediction: AgePrediction, months: Months, loss: str) -> Float[Tensor, ""]:
         """The loss of a batch, eq. 4 of Li et al. 2023 for `mse`, in units of the training ages' deviation.
 
         A distribution head adds the cross entropy to the true age blurred by a Gaussian of 6 months, near the spread
@@ -93,10 +90,10 @@ class AgeHead(nn.Module):
         Args:
             prediction: what `forward` gave.
             months: the true ages.
-            kind: `mse`, `l1` or `smooth_l1`.
+            loss: `mse`, `l1` or `smooth_l1`.
         """
-        loss = self.error(prediction.months, months, kind)
+        error = REGRESSION_LOSSES[loss](prediction.months / self.std_months, months / self.std_months)
         if prediction.logits is None:
-            return loss
+            return error
         distance = (months[:, None] - self.bins) / LABEL_BLUR_MONTHS
-        return loss + F.cross_entropy(prediction.logits, (-distance.square() / 2).softmax(dim=1))
+        return error + F.cross_entropy(prediction.logits, (-distance.square() / 2).softmax(dim=1))

@@ -166,7 +166,8 @@ class AgeModule(L.LightningModule):
         learning = [([p for p in part.parameters() if p.requires_grad], rate) for part, rate in self.learning_rates()]
         learning = [(parameters, rate) for parameters, rate in learning if parameters]
         groups = [{"params": parameters, "lr": rate} for parameters, rate in learning]
-        optimizer = OPTIMIZERS[recipe["optimizer"]](groups, weight_decay=recipe["weight_decay"], fused=True)
+        fused = not self.trainer.gradient_clip_val  # which Lightning does not clip under mixed precision
+        optimizer = OPTIMIZERS[recipe["optimizer"]](groups, weight_decay=recipe["weight_decay"], fused=fused)
         steps, warmup = int(self.trainer.estimated_stepping_batches), recipe["warmup"]
         schedule: LRScheduler
         if recipe["schedule"] == "onecycle":

@@ -33,5 +33,7 @@ def with_calibration(model: Restored, data: HandDataModule, trainer: L.Trainer, 
         readings.append(model.module.take_predictions().months)
     data.datasets[CALIBRATION], data.judged = told, judged
     calibrated = model._replace(calibration=calibrate(told.radiographs.cases, *readings))
-    amend(file, trainer, calibration=calibrated.calibration)
+    if trainer.is_global_zero:
+        amend(file, calibration=calibrated.calibration)
+    trainer.strategy.barrier()
     return calibrated

@@ -12,7 +12,7 @@ from baa.schema import Config
 from baa.training.resuming import NEWEST_FIRST
 from baa.writing import write_whole
 
-WHERE_IT_RUNS = ("accelerator", "devices", "num_nodes", "strategy", "timeout", "recompute", "compile", "deterministic")
+WHERE_IT_RUNS = ("accelerator", "devices", "num_nodes", "strategy", "timeout", "compile", "deterministic")
 FREE_TO_CHANGE = (
     *(f"trainer.{name}" for name in (*WHERE_IT_RUNS, "progress", "profile")),
     *("wandb", "runs", "data.workers", "data.cache", "stages"),

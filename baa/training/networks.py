@@ -71,14 +71,16 @@ def joint_module(config: Config, start: Path) -> JointModule:
     """
     setting = "joint.start" if config.joint.start or not config.weights else "weights"
     c, begun = config.joint, restore(start, setting)
-    estimator = begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
+    estimator, arguments = begun.module, dict(begun.module.hparams)
+    if isinstance(estimator, JointModule):
+        estimator, arguments = estimator.estimator, arguments["estimator"]
     if not isinstance(estimator, EstimatorModule) or begun.locator is None:
         raise InputError(f"{setting}: {start} is no checkpoint of an estimator that reads crops")
     graph = "weights" if c.channel_weights == "differentiated" else "map"
     module = JointModule(
         dict(begun.locator_arguments),
         crop_arguments(config) | {"graph": graph},
-        dict(estimator.hparams),
+        arguments,
         optimisation(c.fit),
         locator_lr=c.locator_lr,
         locator_weight=c.locator_weight,

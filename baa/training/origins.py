@@ -1,12 +1,16 @@
 """What a stage takes over: where its locator and its estimator come from, and what they have been trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from baa.card import model_path
 from baa.data.cache import Radiographs
 from baa.schema import Config
 from baa.training.checkpoints import restore
-from baa.training.lineage import Lineage, lineage
+from baa.training.lineage import Lineage, id_digest, lineage
 
 
 def cuts_crops(stage: str, config: Config) -> bool:
@@ -26,17 +30,43 @@ def estimator_file(config: Config) -> Path:
     return model_path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
 
 
-def origin(config: Config, cohort: dict[str, Radiographs]) -> Lineage:
-    """What a model of this run has seen, and what its parents have."""
-    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    return lineage(ids, config.data.source, parents(config))
+class Parent(NamedTuple):
+    """A model that a run is given to start from: what it has seen, and the settings its cases were split by."""
+
+    lineage: Lineage
+    split: dict[str, Any]
 
 
-def parents(config: Config) -> list[Lineage]:
-    """What the models have seen that a run is given to start from."""
+def parents(config: Config) -> list[Parent]:
+    """The models that a run is given to start from."""
     given = {
         "weights": config.weights,
         "locator.checkpoint": config.locator.checkpoint,
         "joint.start": config.joint.start,
     }
-    return [restore(model_path(model), setting).lineage for setting, model in given.items() if model]
+    models = [restore(model_path(model), setting) for setting, model in given.items() if model]
+    return [Parent(model.lineage, model.settings["data"]["split"]) for model in models]
+
+
+def offspring(config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent]) -> Lineage:
+    """What a model of this run has seen, and what its parents have."""
+    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
+    return lineage(ids, config.data.source, [parent.lineage for parent in given])
+
+
+def warn_of_cases_seen(config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent]) -> None:
+    """Say where a parent has learnt from the cases that choose or judge.
+
+    (A parent that split as this run does has chosen by the same cases that this run chooses by, and not learnt from them.)
+    """
+    split = vars(config.data.split) | {"test_ids": None}
+    strangers = [parent for parent in given if parent.split | {"test_ids": None} != split]
+    for name, those, what in (("val", strangers, "choice of an epoch and intervals"), ("test", given, "test MAE")):
+        seen = frozenset().union(*(parent.lineage.seen for parent in those))
+        cases = cohort[name].cases
+        if count := sum(id_digest(case.id) in seen for case in cases):
+            rank_zero_info(
+                f"{count} of the {len(cases)} {name} cases were trained or chosen on by what this run starts from: "
+                f"its {what} will be too good; split as that model did (data.split), or judge by "
+                "`python -m baa.evaluate --split unseen`"
+            )

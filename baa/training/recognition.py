@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +17,7 @@ from baa.data.phantom import phantom_cases
 from baa.nets.film import Film
 from baa.nets.locator import Locator
 from baa.nets.recogniser import GRID, Recogniser, cells
+from baa.training.checkpoints import read_checkpoint
 from baa.training.laterality import FILMS, train_laterality
 from baa.training.restored import Restored, read_recogniser
 from baa.training.resuming import amend
@@ -36,28 +37,27 @@ BATCH = 32
 
 
 def with_recogniser(
-    model: Restored, cohort: dict[str, Radiographs], trainer: L.Trainer, file: Path, *, seed: int, taken: Recogniser | None
+    model: Restored, cohort: dict[str, Radiographs], device: torch.device, file: Path, *, seed: int, taken: Recogniser | None
 ) -> Restored:
     """The model with a recogniser for its locator, which its checkpoint then holds too.
+
+    Of many processes one trains it. (The others wait for a file: a collective would run out of time.)
 
     Args:
         model: with a locator, as its checkpoint has it.
         cohort: the radiographs of each split.
-        trainer: of the job, whose first process trains.
+        device: to look on.
         file: the checkpoint.
         seed: of all that is drawn.
         taken: over from the model that the locator is from, None to train one.
     """
     assert model.locator is not None
-    recogniser = taken
-    if recogniser is None:
-        trained: dict[str, Tensor] = {}
-        if trainer.is_global_zero:
-            trained = train_recogniser(model.locator, cohort, trainer.strategy.root_device, seed).state_dict()
-        recogniser = read_recogniser(trainer.strategy.broadcast(trained))
-    assert recogniser is not None
-    amend(file, trainer, recogniser=recogniser.state_dict())
-    return model._replace(recogniser=recogniser)
+    with FileLock(file.with_name(".recogniser.lock")):
+        kept = read_checkpoint(file)["baa"].get("recogniser")
+        if kept is None:
+            kept = (taken or train_recogniser(model.locator, cohort, device, seed)).state_dict()
+            amend(file, recogniser=kept)
+    return model._replace(recogniser=read_recogniser(kept))
 
 
 @torch.no_grad()

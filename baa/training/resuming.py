@@ -66,13 +66,11 @@ class WholeFiles(TorchCheckpointIO):
             raise InputError(f"{file} cannot be written: {reason}; make room, and the same command goes on") from error
 
 
-def amend(file: Path, trainer: L.Trainer, **found: Any) -> None:
-    """Add to the record in a checkpoint what was found out about it once it was whole; every process of a job calls this."""
-    if trainer.is_global_zero:
-        checkpoint = read_checkpoint(file)
-        checkpoint["baa"] |= found
-        WholeFiles().save_checkpoint(checkpoint, file)
-    trainer.strategy.barrier()
+def amend(file: Path, **found: Any) -> None:
+    """Add to the record in a checkpoint what was found out about it once it was whole."""
+    checkpoint = read_checkpoint(file)
+    checkpoint["baa"] |= found
+    WholeFiles().save_checkpoint(checkpoint, file)
 
 
 def newest_whole(folder: Path) -> Begun | None:

@@ -1,6 +1,7 @@
 """A run: its stages in order, each taking over the best checkpoint of the one before."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from baa.training.checkpoints import crop_recipe, restore
 from baa.training.claim import claim
 from baa.training.cohort import read_cohort, refuse_fewer_than_processes, refuse_untrainable
 from baa.training.compiling import Compile
-from baa.training.lineage import Lineage, id_digest
+from baa.training.lineage import Lineage
 from baa.training.networks import (
     crop_arguments,
     estimator_module,
@@ -35,7 +36,7 @@ from baa.training.networks import (
     recompute_backbones,
     take_weights,
 )
-from baa.training.origins import cuts_crops, estimator_file, locator_file, origin, parents
+from baa.training.origins import Parent, cuts_crops, estimator_file, locator_file, offspring, parents, warn_of_cases_seen
 from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
@@ -82,28 +83,21 @@ def _run_stages(config: Config, stop: Stop) -> dict[str, Any]:
     sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     refuse_untrainable(cohort)
-    _warn_of_test_cases_seen(config, cohort)
+    given = parents(config)
+    warn_of_cases_seen(config, cohort, given)
     metrics_file = config.folder / "metrics.json"
     for stage in config.stages:
         if stage in read_json(metrics_file):
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
-        result = _run_stage(stage, config, cohort, stop)
+        result = _run_stage(stage, config, cohort, given, stop)
         rank_zero_only(write_whole)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
 
-def _warn_of_test_cases_seen(config: Config, cohort: dict[str, Radiographs]) -> None:
-    seen = frozenset().union(*(parent.seen for parent in parents(config)))
-    test = cohort["test"].cases
-    if count := sum(id_digest(case.id) in seen for case in test):
-        rank_zero_info(
-            f"{count} of the {len(test)} test cases were trained or chosen on by what this run starts from: its test MAE will "
-            "be too good; split as that model did (data.split), or judge by `python -m baa.evaluate --split unseen`"
-        )
-
-
-def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop: Stop) -> dict[str, Any]:
+def _run_stage(
+    stage: str, config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent], stop: Stop
+) -> dict[str, Any]:
     folder = config.folder / stage
     L.seed_everything(config.seed, workers=True, verbose=False)
     ages = torch.tensor([c.months for c in cohort["train"].cases if c.months is not None])
@@ -119,7 +113,7 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
     config = settled(stage, config, module, fit, begun)
     data = _data(stage, config, cohort, fit)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    trainer = _trainer(stage, config, fit, origin(config, cohort), stop)
+    trainer = _trainer(stage, config, fit, offspring(config, cohort, given), stop)
     refuse_fewer_than_processes(cohort, trainer.world_size)
     if begun is not None:
         begun.refuse_others(trainer.world_size)
@@ -133,7 +127,8 @@ def _run_stage(stage: str, config: Config, cohort: dict[str, Radiographs], stop:
         judging = CropDataModule(cohort, cropper, recipe=recipe, batch_size=fit.batch_size, workers=config.data.workers)
     if isinstance(judging, CropDataModule):
         taken = restore(locator_file(config)).recogniser if stage == "estimator" else None
-        best = with_recogniser(best, cohort, trainer, folder / "best.ckpt", seed=config.seed, taken=taken)
+        device = trainer.strategy.root_device
+        best = with_recogniser(best, cohort, device, folder / "best.ckpt", seed=config.seed, taken=taken)
         judging.recogniser = best.recogniser
     best = with_calibration(best, judging, trainer, folder / "best.ckpt")
     figures_to = _figure_loggers(config, trainer)
@@ -190,7 +185,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop:
         _checkpoint(folder, "last", monitor=None),
     ]
     if fit.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=fit.ema))
+        callbacks.append(EMAWeightAveraging(compute_device(config), decay=fit.ema))
     callbacks.append(Preemption(stop, folder / "last.ckpt"))  # after the weights were averaged
     if config.trainer.compile:
         callbacks.append(Compile(noise(config, fit)))

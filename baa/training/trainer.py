@@ -25,11 +25,16 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     `fit` is Lightning's own words for what only a fit needs.
 
     Raises:
-        InputError: batch norms to synchronise where torch cannot.
+        InputError: batch norms to synchronise where torch cannot, or more GPUs asked for than this process sees.
     """
     if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
         raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
     devices, num_nodes = processes(config.trainer)
+    if isinstance(devices, int) and compute_device(config).type == "cuda" and devices > torch.cuda.device_count():
+        raise InputError(
+            f"{devices} processes on this node and {torch.cuda.device_count()} GPUs that each sees; start as many as there are "
+            "(trainer.devices, torchrun's --nproc-per-node), and under Slurm ask for --gpus-per-node, not --gpus-per-task"
+        )
     return _trainer(
         config,
         callbacks,
@@ -54,7 +59,7 @@ def build_lone_trainer(config: Config, callbacks: Sequence[Callback]) -> L.Train
 def _trainer(config: Config, callbacks: Sequence[Callback], plugins: Sequence[Any] = (), **more: Any) -> L.Trainer:
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
-        accelerator=config.trainer.accelerator,
+        accelerator=compute_device(config).type,
         precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
         callbacks=[*callbacks, *bar],
         plugins=[*plugins, *environment_plugins()],

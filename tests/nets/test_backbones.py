@@ -18,6 +18,20 @@ def test_an_unknown_network_is_named_with_its_neighbours():
         Backbone("resnet51")
 
 
+def test_a_network_without_a_feature_map_is_refused():
+    for name in ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"):
+        with pytest.raises(InputError, match=f"'{name}' gives no feature map"):
+            Backbone(name)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "resnet10t"])
+def test_what_no_gradient_reaches_does_not_wait_for_one(name):
+    backbone = Backbone(name)
+    backbone(torch.rand(2, 1, 64, 64)).sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
+    assert sum(p.requires_grad for p in backbone.parameters()) > 10
+
+
 def test_packaged_imagenet_weights_tell_edges_from_noise():
     """ImageNet weights were loaded, not a random start: their first layer's filters are smooth and far from iid."""
     trained, random = Backbone("tf_efficientnet_lite0"), Backbone("tf_efficientnet_lite0")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from baa.nets.fusion import Exchange, Sex, SexGate
@@ -39,6 +40,11 @@ def test_channel_exchange_replaces_empty_channels_that_the_stream_owns(streams):
     assert_close(mixed[0, :, 1], hand[:, 1].relu())
     assert_close(mixed[0, :, 6], carpal[:, 6].relu())
     assert_close(mixed[1], hand.relu())
+
+
+def test_norms_that_are_synchronised_over_gpus_have_scales_too():
+    exchange = Exchange([5, 7], 8, mode="channel")
+    assert torch.equal(nn.SyncBatchNorm.convert_sync_batchnorm(exchange).empty(), exchange.empty())
 
 
 def test_sparsity_counts_only_what_each_stream_owns():

@@ -32,6 +32,16 @@ def test_a_distribution_answers_its_expectation():
     assert_close(head(torch.randn(2, 3)).months, torch.full((2,), 90.0))
 
 
+@pytest.mark.parametrize("kind", ["regression", "distribution"])
+def test_autocast_rounds_no_age_to_whole_months(kind):
+    head, features = AgeHead(64, kind=kind), torch.randn(200, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        months = head(features).months
+
+    assert months.dtype == torch.float32
+    assert_close(months, head(features).months, atol=1e-3, rtol=0)
+
+
 def test_a_distribution_is_best_off_at_the_blurred_truth():
     head = AgeHead(3, kind="distribution")
     truth = torch.tensor([93.0])

@@ -98,7 +98,7 @@ def test_the_first_look_is_what_centres_count_from_and_the_image_if_asked(locato
 
     middle = (by_look[..., :2] + by_look[..., 2:]) / 2
     expected = moments(first)[0][:, None] + torch.tensor([[0.0, 0.1], [0.1, 0.0]])
-    assert_close(middle, expected.clamp(0.2, 0.8), atol=0.12, rtol=0)
+    assert_close(middle, expected.clamp(0.2, 0.8), atol=0.01, rtol=0)
     assert_close(
         (by_image[..., :2] + by_image[..., 2:]) / 2, torch.tensor([[0.3, 0.6], [0.6, 0.3]]).expand(4, 2, 2), atol=0.02, rtol=0
     )

@@ -9,7 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from baa.errors import InputError
 from baa.search.sweepfile import read_sweep
 
-SWEEPS = sorted(Path("sweeps").glob("*.yaml"))
+SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+assert SWEEPS
 PLAIN = {
     "method": "random",
     "metric": {"name": "val/mae", "goal": "minimize"},

@@ -6,12 +6,17 @@ from tiny_run import settings
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, finished):
     from baa.config import load
     from baa.training.stages import run
 
     folder = tmp_path_factory.mktemp("runs")
-    return folder, run(load(None, settings(folder, "crops.boxes=remembered")))
+    more = ["stages=[estimator]", f"locator.checkpoint={locator_of(finished)}", "estimator.fit.epochs=1"]
+    return folder, run(load(None, settings(folder, "crops.boxes=remembered", *more)))
+
+
+def locator_of(finished):
+    return finished[0] / "tiny" / "locator" / "best.ckpt"
 
 
 def test_boxes_are_kept_beside_the_cache_and_judged_live(run):
@@ -22,7 +27,7 @@ def test_boxes_are_kept_beside_the_cache_and_judged_live(run):
     assert metrics["estimator"]["test/carpal_marked"] == metrics["estimator"]["test/cases"]
 
 
-def test_what_is_kept_is_what_the_locator_finds(run):
+def test_what_is_kept_is_what_the_locator_finds(run, finished):
     from safetensors.torch import load_file
 
     from baa.config import load
@@ -33,7 +38,7 @@ def test_what_is_kept_is_what_the_locator_finds(run):
 
     folder, _ = run
     config = load(None, settings(folder, "crops.boxes=remembered"))
-    cropper, _ = crop_recipe(folder / "tiny" / "locator" / "best.ckpt", crop_arguments(config))
+    cropper, _ = crop_recipe(locator_of(finished), crop_arguments(config))
     radiographs = read_cohort(config.data, folder)["val"]
     pixels = torch.stack([torch.from_numpy(radiographs.pixels(i).copy()) for i in range(len(radiographs.cases))])
     (kept,) = folder.glob("cache/boxes-*.safetensors")
@@ -42,7 +47,7 @@ def test_what_is_kept_is_what_the_locator_finds(run):
     torch.testing.assert_close(load_file(kept)["val"], live, atol=1e-4, rtol=0)
 
 
-def test_another_run_of_the_same_locator_does_not_look_again(run, monkeypatch):
+def test_another_run_of_the_same_locator_does_not_look_again(run, finished, monkeypatch):
     from baa.config import load
     from baa.nets.regions import RegionCropper
     from baa.training import boxes
@@ -52,7 +57,7 @@ def test_another_run_of_the_same_locator_does_not_look_again(run, monkeypatch):
 
     folder, _ = run
     config = load(None, settings(folder, "crops.boxes=remembered"))
-    cropper, recipe = crop_recipe(folder / "tiny" / "locator" / "best.ckpt", crop_arguments(config))
+    cropper, recipe = crop_recipe(locator_of(finished), crop_arguments(config))
     monkeypatch.setattr(RegionCropper, "locate", lambda *_: pytest.fail("looked again"))
     remembered = boxes.remember_boxes(cropper, recipe, read_cohort(config.data, folder), config)
 

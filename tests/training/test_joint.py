@@ -140,7 +140,7 @@ def test_frozen_groups_of_layers_learn_nothing(batch):
 
 def test_each_network_has_its_own_learning_rate():
     module = joint(locator_lr=5e-6, locator_weight=0.1)
-    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10, "gradient_clip_val": None})()
     optimizer = module.configure_optimizers()
 
     assert [group["lr"] for group in optimizer.param_groups] == [1e-4, 5e-6]
@@ -148,7 +148,7 @@ def test_each_network_has_its_own_learning_rate():
 
 def test_the_rate_rises_for_the_share_of_the_fit_that_is_asked_for():
     module = joint(optimisation={"schedule": "constant", "warmup": 0.4})
-    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10, "gradient_clip_val": None})()
     made = module.configure_optimizers()
     rates = []
     for _ in range(6):
@@ -161,7 +161,7 @@ def test_the_rate_rises_for_the_share_of_the_fit_that_is_asked_for():
 
 def test_a_rise_of_a_single_step_is_none():
     module = joint(optimisation={"schedule": "onecycle", "warmup": 0.1})
-    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10})()
+    module.trainer = type("Trainer", (), {"estimated_stepping_batches": 10, "gradient_clip_val": None})()
 
     assert 0.9e-4 < module.configure_optimizers()["optimizer"].param_groups[0]["lr"] <= 1e-4  # falling from the first step on
 
@@ -181,12 +181,19 @@ def test_recomputed_backbones_give_the_same_gradients(batch):
 
 def test_a_run_of_all_three_stages_leaves_a_joint_checkpoint_that_suffices(tmp_path):
     from baa.config import load
+    from baa.training.checkpoints import restore
     from baa.training.evaluation import evaluate
+    from baa.training.networks import joint_module
     from baa.training.stages import run
 
-    more = ["stages=[locator,estimator,joint]", "joint.fit.epochs=1", "crops.rule=moments", "joint.fit.ema=0.9"]
-    metrics = run(load(None, settings(tmp_path, *more)))
-    judged = evaluate(tmp_path / "tiny" / "joint" / "best.ckpt", [], split="test", out=tmp_path / "judged")
+    more = ["stages=[locator,estimator,joint]", *(f"{s}.fit.epochs=1" for s in ("locator", "estimator", "joint"))]
+    more += ["crops.rule=moments", "joint.fit.ema=0.9"]
+    config = load(None, settings(tmp_path, *more))
+    metrics = run(config)
+    checkpoint = tmp_path / "tiny" / "joint" / "best.ckpt"
+    judged = evaluate(checkpoint, [], split="test", out=tmp_path / "judged")
 
     assert judged["joint"]["test/mae"] == pytest.approx(metrics["joint"]["test/mae"], abs=1e-4)
     assert judged["joint"]["test/carpal_marked"] == metrics["joint"]["test/cases"]
+    further, trained = joint_module(config, checkpoint).state_dict(), restore(checkpoint).module.state_dict()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in further.items() if name.startswith("estimator.net"))

@@ -87,8 +87,20 @@ def test_looks_are_measured_without_a_graph(locator, noise):
     assert not features.requires_grad
 
 
+LOCATOR = ["stages=[locator]", "data.phantom.count=40", "locator.fit.epochs=1", "trainer.accelerator=cpu"]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What a locator that is not compiled comes to."""
+    from baa.config import load
+    from baa.training.stages import run
+
+    return run(load(None, settings(tmp_path_factory.mktemp("plain"), *LOCATOR)))
+
+
 @pytest.mark.parametrize("works", [True, False])
-def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, monkeypatch, works):
+def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, monkeypatch, plain, works):
     caplog.set_level("INFO")
     from baa.config import load
     from baa.training.stages import run
@@ -103,10 +115,8 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
 
     real = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net: real(net, backend=backend))
-    more = ["stages=[locator]", "data.phantom.count=40", "locator.fit.epochs=1", "trainer.accelerator=cpu"]
-    plain = run(load(None, settings(tmp_path / "plain", *more)))
     torch._dynamo.reset()
-    result = run(load(None, settings(tmp_path / "compiled", *more, "trainer.compile=true")))
+    result = run(load(None, settings(tmp_path, *LOCATOR, "trainer.compile=true")))
 
     assert bool(compiled) == works
     assert result["locator"]["test/mae"] == pytest.approx(plain["locator"]["test/mae"], abs=0.05)
@@ -115,7 +125,7 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
 
 
 @pytest.mark.parametrize("chosen", ["32-true", "bf16-mixed"])
-def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(tmp_path, monkeypatch, chosen):
+def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(finished, tmp_path, monkeypatch, chosen):
     from baa.config import load
     from baa.training import precision
     from baa.training.checkpoints import read_checkpoint
@@ -124,7 +134,9 @@ def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(tmp_path, mo
 
     seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if chosen == "bf16-mixed" else 2.0}
     monkeypatch.setattr(precision, "_measure", lambda *_: seconds)
-    auto = ["trainer.precision=auto", "crops.precision=auto", "locator.fit.epochs=1", "estimator.fit.epochs=1"]
+    auto = ["trainer.precision=auto", "crops.precision=auto", "stages=[estimator]", "estimator.fit.epochs=1"]
+    auto += [f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"]
+    auto += ["estimator.fit.clip=1"]  # which not every optimiser bears in mixed precision
     ran = run(load(None, settings(tmp_path, *auto)))
     checkpoint = tmp_path / "tiny" / "estimator" / "best.ckpt"
     record, crops = read_checkpoint(checkpoint)["baa"]["settings"], read_checkpoint(checkpoint)["CropDataModule"]["recipe"]

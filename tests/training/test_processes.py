@@ -1,7 +1,18 @@
 """How many processes there are, as whoever started them says."""
 
+import os
+
 import pytest
 import torch
+from tiny_run import LAUNCHERS
+
+
+@pytest.fixture(autouse=True)
+def _started_by_nobody(monkeypatch):
+    for name in os.environ:
+        if name.startswith(LAUNCHERS):
+            monkeypatch.delenv(name)
+
 
 SLURM = {"SLURM_NTASKS": "6", "SLURM_NNODES": "2", "SLURM_PROCID": "4", "SLURM_LOCALID": "1", "SLURM_JOB_NAME": "fit"}
 SLURM |= {"SLURM_NTASKS_PER_NODE": "3", "SLURM_STEP_ID": "0"}

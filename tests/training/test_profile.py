@@ -12,7 +12,7 @@ def test_a_profiled_run_leaves_a_trace_and_ten_lines(tmp_path):
     run(
         load(
             None,
-            settings(tmp_path, "trainer.profile=true", "data.phantom.count=150", "locator.fit.epochs=1", "stages=[locator]"),
+            settings(tmp_path, "trainer.profile=true", "locator.fit.batch_size=4", "locator.fit.epochs=1", "stages=[locator]"),
         )
     )
     stage = tmp_path / "tiny" / "locator"

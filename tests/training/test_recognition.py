@@ -9,7 +9,7 @@ from baa.data.mishaps import mishaps
 from baa.data.phantom import phantom_cases
 
 
-@pytest.mark.parametrize("kept", ["locator/best.ckpt", "locator/bundle", "estimator/best.ckpt", "estimator/bundle"])
+@pytest.mark.parametrize("kept", ["locator/bundle", "estimator/best.ckpt", "estimator/bundle"])
 def test_it_is_the_locators_wherever_that_is_kept(finished, kept):
     from baa.training.checkpoints import restore
 
@@ -20,6 +20,17 @@ def test_it_is_the_locators_wherever_that_is_kept(finished, kept):
     for name, tensor in own.laterality.state_dict().items():
         assert torch.allclose(found.laterality.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
         assert tensor.any()
+
+
+def test_one_that_is_there_is_not_trained_again(finished):
+    from baa.training.checkpoints import restore
+    from baa.training.recognition import with_recogniser
+
+    file = finished[0] / "tiny" / "locator" / "best.ckpt"
+    model = restore(file)
+    again = with_recogniser(model._replace(recogniser=None), {}, torch.device("cpu"), file, seed=1, taken=None)
+    assert torch.equal(again.recogniser.weight, model.recogniser.weight)
+    assert model.recogniser.weight.any()
 
 
 def test_one_that_was_kept_before_laterality_is_sure_of_nothing_and_half_a_one_is_refused():
