@@ -14,7 +14,8 @@ over its own: other radiographs (data.root=..., data.source=table data.table.fil
 the networks none can be changed, but estimator.flip_average.
 
 what it writes, in DIR
-  metrics.json       the same names as a run's: {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
+  metrics.json       the same names as a run's: {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}; and of intervals
+                     of 50 to 95 % the share that holds the true age, and the fusion weights that were learnt
   predictions.csv    id, sex, true and predicted months, interval, both boxes in pixels of the file, whether typical ones
   report.html        all of it on one page: beside published figures, by sex and age, the intervals, the cases furthest off
   ages.png, heat_maps.png

@@ -40,7 +40,9 @@ def real_data():
     """The folder that BAA_DATA names."""
     folder = os.environ.get("BAA_DATA")
     if not folder:
-        pytest.skip("BAA_DATA is not set: it names a folder of RSNA radiographs (rsna-384/, rsna-640/, roi.csv)")
+        pytest.skip(
+            "BAA_DATA is not set: it names a folder with RSNA radiographs (rsna-384/, rsna-640/, roi.csv, capitate.csv)"
+        )
     return Path(folder)
 
 

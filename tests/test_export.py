@@ -65,7 +65,7 @@ def test_the_graph_answers_as_the_checkpoint_does(by_moments, tmp_path, kind):
 
 
 def test_its_intervals_are_those_of_predict(by_moments):
-    from baa.nets.fusion import Sex
+    from baa.patient import Sex
     from baa.report.conformal import interval_of
     from baa.training.checkpoints import restore
     from baa.training.whole_path import Answer, WholePath

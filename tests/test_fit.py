@@ -13,7 +13,7 @@ def test_a_run_leaves_what_it_promises(finished):
     folder, metrics = finished
     run = folder / "tiny"
     for stage in ("locator", "estimator"):
-        files = {path.name for path in (run / stage).iterdir()}
+        files = {path.name for path in (run / stage).iterdir() if not path.name.endswith(".lock")}
         assert files == {
             "best.ckpt",
             "last.ckpt",
@@ -140,7 +140,9 @@ def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
     alone.write_bytes((folder / "tiny" / "estimator" / "best.ckpt").read_bytes())
     judged = evaluate(alone, [], split="test", out=tmp_path / "out")
 
-    assert judged["estimator"].keys() == metrics["estimator"].keys()
+    more = judged["estimator"].keys() - metrics["estimator"].keys()
+    assert {"test/covered_50", "test/covered_95"} < more
+    assert any(name.startswith("fusion/") for name in more)
     for name, value in metrics["estimator"].items():
         assert judged["estimator"][name] == pytest.approx(value), name
 

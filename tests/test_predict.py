@@ -24,7 +24,7 @@ def hands(tmp_path):
 
 def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
     from baa.data.inputs import Asked
-    from baa.nets.fusion import Sex
+    from baa.patient import Sex
     from baa.training.evaluation import evaluate
     from baa.training.prediction import predict
 
@@ -102,7 +102,7 @@ def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
 
 def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, hands, tmp_path, monkeypatch):
     from baa.data.inputs import Asked
-    from baa.nets.fusion import Sex
+    from baa.patient import Sex
     from baa.training import shards
     from baa.training.prediction import predict
 

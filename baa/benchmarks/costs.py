@@ -21,8 +21,8 @@ from baa.data.inputs import Asked, find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
 from baa.memory import keep_freed_memory
-from baa.nets.fusion import Sex
 from baa.nets.regions import RegionCropper
+from baa.patient import Sex
 from baa.report.conformal import COVERAGE
 from baa.training.answers import Answers
 from baa.training.lineage import lineage

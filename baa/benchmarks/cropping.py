@@ -146,15 +146,15 @@ def require_same_crops() -> None:
             raise RuntimeError(f"the {name} crops of both sides differ by {apart:.3f} in the mean, {SAME} is allowed")
 
 
-def _two_spots(count: int = 4) -> Tensor:
-    """[count, 1, SOURCE_PX, SOURCE_PX]: a bright and a fainter spot, nearer to each other from picture to picture."""
+def _two_spots() -> Tensor:
+    """[4, 1, SOURCE_PX, SOURCE_PX]: a bright and a fainter spot, nearer to each other from picture to picture."""
     places = (torch.arange(SOURCE_PX) + 0.5) / SOURCE_PX
 
     def spot(x: float, y: float, radius: float) -> Tensor:
         across, down = (places - x).square(), (places - y).square()
         return torch.exp(-(across + down[:, None]) / (2 * radius**2))
 
-    pictures = [spot(0.4 + 0.02 * i, 0.7, 0.08) + 0.6 * spot(0.5, 0.3 + 0.02 * i, 0.12) for i in range(count)]
+    pictures = [spot(0.4 + 0.02 * i, 0.7, 0.08) + 0.6 * spot(0.5, 0.3 + 0.02 * i, 0.12) for i in range(4)]
     return torch.stack(pictures)[:, None].clamp(max=1)
 
 

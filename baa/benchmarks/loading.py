@@ -27,7 +27,7 @@ from baa.data.modules import HandDataModule
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 COUNT, FILM_PX, SOURCE_PX, PX, BATCH = 64, (1500, 2000), 640, 300, 16
 EPOCHS = 8

@@ -11,8 +11,8 @@ from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.config import load, to_plain
 from baa.data.inputs import Asked
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS, RegionCropper
+from baa.patient import Sex
 from baa.report.conformal import COVERAGE
 from baa.training.answers import Answers
 from baa.training.lineage import lineage

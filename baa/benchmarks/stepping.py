@@ -9,9 +9,9 @@ from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.data.augment import Augmentation
 from baa.nets.estimator import Estimator
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.locator import Locator
 from baa.nets.regions import REGIONS, RegionCropper
+from baa.patient import Sex
 
 BATCH, SOURCE_PX, PX = 8, 640, 300
 ROUNDS = 5

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.regions import Regions
+from baa.patient import Sex
 
 NO_BOX = (float("nan"),) * 4
 

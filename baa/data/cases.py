@@ -7,8 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
-from baa.nets.fusion import Sex
-from baa.nets.heads import MAX_MONTHS
+from baa.patient import MAX_MONTHS, Sex
 
 SPLITS = ("train", "val", "test")
 

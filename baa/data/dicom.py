@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import MONTHS_PER, Sex
 
 RADIOGRAPHS = frozenset({"CR", "DX", "RG", "OT", ""})
 """Modalities of projection radiography; OT is what secondary captures are often called."""
@@ -25,7 +25,7 @@ RADIOGRAPHS = frozenset({"CR", "DX", "RG", "OT", ""})
 HANDS = ("HAND", "WRIST", "FINGER", "CARP", "THUMB", "EXTREM", "UPPER", "UP_EXM", "ARM")
 """Body parts that a radiograph of the hand is filed under contain one of these."""
 
-MONTHS_PER = {"Y": 12.0, "M": 1.0, "W": 12 / 52.1775, "D": 12 / 365.2425}
+AGE_UNITS = {"Y": "years", "M": "months", "W": "weeks", "D": "days"}
 SEXES = {"M": Sex.MALE, "F": Sex.FEMALE}
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 SQUARE = 0.01
@@ -181,8 +181,8 @@ def _square_pixels(dataset: Dataset) -> tuple[int, int]:
 def _patient(dataset: Dataset) -> Patient:
     sex = SEXES.get(str(dataset.get("PatientSex") or "").strip().upper(), Sex.UNKNOWN)
     age = str(dataset.get("PatientAge") or "").strip().upper()
-    if len(age) >= 2 and age[-1] in MONTHS_PER and age[:-1].isdigit():
-        return Patient(sex, int(age[:-1]) * MONTHS_PER[age[-1]])
+    if len(age) >= 2 and age[-1] in AGE_UNITS and age[:-1].isdigit():
+        return Patient(sex, int(age[:-1]) * MONTHS_PER[AGE_UNITS[age[-1]]])
     return Patient(sex)
 
 

@@ -14,10 +14,10 @@ from baa.data.inputs import Asked
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.pose import Pose
 from baa.nets.recogniser import Recogniser, recognise
 from baa.nets.regions import RegionCropper
+from baa.patient import Sex
 
 
 class FileSample(NamedTuple):

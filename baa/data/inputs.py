@@ -8,7 +8,7 @@ from baa.data.cases import parse_months, parse_sex
 from baa.data.dicom import PREAMBLE, is_dicom
 from baa.data.tables import read_rows
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"})
 FILE, SEX, MONTHS = "file", "sex", "age_months"

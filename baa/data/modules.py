@@ -16,9 +16,9 @@ from baa.data.cache import Radiographs
 from baa.data.loading import LateLoader, RestOfEpoch, ignore_signals
 from baa.nets.backbones import GreyImage
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.recogniser import Recogniser, recognise
 from baa.nets.regions import RegionCropper, Regions
+from baa.patient import Sex
 
 PHASE = "baa: "
 """What a step's phases are called in a trace."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 class Ages(NamedTuple):

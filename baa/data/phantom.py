@@ -14,7 +14,7 @@ from baa.data.exposure import expose
 from baa.data.ossification import growth
 from baa.data.radiograph import Radiograph, levels_on_square
 from baa.data.skeleton import Piece, carpal_extremes, skeleton
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 VERSION = 3
 """Counted up whenever the same seed would give other pixels."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from baa.data.ossification import SESAMOID_APPEARS, Cap, cap, carpal_size
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 CARPALS_MM = {  # centre x, y, half width, half height, tilt in degrees
     "capitate": (0.0, 0.0, 6.5, 10.5, 0),

@@ -13,14 +13,12 @@ from baa.data.cases import Case, Problem, parse_months, parse_sex, parse_split
 from baa.data.radiograph import ImageFile
 from baa.data.tables import WORKBOOK, read_rows
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import MONTHS_PER, Sex
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE_SUFFIXES = (".csv", WORKBOOK)
 OPEN_WORKBOOK = "~$"
 """How the name begins of what Excel leaves beside a workbook while it is open."""
-
-MONTHS_PER_UNIT = {"months": 1.0, "years": 12.0, "days": 12.0 / 365.25}
 
 
 class RsnaTable(NamedTuple):
@@ -134,7 +132,7 @@ def read_table(
             file,
             table,
             lambda row: _image_in(folder, row["image"]),
-            months_per_unit=MONTHS_PER_UNIT[age_unit],
+            months_per_unit=MONTHS_PER[age_unit],
             ages="months" in table,
         )
     )

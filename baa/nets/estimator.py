@@ -11,6 +11,9 @@ from baa.nets.backbones import Backbone, FeatureMap, GreyImage
 from baa.nets.fusion import Exchange, SexGate, Streams
 from baa.nets.heads import AgeHead, AgePrediction
 
+CONV_WIDTH = 512
+"""Channels of the convolution that `conv_pool` adds."""
+
 
 class Stream(nn.Module):
     """One crop to one feature vector: a backbone, the paper's convolution and max pool if asked for, the mean.
@@ -19,13 +22,13 @@ class Stream(nn.Module):
         crop [B, 1, H, W] in [0, 1] -> [B, features]
     """
 
-    def __init__(self, backbone: str, *, conv_pool: bool = False, conv_width: int = 512) -> None:
+    def __init__(self, backbone: str, *, conv_pool: bool = False) -> None:
         super().__init__()
         self.backbone = Backbone(backbone)
-        self.features = conv_width if conv_pool else self.backbone.channels
+        self.features = CONV_WIDTH if conv_pool else self.backbone.channels
         self.conv_pool: nn.Module = nn.Identity()
         if conv_pool:
-            conv = nn.Conv2d(self.backbone.channels, conv_width, 3, padding=1)
+            conv = nn.Conv2d(self.backbone.channels, CONV_WIDTH, 3, padding=1)
             self.conv_pool = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))
 
     def feature_map(self, crop: GreyImage) -> FeatureMap:

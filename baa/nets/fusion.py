@@ -4,12 +4,12 @@ Exchange: Li et al. 2023 exchange features "as a whole"; Wang et al., "Deep Mult
 NeurIPS 2020, https://arxiv.org/abs/2011.05005, exchange the channels whose batch-norm scale has shrunk to nothing.
 """
 
-from enum import IntEnum
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from baa.patient import Sex
 
 Streams = Float[Tensor, "stream batch width"]
 
@@ -18,14 +18,6 @@ NORM_MOMENTUM = 0.02
 
 NEGLIGIBLE_SCALE = 1e-2
 """A batch-norm scale from which on down a channel counts as empty, as in Wang et al.'s released configuration."""
-
-
-class Sex(IntEnum):
-    """The sex of a case; unknown is a state of its own, never a guess."""
-
-    FEMALE = 0
-    MALE = 1
-    UNKNOWN = 2
 
 
 class Exchange(nn.Module):

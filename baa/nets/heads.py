@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MAX_MONTHS = 240.0
+from baa.patient import MAX_MONTHS
+
 MONTHS_PER_BIN = 6.0
 LABEL_BLUR_MONTHS = 6.0
 REGRESSION_LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}

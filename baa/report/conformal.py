@@ -13,15 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from baa.data.cases import Case
-from baa.nets.fusion import Sex
-from baa.nets.heads import MAX_MONTHS
+from baa.patient import MAX_MONTHS, Sex
 
-AGE_BANDS_MONTHS = {"0_to_95_months": (0, 96), "96_to_155_months": (96, 156), "156_to_240_months": (156, 241)}
+CALIBRATED_BANDS_MONTHS = {"0_to_95_months": (0, 96), "96_to_155_months": (96, 156), "156_to_240_months": (156, 241)}
 FEWEST = 50
 """Calibration cases that a group needs to speak for itself; below, its sex does, or everybody."""
 
 COVERAGE = 0.9
 """Of intervals, where nobody asks for another."""
+
+COVERAGES = (0.5, 0.6, 0.7, 0.8, COVERAGE, 0.95)
+"""That an evaluation tries."""
 
 ALL = "all"
 
@@ -80,8 +82,8 @@ def _groups(sex: Sex, months: float) -> Iterator[str]:
 
 def _band(months: float) -> str:
     """The last band has no end: a regression may read any age."""
-    *younger, oldest = AGE_BANDS_MONTHS
-    return next((name for name in younger if months < AGE_BANDS_MONTHS[name][1]), oldest)
+    *younger, oldest = CALIBRATED_BANDS_MONTHS
+    return next((name for name in younger if months < CALIBRATED_BANDS_MONTHS[name][1]), oldest)
 
 
 def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tuple[float, float] | None:
@@ -91,6 +93,16 @@ def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tup
         return None
     low, high = (min(max(edge, 0.0), MAX_MONTHS) for edge in (months - half, months + half))
     return low, high
+
+
+def share_inside(coverage: float) -> str:
+    """The name of the metric: covered_90."""
+    return f"covered_{100 * coverage:.0f}"
+
+
+def interval_width(coverage: float) -> str:
+    """The name of the metric: interval_90_months."""
+    return f"interval_{100 * coverage:.0f}_months"
 
 
 def covered(
@@ -117,5 +129,5 @@ def covered(
     result: dict[str, float] = {}
     for name, found in groups.items():
         inside, width = torch.tensor(found, dtype=torch.float64).mean(dim=0).tolist()
-        result |= {f"{split}/{name}covered_{coverage:.0%}".rstrip("%"): inside, f"{split}/{name}interval_months": width}
+        result |= {f"{split}/{name}{share_inside(coverage)}": inside, f"{split}/{name}{interval_width(coverage)}": width}
     return result

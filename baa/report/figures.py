@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from baa.data.cases import Case
-from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS
+from baa.patient import Sex
 from baa.writing import replacing
 
 REGION_COLOURS = {"carpal": "limegreen", "hand": "red"}

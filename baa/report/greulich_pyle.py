@@ -8,7 +8,7 @@ up to half a deviation ahead of the years, are not taken: it is the custom to co
 
 import numpy as np
 
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 AGES_MONTHS = (3, 6, 9, 12, 18, 24, 30, 36, 42, 48, 54, 60, 72, 84, 96, 108, 120, 132, 144, 156, 168, 180, 192, 204)
 

@@ -4,8 +4,8 @@ Every metric of ages is in months. Metrics end in a flat dict `{"test/mae": ...}
 """
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ from scipy.stats import bootstrap
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 from torchmetrics.utilities import dim_zero_cat
-from torchvision.ops import box_area, box_iou
+from torchvision.ops import box_area
 
 from baa.data.cases import Case
-from baa.nets.fusion import Sex
 from baa.nets.regions import CARPAL, REGIONS
+from baa.patient import Sex
 
 BOOTSTRAPS = 1000
 RESAMPLED_AT_ONCE = 10
 CONFIDENCE = 0.95
-AGE_BANDS_MONTHS = (0, 60, 120, 180, 241)
+REPORTED_BANDS_MONTHS = (0, 60, 120, 180, 241)
 
 
 class WithinMonths(Metric):
@@ -109,7 +109,7 @@ def summarise(cases: Sequence[Case], predictions: Predictions, split: str) -> di
     groups = {"": known}
     for sex in Sex:
         groups[f"{sex.name.lower()}/"] = known & torch.tensor([case.sex == sex for case in cases])
-    for low, high in itertools.pairwise(AGE_BANDS_MONTHS):
+    for low, high in itertools.pairwise(REPORTED_BANDS_MONTHS):
         groups[f"{low}_to_{high - 1}_months/"] = known & (true >= low) & (true < high)
     for group, chosen in groups.items():
         if chosen.sum() >= 2:
@@ -117,6 +117,16 @@ def summarise(cases: Sequence[Case], predictions: Predictions, split: str) -> di
     if predictions.boxes is not None:
         result |= localisation(predictions, split)
     return result
+
+
+def by_group(metrics: Mapping[str, Any], split: str) -> dict[str, dict[str, Any]]:
+    """The metrics of each group of a split's cases: {"all": {"mae": ...}, "female": ..., "0 to 59 months": ...}."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in metrics.items():
+        if name.startswith(f"{split}/"):
+            group, _, metric = name.removeprefix(f"{split}/").rpartition("/")
+            groups.setdefault(group.replace("_", " ") or "all", {})[metric] = value
+    return groups
 
 
 def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, float | list[float]]:
@@ -162,8 +172,9 @@ def localisation(predictions: Predictions, split: str) -> dict[str, float | list
         cut = predictions.boxes[marked, region]
         result[f"{split}/{name}_marked"] = int(marked.sum())
         result[f"{split}/{name}_pointing"] = float(inside(predictions.peaks[marked, region], true).float().mean())
-        result[f"{split}/{name}_iou"] = float(box_iou(cut, true).diagonal().mean())
-        result[f"{split}/{name}_coverage"] = float((intersection(cut, true) / box_area(true)).mean())
+        shared = intersection(cut, true)
+        result[f"{split}/{name}_iou"] = float((shared / (box_area(cut) + box_area(true) - shared)).mean())
+        result[f"{split}/{name}_coverage"] = float((shared / box_area(true)).mean())
     marked = predictions.capitate.isfinite().all(dim=1)
     if marked.any():
         box, capitate = predictions.boxes[marked, CARPAL], predictions.capitate[marked]

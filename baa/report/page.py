@@ -11,6 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from baa.report.conformal import COVERAGE, interval_width, share_inside
+from baa.report.metrics import by_group
+
 Metrics = Mapping[str, float | list[float]]
 
 PUBLISHED = (
@@ -39,7 +42,7 @@ class Report(NamedTuple):
     """What a page shows.
 
     title; split: the prefix of the metrics' names; metrics; figures; worst: the cases that are furthest off, each with its
-    caption; fusion: weights that were learnt; card: of the model, what it is made of left out.
+    caption; card: of the model, what it is made of left out.
     """
 
     title: str
@@ -47,14 +50,13 @@ class Report(NamedTuple):
     metrics: Metrics
     figures: Sequence[Figure]
     worst: Sequence[tuple[str, Image.Image]]
-    fusion: Mapping[str, float]
     card: Mapping[str, Any]
 
 
 def page(report: Report) -> str:
     """The page, HTML."""
     parts = [_headline(report), _published(report), _pictures(report.figures), _groups(report)]
-    parts += [_values("Where it looked", _localised(report)), _values("Fusion weights that were learnt", report.fusion)]
+    parts += [_values("Where it looked", _localised(report)), _values("Fusion weights that were learnt", _fusion(report))]
     parts += [_worst(report.worst), _card(report.card)]
     body = "\n".join(part for part in parts if part)
     title = html.escape(report.title)
@@ -92,18 +94,21 @@ def _published(report: Report) -> str:
 
 def _groups(report: Report) -> str:
     """A row for each group of cases, by sex and by age."""
-    rows, prefix = [], f"{report.split}/"
-    for name in report.metrics:
-        if not (name.startswith(prefix) and name.endswith("/mae")):
-            continue
-        group = name.removesuffix("mae")
-        if group == prefix:
-            continue
-        low, high = report.metrics[f"{group}mae_ci"]  # type: ignore[misc]
-        row = {"group": group.removeprefix(prefix).rstrip("/").replace("_", " "), "cases": report.metrics[f"{group}cases"]}
-        row |= {"MAE": f"{report.metrics[name]:.2f}", "95 %": f"{low:.2f} to {high:.2f}"}
-        rows.append(row | {"bias": f"{report.metrics[f'{group}bias']:+.2f}"})
-    shares = {name: value for name, value in report.metrics.items() if "covered_" in name or name.endswith("interval_months")}
+    groups, rows = by_group(report.metrics, report.split), []
+    shares: dict[str, float] = {}
+    inside, width = share_inside(COVERAGE), interval_width(COVERAGE)
+    for group, metrics in groups.items():
+        if group != "all" and "mae" in metrics:
+            low, high = metrics["mae_ci"]
+            row = {
+                "group": group,
+                "cases": metrics["cases"],
+                "MAE": f"{metrics['mae']:.2f}",
+                "95 %": f"{low:.2f} to {high:.2f}",
+            }
+            rows.append(row | {"bias": f"{metrics['bias']:+.2f}"})
+        if inside in metrics:
+            shares |= {f"{group}: {name}": metrics[name] for name in (inside, width)}
     table = f"<h2>By whom it is wrong</h2>{_table(pd.DataFrame(rows))}" if rows else ""
     return table + _values("Intervals: share of true ages inside, and width in months", shares)
 
@@ -111,6 +116,10 @@ def _groups(report: Report) -> str:
 def _localised(report: Report) -> Metrics:
     names = ("pointing", "iou", "coverage", "fallback", "marked", "capitate")
     return {name: value for name, value in report.metrics.items() if any(word in name for word in names)}
+
+
+def _fusion(report: Report) -> Metrics:
+    return {name.removeprefix("fusion/"): value for name, value in report.metrics.items() if name.startswith("fusion/")}
 
 
 def _values(title: str, values: Mapping[str, Any]) -> str:

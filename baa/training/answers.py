@@ -12,10 +12,10 @@ from baa.data.batches import Batch
 from baa.data.files import FileSample
 from baa.data.inputs import Asked
 from baa.data.radiograph import padding
-from baa.nets.fusion import Sex
 from baa.nets.laterality import SURE
 from baa.nets.pose import Pose
 from baa.nets.regions import REGIONS, Regions
+from baa.patient import Sex, years_and_months
 from baa.report.conformal import Errors, interval_of
 from baa.report.greulich_pyle import standard_deviation
 from baa.report.overlay import Drawing, overlay
@@ -41,10 +41,12 @@ COLUMNS = (
     "warnings",
     "error",
 )
-MONTHS_PER_YEAR = 12
 ADULT_MONTHS = 240
 GROWN_MONTHS = {Sex.MALE: 222, Sex.FEMALE: 210, Sex.UNKNOWN: 210}
 """From here on little is left to change: half a year below the last standards of Greulich and Pyle, 19 and 18 years."""
+
+PNG_LEVEL = 3
+"""A third of the time of the default, 2 % more bytes."""
 
 TURNED = {1: "turned by 90 degrees anticlockwise", 2: "turned by 180 degrees", 3: "turned by 90 degrees clockwise"}
 
@@ -66,7 +68,7 @@ class Overlays:
 
     def __call__(self, place: int, drawing: Drawing) -> None:
         with replacing(self.folder / f"{self.names[place]}.png") as fresh:
-            overlay(drawing).save(fresh)
+            overlay(drawing).save(fresh, compress_level=PNG_LEVEL)
 
 
 class Answers:
@@ -188,9 +190,3 @@ def _unlike(names: Sequence[str]) -> list[str]:
         unlike.append(next(free for free in itertools.chain([name], numbered) if free.lower() not in taken))
         taken.add(unlike[-1].lower())
     return unlike
-
-
-def years_and_months(months: float) -> str:
-    """As clinicians write an age: 12 y 3 m."""
-    years, rest = divmod(round(months), MONTHS_PER_YEAR)
-    return f"{years} y {rest} m"

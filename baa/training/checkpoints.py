@@ -11,7 +11,7 @@ from baa.errors import InputError
 from baa.nets.locator import Locator
 from baa.nets.regions import RegionCropper
 from baa.training.bundles import WEIGHTS, read_bundle
-from baa.training.lineage import Lineage, lineage
+from baa.training.lineage import Lineage
 from baa.training.restored import MODULES, Restored, at_rest, own_locator, read_recogniser
 
 
@@ -40,8 +40,7 @@ def restore(model: Path, setting: str = "checkpoint") -> Restored:
         arguments = kept["recipe"]["locator"]
         locator = Locator(**arguments)
         RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
-    licences = record.get("licences", lineage((), record["settings"]["data"]["source"]).licences)  # before they were kept
-    origin = Lineage(frozenset(record["seen"]), tuple(licences))
+    seen = Lineage(frozenset(record["seen"]), tuple(record["licences"]))
     module, locator = at_rest(module), locator and at_rest(locator)
     return Restored(
         record["stage"],
@@ -49,7 +48,7 @@ def restore(model: Path, setting: str = "checkpoint") -> Restored:
         locator,
         arguments,
         record["settings"],
-        origin,
+        seen,
         record.get("calibration", {}),
         read_recogniser(record.get("recogniser", {})),
     )

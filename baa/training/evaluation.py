@@ -18,6 +18,7 @@ from baa.nets.boxes import RULES
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
+from baa.report.conformal import COVERAGES, covered
 from baa.report.metrics import localisation
 from baa.schema import Config
 from baa.training.checkpoints import restore
@@ -82,6 +83,10 @@ def evaluate(
     if theirs is not None:
         trainer.strategy.barrier()  # the first process has written the table
         metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
+    metrics |= {f"fusion/{name}": float(weight) for name, weight in restored.module.learnt_weights().items()}
+    if predictions is not None:
+        for coverage in COVERAGES:
+            metrics |= covered(radiographs.cases, predictions.months, restored.calibration, coverage, split)
     result = {restored.stage: metrics}
     write_first = rank_zero_only(write_whole)
     write_first(out / "metrics.json", json.dumps(result, indent=2))

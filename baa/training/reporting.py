@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from baa.data.modules import CropDataModule, HandDataModule
-from baa.report.conformal import covered
+from baa.report.conformal import COVERAGES, share_inside
 from baa.report.figures import age_figure, agreement_figure, coverage_figure, error_figure
-from baa.report.metrics import Predictions
+from baa.report.metrics import Predictions, by_group
 from baa.report.overlay import Drawing, overlay
 from baa.report.page import Report, page
 from baa.training.bundles import describe
@@ -18,7 +18,6 @@ from baa.training.restored import Restored
 from baa.writing import write_whole
 
 WORST = 20
-COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def write_report(file: Path, model: Restored, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> None:
@@ -38,35 +37,23 @@ def write_report(file: Path, model: Restored, data: HandDataModule, metrics: dic
         title=f"{model.stage}: {len(cases)} radiographs ({split})",
         split=split,
         metrics=metrics,
-        figures=_figures(model, data, metrics, predictions) if known else [],
+        figures=_figures(data, metrics, predictions) if known else [],
         worst=[_shown(data, predictions, i) for i in sorted(known, key=lambda i: -float(off[i]))[:WORST]],
-        fusion={name: float(weight) for name, weight in model.module.learnt_weights().items()},
         card=describe(model) | {"trained or chosen on": f"{len(model.lineage.seen)} radiographs"},
     )
     write_whole(file, page(report))
 
 
-def _figures(model: Restored, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> list[Figure]:
+def _figures(data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> list[Figure]:
     split, cases = data.judged, data.datasets[data.judged].radiographs.cases
     months = predictions.months.numpy()
     pairs = np.array([(case.months, read) for case, read in zip(cases, months, strict=True) if case.months is not None])
-    figures = [age_figure(cases, months, split), agreement_figure(*pairs.T), error_figure(_groups(metrics, split))]
-    found: dict[str, list[float]] = {}
-    for coverage in COVERAGES:
-        for name, share in covered(cases, predictions.months, model.calibration, coverage, split).items():
-            if "covered" in name:
-                found.setdefault(name.removeprefix(f"{split}/").rpartition("/")[0] or "all", []).append(share)
-    whole = {name: shares for name, shares in found.items() if len(shares) == len(COVERAGES)}
-    return [*figures, coverage_figure(COVERAGES, whole)] if whole else figures
-
-
-def _groups(metrics: dict[str, Any], split: str) -> dict[str, tuple[float, float, float]]:
-    groups = {}
-    for name, mae in metrics.items():
-        if (name.startswith(f"{split}/") and name.endswith("/mae")) or name == f"{split}/mae":
-            low, high = metrics[f"{name}_ci"]
-            groups[name.removeprefix(f"{split}/").removesuffix("mae").rstrip("/").replace("_", " ") or "all"] = (mae, low, high)
-    return groups
+    groups = by_group(metrics, split)
+    errors = {group: (found["mae"], *found["mae_ci"]) for group, found in groups.items() if "mae" in found}
+    figures = [age_figure(cases, months, split), agreement_figure(*pairs.T), error_figure(errors)]
+    names = [share_inside(coverage) for coverage in COVERAGES]
+    inside = {group: [found[name] for name in names] for group, found in groups.items() if set(names) <= found.keys()}
+    return [*figures, coverage_figure(COVERAGES, inside)] if inside else figures
 
 
 def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str, Image.Image]:

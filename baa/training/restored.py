@@ -50,8 +50,6 @@ def read_recogniser(tensors: dict[str, Tensor]) -> Recogniser | None:
     if not tensors:
         return None
     recogniser = Recogniser(len(tensors["weight"]))
-    if not any(name.startswith("laterality.") for name in tensors):  # kept before that was told
-        tensors = tensors | {name: tensor for name, tensor in recogniser.state_dict().items() if name.startswith("laterality.")}
     recogniser.load_state_dict(tensors)
     return recogniser
 

@@ -27,7 +27,7 @@ class Begun(NamedTuple):
     settings: dict[str, Any]
     epochs: int
     batches: int
-    processes: int | None
+    processes: int
 
     def refuse_others(self, processes: int) -> None:
         """Refuse to go on with another number of processes: order, steps and rates would be those of neither run.
@@ -35,7 +35,7 @@ class Begun(NamedTuple):
         Raises:
             InputError: there are more or fewer than there were.
         """
-        if self.processes not in (None, processes):
+        if self.processes != processes:
             raise InputError(
                 f"{self.file} was written by a job of {self.processes} processes, this one has {processes}; "
                 "start as many, or give another name="
@@ -98,7 +98,7 @@ def newest_whole(folder: Path) -> Begun | None:
         loop, record = checkpoint["loops"]["fit_loop"], checkpoint["baa"]
         epochs, batches = loop["epoch_progress"]["current"]["processed"], loop["epoch_loop.batch_progress"]
         into = 0 if batches["is_last_batch"] else batches["current"]["processed"]
-        return Begun(file, record["settings"], epochs, into, record.get("processes"))
+        return Begun(file, record["settings"], epochs, into, record["processes"])
     return None
 
 

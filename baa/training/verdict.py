@@ -107,12 +107,12 @@ def predictions_table(
     return pd.DataFrame(rows)
 
 
-def heat_map_figure(data: CropDataModule, predictions: Predictions, shown: int = SHOWN_CASES) -> Figure:
+def heat_map_figure(data: CropDataModule, predictions: Predictions) -> Figure:
     """Heat maps and boxes of some cases of the judged split, evenly spaced in age order (fig. 9)."""
     dataset = data.datasets[data.judged]
     cases = dataset.radiographs.cases
     order = sorted(range(len(cases)), key=lambda i: -1.0 if (age := cases[i].months) is None else age)
-    chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(shown, len(order)))]
+    chosen = [order[round(place)] for place in np.linspace(0, len(order) - 1, min(SHOWN_CASES, len(order)))]
     images = torch.stack([dataset[i].image for i in chosen]).float() / 255
     _, regions = data.look(images)
     assert regions.heat is not None

@@ -10,10 +10,9 @@ from baa.config import load
 from baa.errors import InputError
 from baa.nets.backbones import GreyImage
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
-from baa.nets.heads import MAX_MONTHS
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.report.conformal import AGE_BANDS_MONTHS, half_width
+from baa.patient import MAX_MONTHS, Sex
+from baa.report.conformal import CALIBRATED_BANDS_MONTHS, half_width
 from baa.training.joint import JointModule
 from baa.training.modules import EstimatorModule
 from baa.training.networks import crop_arguments
@@ -61,11 +60,13 @@ class WholePath(nn.Module):
         self.crop = RegionCropper(model.locator, **crop_arguments(config) | {"half_precision": False}, closed_form=True)
         self.estimator = module.net
         self.flip_average, self.whole_px = module.flip_average, module.whole_px
-        middles = [(low + end) / 2 for low, end in AGE_BANDS_MONTHS.values()]
+        middles = [(low + end) / 2 for low, end in CALIBRATED_BANDS_MONTHS.values()]
         widths = [[half_width(model.calibration, sex, months, coverage) for months in middles] for sex in Sex]
         known = [[torch.nan if width is None else width for width in row] for row in widths]
         self.register_buffer("half_widths", torch.tensor(known), persistent=False)
-        self.register_buffer("band_ends", torch.tensor([float(end) for _, end in AGE_BANDS_MONTHS.values()]), persistent=False)
+        self.register_buffer(
+            "band_ends", torch.tensor([float(end) for _, end in CALIBRATED_BANDS_MONTHS.values()]), persistent=False
+        )
         self.requires_grad_(False).eval()
 
     def forward(self, source: GreyImage, sex: Int[Tensor, " batch"]) -> tuple[Tensor, ...]:

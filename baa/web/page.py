@@ -20,8 +20,8 @@ from PIL import Image
 from baa.data.inputs import SUFFIXES, Asked
 from baa.data.radiograph import MAX_BYTES
 from baa.errors import InputError
-from baa.nets.fusion import Sex
 from baa.nets.regions import REGIONS
+from baa.patient import Sex
 from baa.report.figures import REGION_COLOURS
 from baa.report.overlay import PANEL_PX, Drawing, heat_layer
 from baa.web.reader import Reader

@@ -9,7 +9,7 @@ from baa.data.cases import Case
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from baa.data.phantom import phantom_cases
 from baa.data.radiograph import decode
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from baa.data.files import FileDataset
 from baa.data.inputs import Asked, find_images, with_table
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 @pytest.fixture

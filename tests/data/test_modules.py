@@ -7,7 +7,7 @@ import torch
 
 from baa.data.batches import Sample
 from baa.data.modules import HandDataModule
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from baa.data.ossification import CARPAL_APPEARS, cap, carpal_size
 from baa.data.phantom import Phantom, phantom_cases
 from baa.data.radiograph import ImageFile
 from baa.data.skeleton import FOREARM_MM
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 def test_the_same_seed_gives_the_same_pixels():

@@ -12,7 +12,7 @@ from baa.data.sources import read_rsna, read_table
 from baa.data.tables import read_rows
 from baa.data.truth import read_ids, with_truth
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 def picture(file):

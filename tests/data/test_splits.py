@@ -6,7 +6,7 @@ from baa.data.cases import Case
 from baa.data.phantom import Phantom
 from baa.data.splits import assign_splits
 from baa.errors import InputError
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 def cases(ids, split=None):

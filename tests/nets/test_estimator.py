@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from baa.nets.estimator import Estimator
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 
 
 @pytest.fixture

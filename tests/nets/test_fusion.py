@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from baa.nets.fusion import Exchange, Sex, SexGate
+from baa.nets.fusion import Exchange, SexGate
+from baa.patient import Sex
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def films(real_data, tmp_path_factory):
     from baa.schema import Data, Split
     from baa.training.cohort import read_cohort
 
-    skimage = pytest.importorskip("skimage", reason="its pictures are shown too: pip install -e '.[bench]'")
+    skimage = pytest.importorskip("skimage", reason="its pictures are shown too: pip install scikit-image")
     folder = tmp_path_factory.mktemp("films")
     data = Data(
         root=str(real_data / "rsna-384"),

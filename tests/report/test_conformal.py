@@ -5,7 +5,7 @@ import torch
 
 from baa.data.cases import Case
 from baa.data.phantom import phantom_cases
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 from baa.report.conformal import FEWEST, calibrate, covered, half_width, interval_of
 
 IMAGE = phantom_cases(1, seed=0)[0].image
@@ -30,7 +30,7 @@ def test_intervals_cover_what_they_promise_in_every_group():
         assert len(shares) == 6  # in all, two sexes, three bands
         assert all(abs(share - coverage) < 0.04 for share in shares.values()), shares
     widths = covered(cases, told, errors, 0.9, "test")
-    assert widths["test/female/interval_months"] < 0.4 * widths["test/male/interval_months"]
+    assert widths["test/female/interval_90_months"] < 0.4 * widths["test/male/interval_90_months"]
 
 
 def test_an_unknown_sex_has_intervals_of_its_own():

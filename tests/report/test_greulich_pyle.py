@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 from baa.report.greulich_pyle import standard_deviation
 
 

@@ -5,7 +5,7 @@ import torch
 
 from baa.data.cases import Case
 from baa.data.phantom import Phantom
-from baa.nets.fusion import Sex
+from baa.patient import Sex
 from baa.report.metrics import Predictions, Rows, age_metrics, localisation, summarise
 
 NOWHERE = torch.full((4, 2, 4), float("nan"))

@@ -21,7 +21,8 @@ METRICS = {
     "test/female/mae_ci": [6.0, 7.2],
     "test/female/bias": 0.3,
     "test/covered_90": 0.912,
-    "test/interval_months": 31.4,
+    "test/interval_90_months": 31.4,
+    "fusion/exchange": 0.25,
     "test/carpal_coverage": 0.953,
 }
 
@@ -34,7 +35,7 @@ def written(**more):
     ]
     worst = [("<script>7</script>: true 100, read 150", Image.new("RGB", (64, 32)))]
     card = {"what": "Bone age.", "limits": ("Not a device.", "Nothing else.")}
-    return page(Report("estimator", "test", METRICS, figures, worst, {"exchange": 0.25}, card)._replace(**more))
+    return page(Report("estimator", "test", METRICS, figures, worst, card)._replace(**more))
 
 
 def test_the_page_says_what_the_metrics_say():

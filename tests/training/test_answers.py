@@ -3,16 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from baa.data.batches import Batch
 from baa.data.files import FileSample
 from baa.data.inputs import Asked
 from baa.nets.film import Film
-from baa.nets.fusion import Sex
 from baa.nets.pose import Pose
-from baa.training.answers import Answers, _unlike, years_and_months
+from baa.patient import Sex
+from baa.training.answers import Answers, _unlike
 
 
 def answered(pose, laterality, strangeness, months, draw=None, read=140.0):
@@ -73,11 +72,6 @@ def test_no_two_pictures_share_a_name_even_where_capitals_do_not_count():
     assert names[3] == "a"
     assert names[5] == "b"
     assert len({name.lower() for name in names}) == 6
-
-
-@pytest.mark.parametrize(("months", "said"), [(0, "0 y 0 m"), (11.6, "1 y 0 m"), (147.2, "12 y 3 m")])
-def test_ages_are_said_as_clinicians_write_them(months, said):
-    assert years_and_months(months) == said
 
 
 def test_an_age_that_is_no_number_is_an_error_of_its_file_alone():

@@ -37,7 +37,7 @@ def test_a_wider_coverage_is_a_wider_interval_and_too_wide_a_one_is_none(finishe
 
     from baa.data.inputs import Asked
     from baa.data.phantom import phantom_cases
-    from baa.nets.fusion import Sex
+    from baa.patient import Sex
     from baa.training.prediction import predict
 
     asked = []
