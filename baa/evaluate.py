@@ -54,7 +54,7 @@ def main() -> None:
 
     from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help
 
-    from baa.training.evaluation import evaluate
+    from baa.inference.evaluation import evaluate
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     result = evaluate(

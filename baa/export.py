@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
     arguments = parser.parse_args()
 
-    from baa.training.exporting import export  # torch is not imported for --help
+    from baa.inference.exporting import export  # torch is not imported for --help
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     apart = export(model_path(arguments.checkpoint), arguments.out, arguments.coverage)

@@ -84,8 +84,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from baa.data.inputs import Asked, find_images, with_table  # torch is not imported for --help
+    from baa.inference.prediction import OVERLAYS, predict
     from baa.patient import Sex
-    from baa.training.prediction import OVERLAYS, predict
 
     warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
     files = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)

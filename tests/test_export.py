@@ -35,10 +35,10 @@ def phantoms(count, px=96):
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_the_graph_answers_as_the_checkpoint_does(by_moments, tmp_path, kind):
     from baa.config import load
+    from baa.inference.exporting import export
     from baa.nets.film import Film
     from baa.nets.regions import RegionCropper
     from baa.training.checkpoints import restore
-    from baa.training.exporting import export
     from baa.training.networks import crop_arguments
 
     file = tmp_path / f"model.{kind}"
@@ -65,10 +65,10 @@ def test_the_graph_answers_as_the_checkpoint_does(by_moments, tmp_path, kind):
 
 
 def test_its_intervals_are_those_of_predict(by_moments):
+    from baa.inference.whole_path import Answer, WholePath
     from baa.patient import Sex
     from baa.report.conformal import interval_of
     from baa.training.checkpoints import restore
-    from baa.training.whole_path import Answer, WholePath
 
     model = restore(by_moments)._replace(
         calibration={"all": list(map(float, range(1, 101))), "male/0_to_95_months": [7.0] * 60}
@@ -81,7 +81,7 @@ def test_its_intervals_are_those_of_predict(by_moments):
 
 
 def test_beside_it_stands_what_it_takes_and_what_it_is_not(by_moments, tmp_path):
-    from baa.training.exporting import export
+    from baa.inference.exporting import export
 
     export(by_moments, tmp_path / "model.pt2", 0.8)
     told = json.loads((tmp_path / "model.json").read_text())
@@ -92,7 +92,7 @@ def test_beside_it_stands_what_it_takes_and_what_it_is_not(by_moments, tmp_path)
 
 
 def test_what_has_no_whole_path_or_no_format_is_refused(finished, by_moments, tmp_path):
-    from baa.training.exporting import export
+    from baa.inference.exporting import export
 
     with pytest.raises(InputError, match="only an estimator that reads crops"):
         export(finished[0] / "tiny" / "locator" / "best.ckpt", tmp_path / "model.onnx", 0.9)

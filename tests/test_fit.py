@@ -133,7 +133,7 @@ def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_p
 
 
 def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
-    from baa.training.evaluation import evaluate
+    from baa.inference.evaluation import evaluate
 
     folder, metrics = finished
     alone = tmp_path / "only.ckpt"
@@ -149,7 +149,7 @@ def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
 
 def test_an_evaluation_takes_no_other_network(finished, tmp_path):
     from baa.errors import InputError
-    from baa.training.evaluation import evaluate
+    from baa.inference.evaluation import evaluate
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     with pytest.raises(
@@ -161,7 +161,7 @@ def test_an_evaluation_takes_no_other_network(finished, tmp_path):
 
 
 def test_unseen_cases_are_those_of_no_training(finished, tmp_path):
-    from baa.training.evaluation import evaluate
+    from baa.inference.evaluation import evaluate
 
     folder, metrics = finished
     checkpoint = folder / "tiny" / "locator" / "best.ckpt"

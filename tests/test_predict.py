@@ -24,9 +24,9 @@ def hands(tmp_path):
 
 def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
     from baa.data.inputs import Asked
+    from baa.inference.evaluation import evaluate
+    from baa.inference.prediction import predict
     from baa.patient import Sex
-    from baa.training.evaluation import evaluate
-    from baa.training.prediction import predict
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     files = sorted(hands.iterdir())
@@ -102,9 +102,9 @@ def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
 
 def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, hands, tmp_path, monkeypatch):
     from baa.data.inputs import Asked
+    from baa.inference import shards
+    from baa.inference.prediction import predict
     from baa.patient import Sex
-    from baa.training import shards
-    from baa.training.prediction import predict
 
     monkeypatch.setattr(shards, "SHARD", 2)
     files = [*sorted(hands.iterdir()), *[tmp_path / f"copy{i}.png" for i in range(4)]]

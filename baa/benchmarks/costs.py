@@ -20,15 +20,15 @@ from baa.data.cases import Case
 from baa.data.inputs import Asked, find_images
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
+from baa.inference.answers import Answers
+from baa.inference.prediction import predict_files
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
 from baa.patient import Sex
 from baa.report.conformal import COVERAGE
-from baa.training.answers import Answers
 from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation
-from baa.training.prediction import predict_files
 from baa.training.restored import Restored
 
 SOURCE_PX, PX, BATCH = 128, 64, 16

@@ -18,7 +18,7 @@ from baa.nets.film import Film
 from baa.nets.locator import Locator
 from baa.nets.recogniser import GRID, Recogniser, cells
 from baa.training.checkpoints import read_checkpoint
-from baa.training.laterality import FILMS, train_laterality
+from baa.training.laterality_training import FILMS, train_laterality
 from baa.training.restored import Restored, read_recogniser
 from baa.training.resuming import amend
 

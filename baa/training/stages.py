@@ -19,7 +19,6 @@ from baa.errors import InputError
 from baa.memory import keep_freed_memory
 from baa.schema import Config, Optimisation
 from baa.training.age import AgeModule
-from baa.training.boxes import remember_boxes
 from baa.training.bundles import write_bundle
 from baa.training.calibration import with_calibration
 from baa.training.callbacks import LearningCurve, RunConfig
@@ -41,6 +40,7 @@ from baa.training.preemption import Preempted, Preemption, Stop, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
 from baa.training.recognition import with_recogniser
+from baa.training.remembered_boxes import remember_boxes
 from baa.training.resuming import SameStart, WholeFiles, newest_whole
 from baa.training.settling import noise, settled
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger

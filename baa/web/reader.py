@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from baa.data.inputs import Asked
+from baa.inference.answers import Answers
+from baa.inference.prediction import TABLE, predict_files
 from baa.report.overlay import Drawing, overlay
-from baa.training.answers import Answers
 from baa.training.checkpoints import restore
-from baa.training.prediction import TABLE, predict_files
 
 BATCH = 4
 

@@ -17,9 +17,9 @@ def both(tmp_path_factory):
     """onnxruntime and torch: functions of sources [B, 1, 384, 384] and sexes [B]."""
     import onnxruntime
 
+    from baa.inference.exporting import export
+    from baa.inference.whole_path import WholePath
     from baa.training.checkpoints import restore
-    from baa.training.exporting import export
-    from baa.training.whole_path import WholePath
 
     file = tmp_path_factory.mktemp("exported") / "model.onnx"
     export(model_path(SHIPPED), file, 0.9)

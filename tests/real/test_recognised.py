@@ -54,7 +54,7 @@ def films(real_data, tmp_path_factory):
 def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
     from baa.card import SHIPPED, model_path
     from baa.data.inputs import Asked, find_images
-    from baa.training.prediction import predict
+    from baa.inference.prediction import predict
 
     counted, tables = {}, {}
     for kind in ("hand", "mirrored", "phantom", "turned", "no_hand"):

@@ -37,8 +37,8 @@ def test_predict_reads_a_bundle_as_its_checkpoint(borrowed, tmp_path):
 
     from baa.data.inputs import Asked, find_images
     from baa.data.phantom import phantom_cases
+    from baa.inference.prediction import predict
     from baa.patient import Sex
-    from baa.training.prediction import predict
 
     hands = tmp_path / "hands"
     hands.mkdir()

@@ -16,9 +16,9 @@ def test_checkpoint_and_bundle_hold_the_errors_on_the_validation_split(finished,
 
 
 def test_the_errors_are_those_that_evaluation_finds(finished, tmp_path, monkeypatch):
+    from baa.inference.evaluation import evaluate
     from baa.training import verdict
     from baa.training.checkpoints import restore
-    from baa.training.evaluation import evaluate
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     monkeypatch.setattr(verdict, "COVERAGE", 0.8)
@@ -37,8 +37,8 @@ def test_a_wider_coverage_is_a_wider_interval_and_too_wide_a_one_is_none(finishe
 
     from baa.data.inputs import Asked
     from baa.data.phantom import phantom_cases
+    from baa.inference.prediction import predict
     from baa.patient import Sex
-    from baa.training.prediction import predict
 
     asked = []
     for case in phantom_cases(8, seed=0):

@@ -181,8 +181,8 @@ def test_recomputed_backbones_give_the_same_gradients(batch):
 
 def test_a_run_of_all_three_stages_leaves_a_joint_checkpoint_that_suffices(tmp_path):
     from baa.config import load
+    from baa.inference.evaluation import evaluate
     from baa.training.checkpoints import restore
-    from baa.training.evaluation import evaluate
     from baa.training.networks import joint_module
     from baa.training.stages import run
 

@@ -127,9 +127,9 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
 @pytest.mark.parametrize("chosen", ["32-true", "bf16-mixed"])
 def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(finished, tmp_path, monkeypatch, chosen):
     from baa.config import load
+    from baa.inference.evaluation import evaluate
     from baa.training import precision
     from baa.training.checkpoints import read_checkpoint
-    from baa.training.evaluation import evaluate
     from baa.training.stages import run
 
     seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if chosen == "bf16-mixed" else 2.0}

@@ -64,7 +64,7 @@ def test_losses_and_weights_are_those_of_one_process(runs, stage):
 
 @pytest.mark.parametrize("stage", ["locator", "estimator", "joint"])
 def test_the_verdict_of_two_processes_is_that_of_one(runs, stage, tmp_path):
-    from baa.training.evaluation import evaluate
+    from baa.inference.evaluation import evaluate
 
     folder = runs[stage == "joint"][2]
     told = json.loads((folder / "metrics.json").read_text())[stage]

@@ -86,8 +86,8 @@ def read(tmp_path_factory):
 
     from baa.card import SHIPPED, model_path
     from baa.data.inputs import Asked
+    from baa.inference.prediction import predict
     from baa.patient import Sex
-    from baa.training.prediction import predict
 
     folder = tmp_path_factory.mktemp("films")
     case = phantom_cases(13, seed=5)[-1]  # laterality is sure of it

@@ -13,8 +13,8 @@ from PIL import Image
 
 from baa.data.inputs import Asked
 from baa.data.phantom import phantom_cases
+from baa.inference.prediction import predict
 from baa.patient import Sex
-from baa.training.prediction import predict
 
 pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
 

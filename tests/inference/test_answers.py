@@ -8,10 +8,10 @@ import torch
 from baa.data.batches import Batch
 from baa.data.files import FileSample
 from baa.data.inputs import Asked
+from baa.inference.answers import Answers, _unlike
 from baa.nets.film import Film
 from baa.nets.pose import Pose
 from baa.patient import Sex
-from baa.training.answers import Answers, _unlike
 
 
 def answered(pose, laterality, strangeness, months, draw=None, read=140.0):

@@ -24,7 +24,7 @@ def read(request, finished, phantom_batch):
 
 @torch.no_grad()
 def test_of_a_mirrored_film_it_is_what_mirrored_crops_make(read, monkeypatch):
-    from baa.training import disagreement as module
+    from baa.inference import disagreement as module
 
     monkeypatch.setattr(module, "DEGREES", 0.0)
     net, cropper, batch = read
@@ -38,7 +38,7 @@ def test_of_a_mirrored_film_it_is_what_mirrored_crops_make(read, monkeypatch):
 
 
 def test_turning_takes_readings_further_apart(read, monkeypatch):
-    from baa.training import disagreement as module
+    from baa.inference import disagreement as module
 
     net, cropper, batch = read
     monkeypatch.setattr(module, "DEGREES", 0.0)

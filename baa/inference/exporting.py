@@ -14,10 +14,10 @@ from torch import Tensor
 from baa.config import load
 from baa.data.phantom import phantom_cases
 from baa.errors import InputError
+from baa.inference.whole_path import Answer, WholePath
 from baa.patient import Sex
 from baa.training.bundles import describe
 from baa.training.checkpoints import restore
-from baa.training.whole_path import Answer, WholePath
 from baa.writing import replacing, write_whole
 
 Format = Literal["onnx", "torch"]

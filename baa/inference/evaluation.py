@@ -13,6 +13,7 @@ from baa.config import differences, load
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
+from baa.inference.reporting import write_report
 from baa.memory import keep_freed_memory
 from baa.nets.boxes import RULES
 from baa.nets.heatmap import READINGS
@@ -26,7 +27,6 @@ from baa.training.cohort import read_cohort, refuse_fewer_than_processes
 from baa.training.lineage import id_digest
 from baa.training.modules import EstimatorModule
 from baa.training.networks import crop_arguments
-from baa.training.reporting import write_report
 from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge

@@ -50,7 +50,7 @@ def test_what_is_kept_is_what_the_locator_finds(run, finished):
 def test_another_run_of_the_same_locator_does_not_look_again(run, finished, monkeypatch):
     from baa.config import load
     from baa.nets.regions import RegionCropper
-    from baa.training import boxes
+    from baa.training import remembered_boxes
     from baa.training.checkpoints import crop_recipe
     from baa.training.cohort import read_cohort
     from baa.training.networks import crop_arguments
@@ -59,6 +59,6 @@ def test_another_run_of_the_same_locator_does_not_look_again(run, finished, monk
     config = load(None, settings(folder, "crops.boxes=remembered"))
     cropper, recipe = crop_recipe(locator_of(finished), crop_arguments(config))
     monkeypatch.setattr(RegionCropper, "locate", lambda *_: pytest.fail("looked again"))
-    remembered = boxes.remember_boxes(cropper, recipe, read_cohort(config.data, folder), config)
+    remembered = remembered_boxes.remember_boxes(cropper, recipe, read_cohort(config.data, folder), config)
 
     assert remembered["train"].shape[1:] == (2, 4)

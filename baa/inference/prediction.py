@@ -19,17 +19,17 @@ from baa.data.batches import Batch
 from baa.data.cache import FORMAT
 from baa.data.files import FileDataModule, FileSample
 from baa.data.inputs import Asked
+from baa.inference.answers import COLUMNS, Answers, Overlays
+from baa.inference.disagreement import disagreement
+from baa.inference.shards import Shards
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
 from baa.report.conformal import COVERAGE
 from baa.training.age import AgeModule
-from baa.training.answers import COLUMNS, Answers, Overlays
 from baa.training.checkpoints import digest, restore
-from baa.training.disagreement import disagreement
 from baa.training.networks import crop_arguments
 from baa.training.processes import place_in_job
 from baa.training.restored import Restored
-from baa.training.shards import Shards
 from baa.training.trainer import build_lone_trainer
 from baa.writing import make_folder
 
