@@ -61,7 +61,7 @@ class Problem(NamedTuple):
     reason: str
 
 
-def refuse(problems: Sequence[Problem], listed_in: Path) -> InputError:
+def refusal(problems: Sequence[Problem], listed_in: Path) -> InputError:
     """One error that lists the problems, and names the file that has room for all of them."""
     lines = [f"  {problem.place}: {problem.reason} (id {problem.id or '?'})" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:

@@ -202,6 +202,12 @@ def on_square(levels: np.ndarray) -> np.ndarray:
     return square
 
 
+def boxes_in_file(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Boxes [..., 4] in shares of the square to pixels of the image that was padded to it."""
+    left, top, side = padding(width, height)
+    return (boxes - np.array([left, top, left, top])) * side
+
+
 def padding(width: int, height: int) -> tuple[float, float, float]:
     """Of a padded radiograph: left and top margin, as shares of the square, and source pixels a square side."""
     side = max(width, height)

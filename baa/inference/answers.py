@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from baa.data.batches import Batch
 from baa.data.files import FileSample
 from baa.data.inputs import Asked
-from baa.data.radiograph import padding
+from baa.data.radiograph import boxes_in_file
 from baa.nets.laterality import SURE
 from baa.nets.pose import Pose
 from baa.nets.regions import REGIONS, Regions
@@ -137,9 +136,8 @@ class Answers:
         if interval and not strange:  # errors on hands say nothing of what is none
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
-            left, top, side = padding(*map(int, sample.size[i]))
-            pixels = (pose.boxes_back(seen.boxes[i : i + 1].cpu())[0] - torch.tensor([left, top, left, top])) * side
-            row |= {name: round(x, 1) for name, x in zip(BOX_COLUMNS, pixels.flatten().tolist(), strict=True)}
+            pixels = boxes_in_file(pose.boxes_back(seen.boxes[i : i + 1].cpu()).numpy(), *map(int, sample.size[i]))
+            row |= {name: round(float(x), 1) for name, x in zip(BOX_COLUMNS, pixels.flat, strict=True)}
         notes = [note for note in (sample.notes[i], TURNED.get(int(pose.quarters))) if note]
         if row.get("age_months", 0) >= ADULT_MONTHS:
             notes.append("an adult by the age told")

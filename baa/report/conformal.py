@@ -32,21 +32,21 @@ Errors = Mapping[str, Sequence[float]]
 
 
 def calibrate(
-    cases: Sequence[Case], told: Float[Tensor, " case"], untold: Float[Tensor, " case"] | None = None
+    cases: Sequence[Case], with_sex: Float[Tensor, " case"], without_sex: Float[Tensor, " case"] | None = None
 ) -> dict[str, list[float]]:
     """The errors on calibration cases, by group; cases without an age do not count.
 
     Args:
         cases: none of which was trained on.
-        told: ages read, in months, with the sex known where the case says it.
-        untold: ages read with every sex kept back, for who predicts without; None of a network that reads no sex.
+        with_sex: ages read, in months, with the sex known where the case says it.
+        without_sex: ages read with every sex kept back, for who predicts without; None of a network that reads no sex.
     """
     errors: dict[str, list[float]] = {}
     for i, case in enumerate(cases):
         if case.months is None:
             continue
-        readings = {case.sex: float(told[i])}
-        readings[Sex.UNKNOWN] = float(told[i] if untold is None else untold[i])
+        readings = {case.sex: float(with_sex[i])}
+        readings[Sex.UNKNOWN] = float(with_sex[i] if without_sex is None else without_sex[i])
         for sex, months in readings.items():
             for group in _groups(sex, months):
                 if group != ALL or sex == case.sex:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.stats import bootstrap
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
@@ -48,23 +48,6 @@ class WithinMonths(Metric):
         return self.near / self.total
 
 
-class Rows(Metric):
-    """Every row of a table [N, C], gathered over processes: torchmetrics' `CatMetric` flattens and drops NaN."""
-
-    full_state_update = False
-    kept: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("kept", [], dist_reduce_fx="cat")
-
-    def update(self, rows: Float[Tensor, "case column"]) -> None:
-        self.kept.append(rows)
-
-    def compute(self) -> Tensor:
-        return dim_zero_cat(self.kept)
-
-
 def age_metrics(prefix: str) -> MetricCollection:
     """MAE (eq. 5), RMSE, R2 and the shares within 6 and 12 months, synchronised over processes."""
     return MetricCollection(
@@ -93,6 +76,29 @@ class Predictions(NamedTuple):
     boxes: Tensor | None = None
     peaks: Tensor | None = None
     fallback: Tensor | None = None
+
+
+class Gathered(Metric):
+    """The predictions of every case, gathered over processes. (torchmetrics' `CatMetric` flattens and drops NaN.)"""
+
+    full_state_update = False
+    case: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for field in ("case", *Predictions._fields):
+            self.add_state(field, [], dist_reduce_fx="cat")
+
+    def update(self, case: Int[Tensor, " batch"], predictions: Predictions) -> None:
+        """Keep a batch; `case` is each row's place among the cases."""
+        for field, values in {"case": case, **predictions._asdict()}.items():
+            if values is not None:
+                getattr(self, field).append(values)
+
+    def compute(self) -> Predictions:
+        order = dim_zero_cat(self.case).argsort().cpu()
+        kept = {field: getattr(self, field) for field in Predictions._fields}
+        return Predictions(**{field: dim_zero_cat(values).cpu()[order] for field, values in kept.items() if len(values)})
 
 
 def summarise(cases: Sequence[Case], predictions: Predictions, split: str) -> dict[str, float | list[float]]:

@@ -15,7 +15,7 @@ from baa.data.modules import PHASE
 from baa.nets.boxes import peak
 from baa.nets.heads import AgeHead, AgePrediction
 from baa.nets.regions import REGIONS
-from baa.report.metrics import Predictions, Rows, age_metrics
+from baa.report.metrics import Gathered, Predictions, age_metrics
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 WARMUP = 0.3
@@ -61,8 +61,7 @@ class AgeModule(L.LightningModule):
         }
         self.train_loss, self.train_mae = MeanMetric(), MeanMetric()
         self.val_metrics = age_metrics("val/")
-        self.rows = Rows()
-        self.rows_with_regions = False
+        self.gathered = Gathered()
 
     def predict(self, batch: Batch) -> AgePrediction:
         """One pass over a batch."""
@@ -135,27 +134,21 @@ class AgeModule(L.LightningModule):
         self.val_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        columns = [batch.case[:, None].double(), self.months(batch)[:, None], batch.truth.flatten(1), batch.capitate]
+        predictions = Predictions(self.months(batch).float(), batch.truth, batch.capitate)
         regions = batch.regions
-        self.rows_with_regions = regions is not None and regions.heat is not None
-        if regions is not None and regions.heat is not None and regions.fallback is not None:
+        if regions is not None and regions.heat is not None:
             peaks = torch.stack([peak(regions.heat[:, i].nan_to_num()) for i in range(len(REGIONS))], dim=1)
-            columns += [regions.boxes.flatten(1), peaks.flatten(1), regions.fallback]
-        self.rows.update(torch.cat([column.double() for column in columns], dim=1))
+            predictions = predictions._replace(boxes=regions.boxes, peaks=peaks, fallback=regions.fallback)
+        self.gathered.update(batch.case, predictions)
 
     def predict_step(self, batch: tuple[Batch, Any], batch_idx: int) -> Tensor:
         return self.months(batch[0])
 
     def take_predictions(self) -> Predictions:
         """What `test` saw, every process's share, in the order of the cases; then forget it."""
-        rows = self.rows.compute().cpu()
-        self.rows.reset()
-        rows = rows[rows[:, 0].argsort()]
-        months, truth, capitate = rows[:, 1].float(), rows[:, 2:10].view(-1, 2, 4).float(), rows[:, 10:12].float()
-        if not self.rows_with_regions:
-            return Predictions(months, truth, capitate)
-        boxes, peaks, fallback = rows[:, 12:20].view(-1, 2, 4), rows[:, 20:24].view(-1, 2, 2), rows[:, 24:26] > 0
-        return Predictions(months, truth, capitate, boxes.float(), peaks.float(), fallback)
+        predictions = self.gathered.compute()
+        self.gathered.reset()
+        return predictions
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """The parts of the module that are optimised, and the rate of each."""

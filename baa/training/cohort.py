@@ -6,7 +6,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.data.cache import Radiographs, open_cache
-from baa.data.cases import SPLITS, Case, Problem, refuse
+from baa.data.cases import SPLITS, Case, Problem, refusal
 from baa.data.phantom import phantom_cases
 from baa.data.sources import read_rsna, read_table
 from baa.data.splits import assign_splits
@@ -38,7 +38,7 @@ def read_cohort(data: Data, folder: Path) -> dict[str, Radiographs]:
     if problems and data.on_bad == "stop":
         listed_in = folder / "refused.csv"
         _write_list(listed_in, _problem_table(problems))
-        raise refuse(problems, listed_in)
+        raise refusal(problems, listed_in)
     _list_oddities(folder, problems, radiographs.inverted)
     split = data.split
     test_ids = read_ids(Path(split.test_ids), known) if split.test_ids else frozenset()

@@ -52,7 +52,7 @@ def place_in_job() -> tuple[int, int]:
     return (environment.global_rank(), environment.world_size()) if environment else (0, 1)
 
 
-def processes(settings: Trainer) -> tuple[int | str, int]:
+def devices_and_nodes(settings: Trainer) -> tuple[int | str, int]:
     """How many on each node, and how many nodes: as torchrun or srun has started them, else as the settings say."""
     environment = launched()
     if environment is None:

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import Strategy
 from baa.errors import InputError
 from baa.schema import Config
 from baa.training.precision import AUTO, FULL
-from baa.training.processes import environment_plugins, launched, processes
+from baa.training.processes import devices_and_nodes, environment_plugins, launched
 from baa.training.strategy import JobStrategy
 
 
@@ -29,7 +29,7 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
     """
     if config.trainer.sync_batchnorm and compute_device(config).type == "cpu":
         raise InputError("trainer.sync_batchnorm is true; torch synchronises batch norms of GPUs only, and there is none here")
-    devices, num_nodes = processes(config.trainer)
+    devices, num_nodes = devices_and_nodes(config.trainer)
     if isinstance(devices, int) and compute_device(config).type == "cuda" and devices > torch.cuda.device_count():
         raise InputError(
             f"{devices} processes on this node and {torch.cuda.device_count()} GPUs that each sees; start as many as there are "

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from baa.data.cases import Case
 from baa.data.modules import CropDataModule, HandDataModule
-from baa.data.radiograph import padding
+from baa.data.radiograph import boxes_in_file
 from baa.nets.boxes import upsample
 from baa.nets.regions import REGIONS
 from baa.report.conformal import COVERAGE, Errors, covered, interval_of
@@ -97,11 +97,9 @@ def predictions_table(
         if interval := interval_of(calibration, case.sex, float(predictions.months[i]), COVERAGE):
             row |= {name: round(edge, 2) for name, edge in zip(("lower_months", "upper_months"), interval, strict=True)}
         if predictions.boxes is not None and predictions.fallback is not None:
-            left, top, side = padding(width, height)
-            margin = np.array([left, top, left, top])
+            pixels = boxes_in_file(predictions.boxes[i].numpy(), width, height)
             for region, name in enumerate(REGIONS):
-                pixels = (predictions.boxes[i, region].numpy() - margin) * side
-                row |= {f"{name}_{corner}": round(float(x), 1) for corner, x in zip(CORNERS, pixels, strict=True)}
+                row |= {f"{name}_{corner}": round(float(x), 1) for corner, x in zip(CORNERS, pixels[region], strict=True)}
                 row[f"{name}_fallback"] = bool(predictions.fallback[i, region])
         rows.append(row)
     return pd.DataFrame(rows)

@@ -6,7 +6,7 @@ import torch
 from baa.data.cases import Case
 from baa.data.phantom import Phantom
 from baa.patient import Sex
-from baa.report.metrics import Predictions, Rows, age_metrics, localisation, summarise
+from baa.report.metrics import Gathered, Predictions, age_metrics, localisation, summarise
 
 NOWHERE = torch.full((4, 2, 4), float("nan"))
 NO_POINT = torch.full((4, 2), float("nan"))
@@ -72,10 +72,14 @@ def test_localisation_by_hand():
     assert result["test/capitate_distance_of_hand"] == pytest.approx(0.04)
 
 
-def test_rows_keep_nan_and_shape():
-    rows = Rows()
-    rows.update(torch.tensor([[1.0, float("nan")]]))
-    rows.update(torch.tensor([[2.0, 3.0]]))
+def test_what_is_gathered_is_in_the_order_of_the_cases_and_keeps_nan():
+    gathered = Gathered()
+    for case, months in (([2, 0], [9.0, 7.0]), ([1], [8.0])):
+        unknown = torch.full((len(case), 2, 4), torch.nan)
+        gathered.update(torch.tensor(case), Predictions(torch.tensor(months), unknown, unknown[:, 0, :2]))
+    found = gathered.compute()
 
-    assert rows.compute().shape == (2, 2)
-    assert rows.compute()[0, 1].isnan()
+    assert found.months.tolist() == [7.0, 8.0, 9.0]
+    assert found.truth.shape == (3, 2, 4)
+    assert found.capitate.isnan().all()
+    assert found.boxes is None

@@ -30,11 +30,11 @@ AS_STARTED = (4, 6), (3, 2)
 )
 def test_processes_are_those_that_were_started(started, told, monkeypatch):
     from baa.schema import Trainer
-    from baa.training.processes import place_in_job, processes
+    from baa.training.processes import devices_and_nodes, place_in_job
 
     for name, value in started.items():
         monkeypatch.setenv(name, value)
-    assert (place_in_job(), processes(Trainer(devices="8", num_nodes=4))) == told
+    assert (place_in_job(), devices_and_nodes(Trainer(devices="8", num_nodes=4))) == told
 
 
 def test_tasks_that_lightning_cannot_place_are_refused_in_a_line(monkeypatch):
