@@ -11,6 +11,15 @@ from tiny_run import settings
 SMALL_BACKBONE = "resnet10t"
 
 
+LONGEST = ("ranks", "agent", "preemption", "study", "fit", "joint", "precision", "export", "bundles", "predict", "tracking")
+"""Files of tests that are begun first, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)

@@ -2,7 +2,6 @@
 
 import itertools
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from baa.checks import STAGES
@@ -27,14 +26,14 @@ def claim(config: Config) -> None:
     """Write the run's settings.
 
     Raises:
-        InputError: a stage was trained with others in this folder.
+        InputError: a stage was trained with others in this folder, or those that are kept there cannot be read.
     """
     file = config.folder / "config.yaml"
     begun = [stage for stage in STAGES if any((config.folder / stage / name).exists() for name in NEWEST_FIRST)]
     if begun and file.exists():
         unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
         free = (*FREE_TO_CHANGE, *itertools.chain(*unused))
-        former = load(None, base=yaml.safe_load(file.read_text()))
+        former = load(file, base={})
         changed = {
             key: values
             for key, values in differences(former, config).items()

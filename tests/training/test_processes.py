@@ -48,6 +48,17 @@ def test_tasks_that_lightning_cannot_place_are_refused_in_a_line(monkeypatch):
         place_in_job()
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training.trainer import build_trainer
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match="8 processes on this node and 2 GPUs that each sees"):
+        build_trainer(load(None, ["name=x", "trainer.devices=8"]), logger=None)
+
+
 def test_a_peer_that_is_gone_is_told_from_other_errors():
     from baa.training.processes import lost_another
 
