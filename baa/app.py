@@ -1,13 +1,12 @@
 """A page on this machine that reads radiographs: `python -m baa.app [--checkpoint F] [--port N]`."""
 
-import argparse
 import os
 import tempfile
-import warnings
 from pathlib import Path
 
-from baa.card import checkpoint_option, model_path
-from baa.errors import InputError, run_command, share
+from baa.card import model_path
+from baa.command import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.errors import InputError
 
 EPILOG = """\
 what it serves
@@ -29,19 +28,14 @@ PORT = 7860
 
 def main() -> None:
     """Parse, load the model, serve until interrupted."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.app",
-        description="Read radiographs on a page in the browser. A research tool, not a medical device.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("app", "Read radiographs on a page in the browser. A research tool, not a medical device.", EPILOG)
     checkpoint_option(parser)
-    parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
+    coverage_option(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"default: {PORT}")
     arguments = parser.parse_args()
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     with tempfile.TemporaryDirectory(prefix="baa_page_") as folder:  # all that is dropped and made lies in it, and goes with it
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}  # which are read as it is imported
         try:

@@ -1,10 +1,9 @@
 """Measure baa's speed, side by side with its limits and its peers: `python -m baa.bench NAME [--json F]`."""
 
-import argparse
-import warnings
 from pathlib import Path
 
-from baa.errors import InputError, run_command
+from baa.command import command_parser, keep_libraries_quiet, run_command
+from baa.errors import InputError
 
 EPILOG = """\
 names
@@ -35,12 +34,7 @@ PARTS = {"cache": "loader", "step-live": "step", "step-boxes": "step", **dict.fr
 
 def main() -> None:
     """Parse, measure, print each row as it comes."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.bench",
-        description="Measure baa's speed against its limits and its peers.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("bench", "Measure baa's speed against its limits and its peers.", EPILOG)
     parser.add_argument("name", choices=(*NAMES, *PARTS, "all"), metavar="NAME", help="what to measure, see below")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the rows to a file")
     parser.add_argument("--figure", type=Path, metavar="F", help="growth: also draw it, a PNG")
@@ -62,7 +56,7 @@ def main() -> None:
     from baa.memory import keep_freed_memory
     from baa.writing import write_whole
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     keep_freed_memory()
     known = benchmarks(
         deeplasia=arguments.deeplasia,

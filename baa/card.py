@@ -1,7 +1,6 @@
 """The card of a model that was trained: what it is, readable without torch."""
 
 import json
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,6 @@ TRAINING = {"locator": ("fit", "erase", "checkpoint"), "crops": ("boxes", "preci
 def model_path(model: str) -> Path:
     """Where a model lies that a user named: the one that comes with baa by its name, any other by its path."""
     return SHIPPED_IN if model == SHIPPED else Path(model)
-
-
-def checkpoint_option(parser: ArgumentParser) -> None:
-    """Of a command that answers with a model: `--checkpoint`."""
-    parser.add_argument(
-        "--checkpoint",
-        default=SHIPPED,
-        metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
-    )
 
 
 def read_card(folder: Path, setting: str = "checkpoint") -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """Judge a checkpoint: `python -m baa.evaluate --out DIR [--checkpoint F] [key=value ...]`."""
 
-import argparse
-import warnings
 from pathlib import Path
 from typing import Any
 
-from baa.card import checkpoint_option, model_path
-from baa.errors import run_command
+from baa.card import model_path
+from baa.command import (
+    checkpoint_option,
+    command_parser,
+    keep_libraries_quiet,
+    parse_with_settings,
+    run_command,
+    settings_argument,
+)
 
 EPILOG = """\
 The checkpoint alone suffices: it carries its settings, and the locator whose crops it was trained on. Settings given here go
@@ -31,12 +36,7 @@ examples
 
 def main() -> None:
     """Parse, judge, print the summary."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.evaluate",
-        description="Judge a trained checkpoint on any split of any radiographs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate", "Judge a trained checkpoint on any split of any radiographs.", EPILOG)
     checkpoint_option(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what it writes")
     parser.add_argument(
@@ -49,17 +49,17 @@ def main() -> None:
     parser.add_argument(
         "--against", type=Path, metavar="CSV", help="another predictions.csv of these cases: adds the paired difference"
     )
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the checkpoint's")
-    arguments, more = parser.parse_known_args()
+    settings_argument(parser, over="the checkpoint's")
+    arguments = parse_with_settings(parser)
 
     from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help
 
     from baa.inference.evaluation import evaluate
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     result = evaluate(
         model_path(arguments.checkpoint),
-        [*arguments.settings, *more],
+        arguments.settings,
         split=arguments.split,
         out=arguments.out,
         compare=arguments.compare_readings,

@@ -1,11 +1,9 @@
 """Write a model for other runtimes: `python -m baa.export --out model.onnx [--checkpoint F]`."""
 
-import argparse
-import warnings
 from pathlib import Path
 
-from baa.card import checkpoint_option, model_path
-from baa.errors import run_command, share
+from baa.card import model_path
+from baa.command import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
 
 EPILOG = """\
 what it writes
@@ -21,20 +19,15 @@ examples
 
 def main() -> None:
     """Parse, export, print how far the graph is from torch."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.export",
-        description="Write the whole path of a model, image and sex in, answer out, as one graph.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export", "Write the whole path of a model, image and sex in, answer out, as one graph.", EPILOG)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx or .pt2")
     checkpoint_option(parser)
-    parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help="of the intervals (default: 0.9)")
+    coverage_option(parser)
     arguments = parser.parse_args()
 
     from baa.inference.exporting import export  # torch is not imported for --help
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     apart = export(model_path(arguments.checkpoint), arguments.out, arguments.coverage)
     print(f"{arguments.out}: {apart['months']:.4f} months and {apart['pixels']:.3f} pixels of boxes off torch, at most")
 

@@ -1,12 +1,10 @@
 """Train the stages of a config, one after the other: `python -m baa.fit --config conf/NAME.yaml [key=value ...]`."""
 
-import argparse
-import warnings
 from pathlib import Path
 from typing import Any
 
+from baa.command import command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
 from baa.config import describe_settings, load
-from baa.errors import run_command
 from baa.schema import Config
 
 EPILOG = """\
@@ -44,22 +42,17 @@ settings and their defaults (baa/schema.py says what each means)
 
 def main() -> None:
     """Parse, train, print where the results are."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.fit",
-        description="Train a bone age estimator that finds its own regions.",
-        epilog=EPILOG + describe_settings(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("fit", "Train a bone age estimator that finds its own regions.", EPILOG + describe_settings())
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the file's")
-    arguments, more = parser.parse_known_args()
-    config = load(arguments.config, [*arguments.settings, *more])
+    settings_argument(parser, over="the file's")
+    arguments = parse_with_settings(parser)
+    config = load(arguments.config, arguments.settings)
 
     from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help, nor for an error in a config
 
     from baa.training.stages import run
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     rank_zero_only(_tell)(config, run(config))
 
 

@@ -2,13 +2,11 @@
 
 import argparse
 import sys
-import warnings
-from functools import partial
 from pathlib import Path
 
-from baa.card import checkpoint_option, model_path
+from baa.card import model_path
+from baa.command import at_least, checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
 from baa.cores import usable_cores
-from baa.errors import run_command, share
 
 EPILOG = """\
 what it writes, in DIR
@@ -39,12 +37,7 @@ examples
 
 def main() -> None:
     """Parse, predict, print where the table is."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.predict",
-        description="Estimate the bone age of hand radiographs. A research tool, not a medical device.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("predict", "Read the bone age of hand radiographs. A research tool, not a medical device.", EPILOG)
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="PNG, JPEG, TIFF or DICOM files, folders, patterns"
     )
@@ -52,11 +45,12 @@ def main() -> None:
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--sex", choices=("male", "female", "unknown"), help="of all of them")
     known.add_argument(
-        "--table", type=Path, metavar="T", help="a CSV: file, sex and, if known, age_months, the chronological age"
+        "--table",
+        type=Path,
+        metavar="T",
+        help="a CSV, Excel or Parquet file: file, sex and, if known, age_months, the chronological age",
     )
-    parser.add_argument(
-        "--coverage", type=share, default=0.9, metavar="C", help="share of intervals that hold the truth (default: 0.9)"
-    )
+    coverage_option(parser)
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument(
         "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture of each answer (default: yes)"
@@ -69,14 +63,14 @@ def main() -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=partial(_at_least, 1),
+        type=at_least(1),
         default=8,
         metavar="N",
         help="radiographs at a time (default: 8; more for a GPU)",
     )
     parser.add_argument(
         "--workers",
-        type=partial(_at_least, 0),
+        type=at_least(0),
         default=max(1, usable_cores() // 2),
         metavar="N",
         help="processes that decode (default: half the cores that this process may use)",
@@ -87,7 +81,7 @@ def main() -> None:
     from baa.inference.prediction import OVERLAYS, predict
     from baa.patient import Sex
 
-    warnings.filterwarnings("ignore", module=r"lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     files = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)
     if arguments.table:
         asked, unused = with_table(files, arguments.table)
@@ -113,12 +107,6 @@ def main() -> None:
     if unread:
         print(f"{unread} have no answer, see the column error", file=sys.stderr)
         sys.exit(1)
-
-
-def _at_least(fewest: int, text: str) -> int:
-    if not text.isdigit() or int(text) < fewest:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {fewest} on")
-    return int(text)
 
 
 if __name__ == "__main__":

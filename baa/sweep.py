@@ -1,10 +1,8 @@
 """Run a W&B sweep file on this machine, with no account and no network: `python -m baa.sweep FILE --count N`."""
 
-import argparse
-import warnings
 from pathlib import Path
 
-from baa.errors import InputError, run_command
+from baa.command import at_least, command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
 
 EPILOG = """\
 what it does
@@ -24,36 +22,31 @@ examples
   wandb sync runs/fusion/*/estimator/wandb/offline-run-*     upload the trials later
 
 with an account
-  wandb sweep sweeps/fusion.yaml, then wandb agent ID on as many machines as there are
+  wandb sweep sweeps/fusion.yaml, then the `wandb agent` line that it prints, on as many machines as there are
 """
 
 
 def main() -> None:
     """Parse, search, print the table."""
-    parser = argparse.ArgumentParser(
-        "python -m baa.sweep",
-        description="Search settings as a W&B sweep file says, without W&B.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sweep", "Search settings as a W&B sweep file says, without W&B.", EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="a W&B sweep file, such as sweeps/fusion.yaml")
-    parser.add_argument("--count", type=int, required=True, metavar="N", help="trials in all, with those already finished")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="trials at the same time (default: 1)")
+    parser.add_argument(
+        "--count", type=at_least(1), required=True, metavar="N", help="trials in all, with those already finished"
+    )
+    parser.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="trials at the same time (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the sweep (default: runs/sweep-NAME)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is proposed (default: 0)")
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that go over the sweep file's")
-    arguments, more = parser.parse_known_args()
-    if arguments.count < 1 or arguments.workers < 1:
-        raise InputError("--count and --workers take 1 or more")
+    settings_argument(parser, over="the sweep file's")
+    arguments = parse_with_settings(parser)
 
     from baa.search.results import results_table, write_results
     from baa.search.study import Study  # neither Optuna nor torch is imported for --help
     from baa.search.sweepfile import read_sweep
 
-    warnings.filterwarnings("ignore", module=r"optuna|lightning|captum|kornia|torch")
+    keep_libraries_quiet()
     sweep = read_sweep(arguments.file)
     folder = arguments.out or Path("runs") / f"sweep-{arguments.file.stem}"
-    study = Study(sweep, folder, [*arguments.settings, *more], arguments.seed)
+    study = Study(sweep, folder, arguments.settings, arguments.seed)
     try:
         study.run(arguments.count, arguments.workers)
     finally:

@@ -52,7 +52,7 @@ def print_cost(part: str, count: int, films: str) -> None:
             for _ in work():
                 pass
             seconds = time.perf_counter() - start
-    print(seconds, peak[0])  # noqa: T201
+    print(seconds, peak[0])
 
 
 def print_seconds(part: str, few: int, many: int, films: str) -> None:
@@ -69,7 +69,7 @@ def print_seconds(part: str, few: int, many: int, films: str) -> None:
         while (elapsed := _seconds_of_next(once)) is not None:
             seconds = [seconds[0] + (_seconds_of_next(again) or 0.0), seconds[1] + elapsed]
             batches += 1
-    print(seconds[0] * math.ceil(few / BATCH) / batches, seconds[1])  # noqa: T201
+    print(seconds[0] * math.ceil(few / BATCH) / batches, seconds[1])
 
 
 def _seconds_of_next(batches: Iterator[None]) -> float | None:

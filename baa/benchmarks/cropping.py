@@ -203,7 +203,7 @@ def print_peak(side: str) -> None:
         cropper(film)
     else:
         _forward(cropper.locator, view)
-    print(_status_kib("VmHWM") - before)  # noqa: T201
+    print(_status_kib("VmHWM") - before)
 
 
 def _status_kib(name: str) -> int:

@@ -160,7 +160,11 @@ class RegionCropper(nn.Module):
         return torch.where(seen[:, None], moments(first)[0], 0.5)
 
     def expect(self, heat: HeatMap, region: int, origin: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch height width"]:
-        """A heat map for a region, finer than it was where a place is expected, counted from an origin (x, y)."""
+        """A heat map for a region, finer than it was where a place is expected, counted from an origin (x, y).
+
+        The expectation then speaks for a flat map and for one that is hottest at the rim: degenerate is only what is all zero
+        or not finite.
+        """
         if not self.spreads[region]:
             return heat
         fine = upsample(heat, HEAT_GRID)  # an expectation is narrower than a cell

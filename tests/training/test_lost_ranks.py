@@ -86,7 +86,7 @@ def test_a_killed_process_takes_the_job_with_it(lost, unbroken, tmp_path):
 FAILING = """
 import os, sys
 from baa.fit import main
-from baa.errors import run_command
+from baa.command import run_command
 from baa.training.age import AgeModule
 
 def step(self, batch, batch_idx, step=AgeModule.training_step):

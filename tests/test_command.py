@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from baa.errors import InputError, run_command
+from baa.command import run_command
+from baa.errors import InputError
 
 
 @pytest.mark.parametrize(
