@@ -89,10 +89,14 @@ class Backbone(nn.Module):
 
 @functools.cache
 def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
-    """The parameters that some networks keep of a top, such as ConvNeXt's last norm. (On `meta`: no arithmetic, no memory.)"""
-    with torch.device("meta"):
-        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval()
-        features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"]))
+    """The parameters that some networks keep of a top, such as ConvNeXt's last norm: those that get no gradient.
+
+    Raises:
+        InputError: the network gives no feature map.
+    """
+    with torch.random.fork_rng(devices=()):
+        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval().to("meta")  # where nothing is computed
+    features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
     if features.ndim != 4 or features.shape[1] != net.num_features:
         raise InputError(
             f"backbone {name!r} gives no feature map (channels, rows, columns) but {list(features.shape[1:])}; "
