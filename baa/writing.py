@@ -44,6 +44,8 @@ def replacing(file: Path) -> Iterator[Path]:
         yield fresh
         fresh.replace(file)
     except OSError as error:
+        if error.errno is None:  # of a library, about what it was to write
+            raise
         raise InputError(f"{file} cannot be written: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):

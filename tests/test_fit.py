@@ -160,6 +160,16 @@ def test_an_evaluation_takes_no_other_network(finished, tmp_path):
     assert once["test/mae"] != finished[1]["estimator"]["test/mae"]
 
 
+def test_a_single_case_is_judged_too(finished, tmp_path):
+    from baa.inference.evaluation import evaluate
+
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    judged = evaluate(checkpoint, ["data.limit=1"], split="test", out=tmp_path)["estimator"]
+    assert "test/mae" not in judged
+    assert "test/carpal_iou" in judged
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 1
+
+
 def test_unseen_cases_are_those_of_no_training(finished, tmp_path):
     from baa.inference.evaluation import evaluate
 

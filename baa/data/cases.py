@@ -101,7 +101,7 @@ def parse_split(text: str) -> str | None:
     """
     word = text.strip().lower()
     if word and word not in SPLIT_WORDS:
-        raise ValueError(f"split {text!r} is none of {', '.join(SPLITS)}")
+        raise ValueError(f"split {text!r} is none of {', '.join(SPLITS)}; name no column of splits if they are not to count")
     return SPLIT_WORDS[word] if word else None
 
 

@@ -96,7 +96,8 @@ def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
     """
     with torch.random.fork_rng(devices=()):
         net: Any = timm.create_model(name, num_classes=0, global_pool="").eval().to("meta")  # where nothing is computed
-    features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
+    with torch.enable_grad():
+        features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
     if features.ndim != 4 or features.shape[1] != net.num_features:
         raise InputError(
             f"backbone {name!r} gives no feature map (channels, rows, columns) but {list(features.shape[1:])}; "

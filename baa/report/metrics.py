@@ -1,6 +1,6 @@
 """How far the ages are off, and how well the locator looked.
 
-Every metric of ages is in months. Metrics end in a flat dict `{"test/mae": ...}`, the same for `fit` and `evaluate`.
+Every metric of ages is in months. Metrics end in a flat dict `{"test/mae": ...}`.
 """
 
 import itertools

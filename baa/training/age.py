@@ -148,7 +148,7 @@ class AgeModule(L.LightningModule):
         """What `test` saw, every process's share, in the order of the cases; then forget it."""
         predictions = self.gathered.compute()
         self.gathered.reset()
-        return predictions
+        return predictions._replace(months=predictions.months.reshape(-1))  # torchmetrics makes a number of a single one
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """The parts of the module that are optimised, and the rate of each."""

@@ -102,7 +102,7 @@ def read_cases(data: Data) -> tuple[list[Case], list[Problem]]:
             raise InputError("data.root is not given: the folder that holds the RSNA challenge's tables and images")
         return read_rsna(root)
     if data.table.file is None:
-        raise InputError("data.table.file is not given: the CSV or Parquet file that names the images")
+        raise InputError("data.table.file is not given: the CSV, Excel or Parquet file that names the images")
     return read_table(
         Path(data.table.file),
         images=root,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.utilities import rank_zero_info
 
 from baa.card import model_path
+from baa.config import to_plain
 from baa.data.cache import Radiographs
 from baa.schema import Config
 from baa.training.checkpoints import restore
@@ -31,10 +32,15 @@ def estimator_file(config: Config) -> Path:
 
 
 class Parent(NamedTuple):
-    """A model that a run is given to start from: what it has seen, and the settings its cases were split by."""
+    """A model that a run is given to start from: what it has seen, and what its cases were split by."""
 
     lineage: Lineage
     split: dict[str, Any]
+
+
+def _split_by(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide who learns and who chooses."""
+    return data["split"] | {"test_ids": None, "source": data["source"], "column": data["table"]["split"]}
 
 
 def parents(config: Config) -> list[Parent]:
@@ -45,7 +51,7 @@ def parents(config: Config) -> list[Parent]:
         "joint.start": config.joint.start,
     }
     models = [restore(model_path(model), setting) for setting, model in given.items() if model]
-    return [Parent(model.lineage, model.settings["data"]["split"]) for model in models]
+    return [Parent(model.lineage, _split_by(model.settings["data"])) for model in models]
 
 
 def offspring(config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent]) -> Lineage:
@@ -59,8 +65,8 @@ def warn_of_cases_seen(config: Config, cohort: dict[str, Radiographs], given: Se
 
     (A parent that split as this run does has chosen by the same cases that this run chooses by, and not learnt from them.)
     """
-    split = vars(config.data.split) | {"test_ids": None}
-    strangers = [parent for parent in given if parent.split | {"test_ids": None} != split]
+    split = _split_by(to_plain(config)["data"])
+    strangers = [parent for parent in given if parent.split != split]
     for name, those, what in (("val", strangers, "choice of an epoch and intervals"), ("test", given, "test MAE")):
         seen = frozenset().union(*(parent.lineage.seen for parent in those))
         cases = cohort[name].cases

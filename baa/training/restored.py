@@ -26,8 +26,8 @@ class Restored(NamedTuple):
 
     stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
     arguments that build it; settings of the run; what it has been trained on; its errors on the validation split, by group (see
-    `baa.report.conformal`), nothing of a model that is older than these; what tells whether the locator knows what it is shown,
-    None likewise.
+    `baa.report.conformal`), none before its stage has ended; what tells whether the locator knows what it is shown, None before
+    that, or of a model without one.
     """
 
     stage: str

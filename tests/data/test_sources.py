@@ -146,7 +146,7 @@ def test_empty_cells_are_blank_and_strange_splits_bad_rows_in_every_table(tmp_pa
     assert [(case.id, case.sex, case.split) for case in cases] == [("w", Sex.UNKNOWN, None), ("y", Sex.MALE, "val")]
     assert [(problem.place[-1], problem.reason) for problem in problems] == [
         ("3", "age is missing"),
-        ("5", "split 'fold 3' is none of train, val, test"),
+        ("5", "split 'fold 3' is none of train, val, test; name no column of splits if they are not to count"),
     ]
 
 

@@ -45,7 +45,11 @@ def test_channel_exchange_replaces_empty_channels_that_the_stream_owns(streams):
 
 def test_norms_that_are_synchronised_over_gpus_have_scales_too():
     exchange = Exchange([5, 7], 8, mode="channel")
-    assert torch.equal(nn.SyncBatchNorm.convert_sync_batchnorm(exchange).empty(), exchange.empty())
+    with torch.no_grad():
+        exchange.norms[0].weight[1] = 1e-4
+    before = exchange.empty()
+    assert before.sum() == 1
+    assert torch.equal(nn.SyncBatchNorm.convert_sync_batchnorm(exchange).empty(), before)
 
 
 def test_sparsity_counts_only_what_each_stream_owns():
