@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 
 from baa.card import SHIPPED
+from baa.coverage import COVERAGE
 from baa.errors import InputError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -31,8 +32,8 @@ def checkpoint_option(parser: argparse.ArgumentParser) -> None:
 
 def coverage_option(parser: argparse.ArgumentParser) -> None:
     """Of a command that answers with intervals: `--coverage`."""
-    what = "share of intervals that hold the truth (default: 0.9)"
-    parser.add_argument("--coverage", type=share, default=0.9, metavar="C", help=what)
+    what = "share of intervals that hold the truth (default: %(default)s)"
+    parser.add_argument("--coverage", type=share, default=COVERAGE, metavar="C", help=what)
 
 
 def settings_argument(parser: argparse.ArgumentParser, over: str) -> None:

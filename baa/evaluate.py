@@ -1,6 +1,5 @@
 """Judge a checkpoint: `python -m baa.evaluate --out DIR [--checkpoint F] [key=value ...]`."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,9 @@ from baa.command import (
     run_command,
     settings_argument,
 )
+from baa.coverage import COVERAGE, COVERAGES, interval_width, share_inside
 
-TRIED = re.compile(r"(covered|interval)_(?!90)\d")
+TRIED = tuple(name(coverage) for coverage in COVERAGES if coverage != COVERAGE for name in (share_inside, interval_width))
 """Metrics of intervals that nobody has asked for: they are in the file, not in the summary."""
 
 EPILOG = """\
@@ -76,7 +76,7 @@ def _tell(out: Path, result: dict[str, Any]) -> None:
     for stage, metrics in result.items():
         print(f"{stage}:")
         for name, value in metrics.items():
-            if TRIED.search(name):
+            if name.endswith(TRIED):
                 continue
             shown = [round(edge, 3) for edge in value] if isinstance(value, list) else round(value, 3)
             print(f"  {name} {shown}")

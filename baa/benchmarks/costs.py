@@ -14,6 +14,7 @@ from typing import Final
 import torch
 
 from baa.config import load, to_plain
+from baa.coverage import COVERAGE
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import Case
@@ -25,7 +26,6 @@ from baa.inference.prediction import predict_files
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
 from baa.patient import Sex
-from baa.report.conformal import COVERAGE
 from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation

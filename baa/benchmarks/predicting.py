@@ -9,13 +9,13 @@ import torch
 from baa.benchmarks.loading import FILM_PX, write_films
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.config import load, to_plain
+from baa.coverage import COVERAGE
 from baa.data.inputs import Asked
 from baa.inference.answers import Answers
 from baa.inference.prediction import predict_files
 from baa.nets.film import Film
 from baa.nets.regions import REGIONS, RegionCropper
 from baa.patient import Sex
-from baa.report.conformal import COVERAGE
 from baa.training.lineage import lineage
 from baa.training.modules import EstimatorModule, LocatorModule
 from baa.training.networks import optimisation

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.checks import STAGES
 from baa.config import differences, load
+from baa.coverage import COVERAGES
 from baa.data.cache import Radiographs
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.errors import InputError
@@ -19,7 +20,7 @@ from baa.nets.boxes import RULES
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RegionCropper
 from baa.report.comparison import paired_difference, read_predictions
-from baa.report.conformal import COVERAGES, covered
+from baa.report.conformal import covered
 from baa.report.metrics import localisation
 from baa.schema import Config
 from baa.training.checkpoints import restore

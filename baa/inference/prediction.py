@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from baa.config import load
+from baa.coverage import COVERAGE
 from baa.data.batches import Batch
 from baa.data.cache import FORMAT
 from baa.data.files import FileDataModule, FileSample
@@ -24,7 +25,6 @@ from baa.inference.disagreement import disagreement
 from baa.inference.shards import Shards
 from baa.memory import keep_freed_memory
 from baa.nets.regions import RegionCropper
-from baa.report.conformal import COVERAGE
 from baa.training.age import AgeModule
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments

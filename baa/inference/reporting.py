@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from baa.coverage import COVERAGES, share_inside
 from baa.data.modules import CropDataModule, HandDataModule
-from baa.report.conformal import COVERAGES, share_inside
 from baa.report.figures import age_figure, agreement_figure, coverage_figure, error_figure
 from baa.report.metrics import Predictions, by_group
 from baa.report.overlay import Drawing, overlay

@@ -12,18 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from baa.coverage import interval_width, share_inside
 from baa.data.cases import Case
 from baa.patient import MAX_MONTHS, Sex
 
 CALIBRATED_BANDS_MONTHS = {"0_to_95_months": (0, 96), "96_to_155_months": (96, 156), "156_to_240_months": (156, 241)}
 FEWEST = 50
 """Calibration cases that a group needs to speak for itself; below, its sex does, or everybody."""
-
-COVERAGE = 0.9
-"""Of intervals, where nobody asks for another."""
-
-COVERAGES = (0.5, 0.6, 0.7, 0.8, COVERAGE, 0.95)
-"""That an evaluation tries."""
 
 ALL = "all"
 
@@ -93,16 +88,6 @@ def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tup
         return None
     low, high = (min(max(edge, 0.0), MAX_MONTHS) for edge in (months - half, months + half))
     return low, high
-
-
-def share_inside(coverage: float) -> str:
-    """The name of the metric: covered_90."""
-    return f"covered_{100 * coverage:.0f}"
-
-
-def interval_width(coverage: float) -> str:
-    """The name of the metric: interval_90_months."""
-    return f"interval_{100 * coverage:.0f}_months"
 
 
 def covered(

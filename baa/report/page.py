@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from baa.report.conformal import COVERAGE, interval_width, share_inside
+from baa.coverage import COVERAGE, interval_width, share_inside
 from baa.report.metrics import by_group
 
 Metrics = Mapping[str, float | list[float]]
@@ -24,7 +24,7 @@ PUBLISHED = (
     ("Deeplasia 2023", 3.87, "hand masks, three networks averaged"),
     ("Bram et al. 2025", 3.68, "five networks averaged"),
 )
-"""MAE in months on the 200 radiographs of RSNA's official test set, whose labels are the means of six readings."""
+"""MAE in months on the 200 radiographs of RSNA's official test set, whose labels are the means of six readings, unless said."""
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
@@ -86,8 +86,8 @@ def _published(report: Report) -> str:
     ours = ("this model, these radiographs", report.metrics[f"{report.split}/mae"], f"95 %: {low:.2f} to {high:.2f}")
     rows = [(who, f"{mae:.2f}", how) for who, mae, how in (ours, *PUBLISHED)]
     return (
-        "<h2>Beside published figures</h2><p>Theirs are on RSNA's official test set, whose labels are the means of six "
-        "readings; on single readings the same model comes out 1 to 2.5 months worse.</p>"
+        "<h2>Beside published figures</h2><p>Theirs are on RSNA's official test set where nothing else is said. Its labels are the "
+        "means of six readings; on single readings models have come out about 1 to 2.5 months worse.</p>"
         + _table(pd.DataFrame(rows, columns=["who", "MAE, months", ""]))
     )
 

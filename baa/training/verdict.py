@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch.loggers import Logger, WandbLogger
 from matplotlib.figure import Figure
 
+from baa.coverage import COVERAGE
 from baa.data.cases import Case
 from baa.data.modules import CropDataModule, HandDataModule
 from baa.data.radiograph import boxes_in_file
 from baa.nets.boxes import upsample
 from baa.nets.regions import REGIONS
-from baa.report.conformal import COVERAGE, Errors, covered, interval_of
+from baa.report.conformal import Errors, covered, interval_of
 from baa.report.figures import age_figure, curve_figure, localisation_figure, save
 from baa.report.metrics import Predictions, summarise
 from baa.training.age import AgeModule
