@@ -1,12 +1,15 @@
 """Files that are there whole or not at all, and the folders that they go to."""
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from baa.errors import InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def make_folder(folder: Path) -> None:
@@ -46,7 +49,8 @@ def replacing(file: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:  # of a library, about what it was to write
             raise
-        raise InputError(f"{file} cannot be written: {error.strerror}") from error
+        mend = "make room" if error.errno in FULL else "give another place"
+        raise InputError(f"{file} cannot be written: {error.strerror}; {mend}") from error
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from baa.errors import InputError
 from baa.training.checkpoints import read_checkpoint
+from baa.writing import replacing
 
 TORCH_WRITES = re.compile("PytorchStreamWriter|inline_container")
 """What torch's errors of writing name."""
@@ -50,20 +51,15 @@ class WholeFiles(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        file = Path(path)
-        beside = file.with_name(f".{file.name}.new")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as written:
+        with replacing(Path(path)) as fresh, fresh.open("wb") as written:
+            try:
                 torch.save(checkpoint, written)
-                os.fsync(written.fileno())
-            beside.replace(file)
-        except (OSError, RuntimeError) as error:
-            beside.unlink(missing_ok=True)
-            if isinstance(error, RuntimeError) and not TORCH_WRITES.search(str(error)):
-                raise
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file} cannot be written: {reason}; make room, and the same command goes on") from error
+            except RuntimeError as error:
+                if not TORCH_WRITES.search(str(error)):
+                    raise
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{path} cannot be written: {reason}; make room, and the same command goes on") from error
+            os.fsync(written.fileno())
 
 
 def amend(file: Path, **found: Any) -> None:
