@@ -67,6 +67,7 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
 
 UNTRAINABLE = {
     "trainer.accelerator=gpu": "trainer.accelerator is gpu; torch sees none here",
+    "trainer.precision=16-mixed": "trainer.precision is 16-mixed, which needs a GPU",
     "data.phantom.count=3": r"data.split leaves \d of 3 cases to (train|val), fewer than 2",
 }
 

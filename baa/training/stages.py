@@ -44,7 +44,7 @@ from baa.training.remembered_boxes import remember_boxes
 from baa.training.resuming import SameStart, WholeFiles, newest_whole
 from baa.training.settling import noise, settled
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
-from baa.training.trainer import build_trainer, compute_device
+from baa.training.trainer import build_trainer, compute_device, refuse_lacking
 from baa.training.verdict import draw_curve, judge
 from baa.writing import make_folder, read_json, write_whole
 
@@ -78,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run_stages(config: Config, stop: Stop) -> dict[str, Any]:
-    compute_device(config)  # refuses one that is not there
+    refuse_lacking(config)
     cohort = read_cohort(config.data, config.folder)
     sizes = {split: len(radiographs.cases) for split, radiographs in cohort.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))

@@ -80,6 +80,18 @@ def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strat
     return "auto"
 
 
+def refuse_lacking(config: Config) -> None:
+    """Refuse to train on a device, or in an arithmetic, that this machine does not have.
+
+    Raises:
+        InputError: a GPU is asked for and there is none, or fp16 on a CPU (where Lightning would take bf16).
+    """
+    if compute_device(config).type == "cpu" and config.trainer.precision == "16-mixed":
+        raise InputError(
+            "trainer.precision is 16-mixed, which needs a GPU, and this trains on the CPU; take bf16-mixed or auto"
+        )
+
+
 def compute_device(config: Config) -> torch.device:
     """Of this process: a GPU if there is one and `trainer.accelerator` does not rule it out, else the CPU.
 
