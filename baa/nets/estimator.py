@@ -48,7 +48,7 @@ class Estimator(nn.Module):
         exchange_mode, exchange, exchange_learnt: see `Exchange`.
         stream_weights, weights_learnt: each stream's factor in the concatenation, and whether these are parameters.
         sex_at: where the sex comes in, any of `projected` (each stream before the exchange), `fused`
-            (after it, the paper) and `joined` (all streams once concatenated); nowhere for an age that does not know the sex.
+            (after it, eq. 3) and `joined` (all streams once concatenated); nowhere for an age that does not know the sex.
         alpha_image, alpha_sex, alpha_learnt: see `SexGate`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.
@@ -130,7 +130,7 @@ class Estimator(nn.Module):
         learnt: dict[str, Tensor] = {}
         names = list(self.streams)
         if self.exchange.weight.requires_grad:
-            learnt["exchange"] = self.exchange.weight.clamp(0, 1)
+            learnt["exchange"] = self.exchange.share()
         if self.exchange.mode == "channel":
             learnt["exchanged_share"] = self.exchange.empty().float().mean() * len(names)
         if self.weights.requires_grad:

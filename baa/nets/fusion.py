@@ -16,6 +16,8 @@ Streams = Float[Tensor, "stream batch width"]
 NORM_MOMENTUM = 0.02
 """Of the projections' batch norm: pooled features follow the age, and the mean of ten small batches is months off."""
 
+KNOWN = (Sex.FEMALE, Sex.MALE)
+
 NEGLIGIBLE_SCALE = 1e-2
 """A batch-norm scale from which on down a channel counts as empty, as in Wang et al.'s released configuration."""
 
@@ -25,6 +27,10 @@ class Exchange(nn.Module):
 
     With one stream there is nothing to exchange, and only the projection is left. With more than two, "the other" is
     the mean of the others.
+
+    Of two streams, e and 1 - e mirror each other: the same features, in each other's place. So what is fitted on the paper's
+    exchange (e = 1) can be nothing that concatenation could not be; from e = 0.5 on, a place holds more of the other stream
+    than of the one it is named after.
 
     Args:
         features: width of each stream's features.
@@ -60,9 +66,17 @@ class Exchange(nn.Module):
             return x.relu()
         other = (x.sum(dim=0) - x) / (len(x) - 1)
         if self.mode == "whole":
-            e = self.weight.clamp(0, 1)
+            e = self.share()
             return ((1 - e) * x + e * other).relu()
         return torch.where(self.empty()[:, None], other, x).relu()
+
+    def share(self) -> Float[Tensor, ""]:
+        """e; one that learns is set back where a step has left [0, 1], since `clamp` has no gradient there, nor at 0 and 1."""
+        if not (self.training and self.weight.requires_grad):
+            return self.weight.clamp(0, 1)
+        with torch.no_grad():
+            self.weight.clamp_(0, 1)
+        return self.weight
 
     def empty(self) -> Bool[Tensor, "stream width"]:
         """The channels that a stream owns and has let shrink to nothing."""
@@ -79,7 +93,8 @@ class Exchange(nn.Module):
 class SexGate(nn.Module):
     """Weigh image features against sex features, eq. 3 of Li et al. 2023.
 
-    x~ = alpha_D x_D + alpha_G x_G, with x_G a linear encoding of the sex.
+    x~ = alpha_D x_D + alpha_G x_G, with x_G a linear encoding of the sex. An unknown sex lies halfway between the others, and by
+    a learnt offset beside: who trains on known sexes alone can still be asked about an unknown one.
 
     Args:
         features: width D of the image features.
@@ -92,8 +107,11 @@ class SexGate(nn.Module):
 
     def __init__(self, features: int, *, alpha_image: float = 1.0, alpha_sex: float = 1.0, learnt: bool = True) -> None:
         super().__init__()
-        self.embed = nn.Embedding(len(Sex), features)
+        self.known = nn.Embedding(len(KNOWN), features)
+        self.unknown = nn.Parameter(torch.zeros(features))
         self.alpha = nn.Parameter(torch.tensor([alpha_image, alpha_sex]), requires_grad=learnt)
 
     def forward(self, image: Float[Tensor, "batch width"], sex: Int[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
-        return self.alpha[0] * image + self.alpha[1] * self.embed(sex)
+        known = self.known.weight
+        encoding = torch.cat([known, (known.mean(dim=0) + self.unknown)[None]])  # in the order of `Sex`
+        return self.alpha[0] * image + self.alpha[1] * encoding[sex]

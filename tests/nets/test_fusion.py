@@ -74,18 +74,53 @@ def test_a_learnt_exchange_has_a_gradient_and_a_fixed_one_has_not(streams):
     assert not Exchange([5, 7], 8, exchange=0.5).weight.requires_grad
 
 
+def test_a_learnt_exchange_that_a_step_took_past_the_edge_comes_back(streams):
+    exchange = Exchange([5, 7], 8, learnt=True)
+    with torch.no_grad():
+        exchange.weight.fill_(1.2)
+    exchange(exchange.projected(streams)).square().sum().backward()
+
+    assert exchange.weight == 1
+    assert exchange.weight.grad.abs() > 0
+
+
+def test_of_two_streams_the_papers_exchange_is_concatenation_in_another_order(streams):
+    exchanged, apart = Exchange([5, 7], 8, exchange=1.0), Exchange([5, 7], 8, exchange=0.0)
+    apart.load_state_dict(exchanged.state_dict() | {"weight": apart.weight})
+    assert_close(exchanged(exchanged.projected(streams)), apart(apart.projected(streams)).flip(0))
+
+
 def test_sex_gate_is_equation_3():
     gate = SexGate(4, alpha_image=2.0, alpha_sex=0.5)
     image = torch.randn(3, 4)
     sex = torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN])
 
+    encoded = [*gate.known.weight, gate.known.weight.mean(dim=0)]
     for row, (features, code) in enumerate(zip(image, sex, strict=True)):
-        assert_close(gate(image, sex)[row], 2.0 * features + 0.5 * gate.embed.weight[code])
+        assert_close(gate(image, sex)[row], 2.0 * features + 0.5 * encoded[code])
 
 
-def test_unknown_sex_is_a_state_of_its_own():
+def test_unknown_sex_is_a_state_of_its_own_and_learns_only_of_cases_without_one():
     gate = SexGate(4)
-    same = torch.zeros(3, 4)
-    rows = gate(same, torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN]))
+    sexes = torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN])
+    assert len(torch.unique(gate(torch.zeros(3, 4), sexes), dim=0)) == 3
 
-    assert len(torch.unique(rows, dim=0)) == 3
+    gate(torch.zeros(2, 4), sexes[:2]).sum().backward()
+    assert gate.unknown.grad.abs().sum() == 0
+    gate(torch.zeros(3, 4), sexes).sum().backward()
+    assert (gate.unknown.grad > 0).all()
+
+
+def test_trained_on_known_sexes_alone_the_age_of_an_unknown_one_lies_between_theirs():
+    gate, head = SexGate(64), nn.Linear(64, 1)
+    image, sex = torch.randn(200, 64), torch.arange(200) % 2
+    months = 5.0 * sex[:, None] + image[:, :1]
+    steps = torch.optim.Adam([*gate.parameters(), *head.parameters()], lr=0.01)
+    for _ in range(50):
+        steps.zero_grad()
+        (head(gate(image, sex)) - months).square().mean().backward()
+        steps.step()
+
+    girl, boy, unknown = head(gate(torch.zeros(3, 64), torch.tensor([Sex.FEMALE, Sex.MALE, Sex.UNKNOWN])))[:, 0]
+    assert boy - girl > 1
+    assert_close(unknown, (girl + boy) / 2)
