@@ -1,4 +1,4 @@
-"""Augmentation of a batch on its device: the paper's resampling, rotation, contrast and brightness; flips; black rectangles.
+"""Augmentation of a batch on its device: the paper's (scale, rotation, contrast, brightness), shifts, flips, black rectangles.
 
 Nothing is resampled here. A `Film` says how its source is to be looked at, and each view of it interpolates once.
 """

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from baa.nets.film import whole_factor
 
 FORMAT = 7
 """Counted up whenever the same file would become other pixels."""
+
+AGAIN_SECONDS = 600.0
 
 FEATURES = datasets.Features(
     {
@@ -75,7 +78,7 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
 
     The key is the images' own bytes (size, head and tail), their order and `px`; labels are no part of it. The cache is
     built in a folder of its own and renamed when whole, under a lock: a killed build leaves nothing that a later run
-    would believe, and of many processes one builds.
+    would believe, and of many processes one builds. What could not be read ten minutes ago or earlier is tried again.
 
     Args:
         cases: any number, ids unique.
@@ -96,12 +99,13 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
+            if target.is_dir() and _readable_by_now(cases, target, px):
+                target.rename(_building(target, os.getpid()))
             if not target.is_dir():
                 _build(cases, target, px, workers)
     except OSError as error:
         raise InputError(f"data.cache: {folder} cannot be written ({error.strerror or error}); give another folder") from error
-    files = sorted(target.glob("*.arrow"))
-    table = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+    table = _open(target)
     errors, inverted = table["error"][:], table["inverted"][:]
     good = [row for row, error in enumerate(errors) if not error]
     return Radiographs(
@@ -115,6 +119,23 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
     )
 
 
+def _open(folder: Path) -> datasets.Dataset:
+    files = sorted(folder.glob("*.arrow"))
+    return datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+
+
+def _readable_by_now(cases: Sequence[Case], target: Path, px: int) -> bool:
+    """Whether an image that had an error has none any more: a disk that answers again, a codec that was installed.
+
+    Not at once again, so that all processes of a job read the same cases.
+    """
+    failed = [case.image for case, error in zip(cases, _open(target)["error"][:], strict=True) if error]
+    if not failed or time.time() - target.stat().st_mtime < AGAIN_SECONDS:
+        return False
+    os.utime(target)
+    return any(not _decode_row({"case": i}, failed, px)["error"] for i in range(len(failed)))
+
+
 def _key(cases: Sequence[Case], px: int) -> str:
     digest = hashlib.blake2b(f"{FORMAT}:{px}".encode(), digest_size=12)
     for case in cases:
@@ -125,10 +146,14 @@ def _key(cases: Sequence[Case], px: int) -> str:
     return digest.hexdigest()
 
 
+def _building(target: Path, process: int | str) -> Path:
+    return target.with_name(f"{target.name}.building-{process}")
+
+
 def _build(cases: Sequence[Case], target: Path, px: int, workers: int) -> None:
-    building = target.with_name(f"{target.name}.building-{os.getpid()}")
-    for left in target.parent.glob(f"{target.name}.building-*"):
+    for left in target.parent.glob(_building(target, "*").name):
         shutil.rmtree(left)  # the lock is ours: whoever left it is dead
+    building = _building(target, os.getpid())
     building.mkdir()
     rows = datasets.Dataset.from_dict({"case": list(range(len(cases)))})
     rows.map(

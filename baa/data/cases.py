@@ -106,19 +106,29 @@ def parse_split(text: str) -> str | None:
 
 
 SEX_WORDS = {
-    **dict.fromkeys(("male", "m", "true", "1", "1.0", "boy"), Sex.MALE),
-    **dict.fromkeys(("female", "f", "false", "0", "0.0", "girl"), Sex.FEMALE),
+    **dict.fromkeys(("male", "m", "boy"), Sex.MALE),
+    **dict.fromkeys(("female", "f", "girl"), Sex.FEMALE),
     **dict.fromkeys(("", "unknown", "u", "nan", "none", "?"), Sex.UNKNOWN),
 }
 
 
-def parse_sex(text: str) -> Sex:
-    """A sex cell (`male`, `M`, the `male` column's `True`, ...) to a `Sex`; blank is unknown.
+CODES_OF = {
+    "male": {**dict.fromkeys(("true", "1", "1.0"), Sex.MALE), **dict.fromkeys(("false", "0", "0.0"), Sex.FEMALE)},
+    "female": {**dict.fromkeys(("true", "1", "1.0"), Sex.FEMALE), **dict.fromkeys(("false", "0", "0.0"), Sex.MALE)},
+}
+"""By the column's name, which alone says what a yes means."""
+
+
+def parse_sex(text: str, column: str = "sex") -> Sex:
+    """A sex cell (`male`, `M`, `True` in a column `male`, ...) to a `Sex`; blank is unknown.
 
     Raises:
-        ValueError: a word that is none of these.
+        ValueError: a word that is none of these, or a code in a column that is not called after a sex.
     """
-    try:
-        return SEX_WORDS[text.strip().lower()]
-    except KeyError:
-        raise ValueError(f"sex {text!r} is none of male, female, unknown") from None
+    word = text.strip().lower()
+    words = SEX_WORDS | CODES_OF.get(column.strip().lower(), {})
+    if word in words:
+        return words[word]
+    if any(word in codes for codes in CODES_OF.values()):
+        raise ValueError(f"sex {text!r} may mean either in a column {column!r}; write male or female")
+    raise ValueError(f"sex {text!r} is none of male, female, unknown")

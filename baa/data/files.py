@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from baa.data.batches import Batch
 from baa.data.dicom import Patient
 from baa.data.inputs import Asked
+from baa.data.loading import ignore_signals
 from baa.data.radiograph import ImageFile
 from baa.errors import InputError
 from baa.nets.film import Film
@@ -124,7 +125,11 @@ class FileDataModule(L.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[FileSample]:
         return DataLoader(
-            self.dataset, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()
+            self.dataset,
+            batch_size=self.batch_size,
+            num_workers=self.workers,
+            worker_init_fn=ignore_signals,
+            pin_memory=torch.cuda.is_available(),
         )
 
     @torch.no_grad()

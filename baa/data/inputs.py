@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from baa.data.cases import parse_months, parse_sex
 from baa.data.dicom import PREAMBLE, is_dicom
+from baa.data.radiograph import IMAGE_SUFFIXES
 from baa.data.tables import read_rows
 from baa.errors import InputError
 from baa.patient import Sex
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"})
 FILE, SEX, MONTHS = "file", "sex", "age_months"
 OLDEST_MONTHS = 1440.0
 """Chronological ages go on where bone ages end: a grown patient's film gets an answer with a warning."""
@@ -45,7 +45,7 @@ def find_images(inputs: Sequence[Path], drawn: Path | None = None) -> list[Path]
         if given.is_dir():
             found = sorted(file for file in given.rglob("*") if _is_image(file) and not _is_in(file, drawn))
             if not found:
-                raise InputError(f"{given} holds no image: not one file ends in {', '.join(sorted(SUFFIXES))}")
+                raise InputError(f"{given} holds no image: not one file ends in {', '.join(IMAGE_SUFFIXES)}")
             files += found
         elif given.exists():
             files.append(given)
@@ -69,8 +69,8 @@ def _is_in(file: Path, folder: Path | None) -> bool:
 
 def _is_image(file: Path) -> bool:
     """By its end or, since DICOM files are named by anything, by its beginning; a DICOMDIR is a table of contents."""
-    if file.suffix.lower() in SUFFIXES or not file.is_file() or file.name == "DICOMDIR":
-        return file.suffix.lower() in SUFFIXES and file.is_file()
+    if file.suffix.lower() in IMAGE_SUFFIXES or not file.is_file() or file.name == "DICOMDIR":
+        return file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
     try:
         with file.open("rb") as handle:
             return is_dicom(handle.read(PREAMBLE + 4))

@@ -66,7 +66,7 @@ class HandDataModule(L.LightningDataModule):
         draw: Callable[..., DistributedSampler[Any]] = DistributedSampler
         if self.balance:
             draw = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         order = RestOfEpoch(draw(dataset, num_replicas=world, rank=rank, seed=self.seed), self._done)
         return LateLoader(dataset, sampler=order, drop_last=len(order) > self.batch_size, **self._loading())
 
@@ -75,18 +75,18 @@ class HandDataModule(L.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size if self.trainer else 0
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._share("val")
+        return self._each_once("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._share(self.judged)
+        return self._each_once(self.judged)
 
-    def _share(self, split: str) -> DataLoader[Sample]:
+    def _each_once(self, split: str) -> DataLoader[Sample]:
         """Each case once, on one of the processes: a `DistributedSampler` would repeat some to make all shares even."""
-        rank, world = self._place()
+        rank, world = self._rank_and_world()
         share = range(rank, len(self.datasets[split]), world)
         return DataLoader(self.datasets[split], sampler=share, collate_fn=whole_batch, **self._loading())
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_world(self) -> tuple[int, int]:
         """Of this process, and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 

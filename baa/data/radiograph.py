@@ -26,6 +26,8 @@ MAX_BYTES = 512 << 20
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+
 GREY_OR_RGB = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "F"})
 """Modes of Pillow's; those of 16 bits and more begin with I."""
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from baa.data.cases import Case, Problem, parse_months, parse_sex, parse_split
-from baa.data.radiograph import ImageFile
+from baa.data.radiograph import IMAGE_SUFFIXES, ImageFile
 from baa.data.tables import WORKBOOK, read_rows
 from baa.errors import InputError
 from baa.patient import MONTHS_PER, Sex
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+RSNA_SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE_SUFFIXES = (".csv", WORKBOOK)
 OPEN_WORKBOOK = "~$"
 """How the name begins of what Excel leaves beside a workbook while it is open."""
@@ -77,6 +77,7 @@ def read_rsna(root: Path) -> CaseList:
             file,
             table.rename(columns={known.id: "id", known.months: "months", known.sex: "sex"}),
             image_of,
+            sex_column=known.sex,
         )
         cases += [replace(case, split=known.split) for case in more] if official else more
         problems += bad
@@ -132,6 +133,7 @@ def read_table(
             file,
             table,
             lambda row: _image_in(folder, row["image"]),
+            sex_column=sex_column or "",
             months_per_unit=MONTHS_PER[age_unit],
             ages="months" in table,
         )
@@ -152,6 +154,7 @@ def _rows_to_cases(
     table: pd.DataFrame,
     image_of: Callable[[dict[str, str]], ImageFile | None],
     *,
+    sex_column: str,
     months_per_unit: float = 1.0,
     ages: bool = True,
 ) -> CaseList:
@@ -165,7 +168,7 @@ def _rows_to_cases(
             if not row["id"].strip():
                 raise ValueError("id is missing")
             months = parse_months(row["months"], months_per_unit) if ages else None
-            sex = parse_sex(row["sex"]) if "sex" in row else Sex.UNKNOWN
+            sex = parse_sex(row["sex"], sex_column) if "sex" in row else Sex.UNKNOWN
             split = parse_split(row["split"]) if "split" in row else None
             image = image_of(row)
             if image is None:
@@ -185,13 +188,13 @@ def index_images(root: Path) -> dict[str, list[ImageFile]]:
         try:
             with tarfile.open(tar) as archive:
                 for member in archive:
-                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                    if member.isfile() and member.name.lower().endswith(RSNA_SUFFIXES):
                         stem = Path(member.name).stem
                         packed.setdefault(stem, []).append(ImageFile(tar, member.offset_data, member.size, member.name))
         except tarfile.TarError as error:
             raise InputError(f"{tar} is not a whole tar: {error}") from error
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in RSNA_SUFFIXES:
             loose.setdefault(path.stem, []).append(ImageFile(path))
     return packed | loose
 

@@ -30,7 +30,8 @@ def assign_splits(
 
     Args:
         cases: as a source gave them.
-        by: `source` (official files or a column), `hash` (of the id), or `auto`: the source's where it names one.
+        by: `source` (official files or a column), `hash` (of the id), or `auto`: the source's where it names one. A source that
+            has nobody to choose by has them drawn from those to train on.
         seed, val_share, test_share: of the hash.
         test_ids: ids that are in the test split whatever the rest says.
 
@@ -45,9 +46,13 @@ def assign_splits(
             "give them one, or data.split.by=hash to draw all by id"
         )
 
+    none_chooses = not any(case.split == "val" and case.id not in test_ids for case in cases)
+
     def split_of(case: Case) -> str | None:
         if case.id in test_ids:
             return "test"
-        return case.split if by == "source" else hashed_split(case.id, seed, val_share, test_share)
+        if by == "hash":
+            return hashed_split(case.id, seed, val_share, test_share)
+        return hashed_split(case.id, seed, val_share, 0) if none_chooses and case.split == "train" else case.split
 
     return [replace(case, split=split_of(case)) for case in cases]

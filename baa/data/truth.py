@@ -8,6 +8,12 @@ from baa.data.cases import Box, Case
 from baa.data.tables import read_rows
 from baa.errors import InputError
 
+CARPAL, HAND, NEITHER = "Wrist", ("MCP", "PIP", "DIP"), ("Radius", "Ulna")
+"""The regions that experts have marked, by the true region that they are of."""
+
+BEYOND = 0.05
+"""Of the side: as far past the edge of the film as a mark may lie."""
+
 
 def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
     """Add the expert boxes and points that stand in `roi.csv` and `capitate.csv` layout.
@@ -16,7 +22,8 @@ def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -
     of MCP, PIP and DIP the true hand region. `capitate`: id, x, y.
 
     Raises:
-        InputError: a file or a column is missing, a cell is no number, or a file speaks of none of the cases.
+        InputError: a file or a column is missing, a cell is no share of the radiograph, a box has its edges the wrong way
+            round, a region is none of these, or a file speaks of none of the cases.
     """
     known = {case.id for case in cases}
     carpal: dict[str, Box] = {}
@@ -25,12 +32,19 @@ def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -
     if roi is not None:
         for id_, region, *edges in _known_rows(roi, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"], known):
             box = Box(*_shares(roi, "data.roi", id_, edges))
-            if region == "Wrist":
+            if not (box.x0 < box.x1 and box.y0 < box.y1):
+                raise InputError(
+                    f"data.roi: {roi}, id {id_}: its {region} has no area; xmin lies before xmax, ymin before ymax"
+                )
+            if region == CARPAL:
                 carpal[id_] = box
-            elif region in ("MCP", "PIP", "DIP"):
+            elif region in HAND:
                 old = hand.get(id_, box)
                 low, high = map(min, old[:2], box[:2]), map(max, old[2:], box[2:])
                 hand[id_] = Box(*low, *high)
+            elif region not in NEITHER:
+                marked = ", ".join((CARPAL, *HAND, *NEITHER))
+                raise InputError(f"data.roi: {roi}, id {id_}: region {region!r} is none of {marked}")
     if capitate is not None:
         for id_, *point in _known_rows(capitate, "data.capitate", ["id", "x", "y"], known):
             x, y = _shares(capitate, "data.capitate", id_, point)
@@ -70,6 +84,9 @@ def _known_rows(file: Path, setting: str, names: list[str], known: Collection[st
 
 def _shares(file: Path, setting: str, id_: str, cells: Sequence[str]) -> list[float]:
     try:
-        return [float(cell) for cell in cells]
+        shares = [float(cell) for cell in cells]
     except ValueError as error:
         raise InputError(f"{setting}: {file}, id {id_}: {error}") from error
+    if outside := [share for share in shares if not -BEYOND <= share <= 1 + BEYOND]:
+        raise InputError(f"{setting}: {file}, id {id_}: {outside[0]:g} is no share of the radiograph; give pixels / its side")
+    return shares

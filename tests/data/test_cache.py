@@ -1,5 +1,10 @@
 """The cache is built once, by content, and believed only when whole."""
 
+import errno
+import os
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -85,3 +90,33 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path, hands):
     (tmp_path / "cache").write_text("")
     with pytest.raises(InputError, match=r"data.cache: .*cache cannot be written \(File exists\); give another folder"):
         open_cache(hands, folder=tmp_path / "cache", px=48, workers=1)
+
+
+class Moody(NamedTuple):
+    """An image whose disk answers only while `well` is there."""
+
+    well: Path
+    name: str = "moody"
+
+    def fingerprint(self):
+        return b"moody"
+
+    def load(self, px):
+        if not self.well.exists():
+            raise OSError(errno.EIO, "Input/output error")
+        return phantom_cases(1, seed=3)[0].image.load(px)
+
+
+def test_what_could_not_be_read_is_tried_again(tmp_path, hands):
+    cases = [*hands, Case("moody", Moody(tmp_path / "well"), 60.0, Sex.MALE)]
+    for _ in range(2):
+        radiographs = open_cache(cases, folder=tmp_path / "cache", px=48, workers=1)
+        assert [problem.reason for problem in radiographs.problems] == ["Input/output error"]
+
+    (tmp_path / "well").touch()
+    (kept,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    assert open_cache(cases, folder=tmp_path / "cache", px=48, workers=1).problems  # too soon
+    os.utime(kept, (0, 0))
+    radiographs = open_cache(cases, folder=tmp_path / "cache", px=48, workers=1)
+    assert [case.id for case in radiographs.cases][-1] == "moody"
+    np.testing.assert_array_equal(radiographs.pixels(5), cases[5].image.load(48).pixels)

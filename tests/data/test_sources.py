@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from baa.data.cases import Box
+from baa.data.cases import Box, parse_sex
 from baa.data.sources import read_rsna, read_table
 from baa.data.tables import read_rows
 from baa.data.truth import read_ids, with_truth
@@ -220,3 +220,35 @@ def test_a_truth_that_is_no_number_is_named(tmp_path):
     capitate.write_text("id,x,y\n7,0.5,\n")
     with pytest.raises(InputError, match=r"data.capitate: .*points.txt, id 7: could not convert"):
         with_truth(read_rsna(tmp_path)[0], None, capitate)
+
+
+NO_TRUTHS = {
+    "7,Wrist,430,610,600,800": "id 7: 430 is no share of the radiograph; give pixels / its side",
+    "7,Wrist,.6,.6,.3,.8": "id 7: its Wrist has no area; xmin lies before xmax, ymin before ymax",
+    "7,wrist,.3,.6,.6,.8": "id 7: region 'wrist' is none of Wrist, MCP, PIP, DIP, Radius, Ulna",
+}
+
+
+@pytest.mark.parametrize(("row", "message"), NO_TRUTHS.items())
+def test_a_mark_that_cannot_be_one_is_refused(tmp_path, row, message):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n")
+    picture(tmp_path / "7.png")
+    (tmp_path / "roi.txt").write_text(f"id,region,xmin,ymin,xmax,ymax\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        with_truth(read_rsna(tmp_path)[0], tmp_path / "roi.txt", None)
+
+
+@pytest.mark.parametrize(("column", "yes", "no"), [("male", Sex.MALE, Sex.FEMALE), ("Female", Sex.FEMALE, Sex.MALE)])
+def test_what_a_code_means_follows_from_the_columns_name(column, yes, no):
+    assert [parse_sex(code, column) for code in ("1", "True", "0", "false", "F")] == [yes, yes, no, no, Sex.FEMALE]
+
+
+@pytest.mark.parametrize("code", ["0", "1", "True"])
+def test_a_code_in_a_column_of_another_name_is_a_bad_row(tmp_path, code):
+    picture(tmp_path / "x.png")
+    (tmp_path / "ours.csv").write_text(f"file,months,gender\nx.png,60,{code}\n")
+    columns = {"image_column": "file", "id_column": None, "months_column": "months", "sex_column": "gender"}
+    cases, (problem,) = read_table(tmp_path / "ours.csv", images=None, split_column=None, **columns)
+
+    assert cases == []
+    assert problem.reason == f"sex {code!r} may mean either in a column 'gender'; write male or female"

@@ -41,3 +41,13 @@ def test_the_sources_split_is_taken_and_a_missing_one_refused_with_the_mend():
     adrift = cases([1], "val") + cases([2, 3, 4])
     with pytest.raises(InputError, match=r"2 of 4 cases, such as 2, have no split .*data.split.by=hash"):
         assign_splits(adrift, by="source", test_ids=frozenset({"4"}))
+
+
+def test_where_the_source_has_nobody_to_choose_by_they_are_drawn_from_those_to_train_on():
+    splits = [
+        case.split for case in assign_splits(cases(range(1000), "train") + cases(range(1000, 1100), "test"), val_share=0.1)
+    ]
+    assert splits.count("val") / 1000 == pytest.approx(0.1, abs=0.03)
+    assert splits[1000:] == ["test"] * 100
+    with_own = assign_splits(cases(range(1000), "train") + cases([1000], "val"), val_share=0.1)
+    assert [case.split for case in with_own].count("val") == 1
