@@ -125,12 +125,18 @@ def to_plain(config: Config) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+def to_use(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings of a trained model without those of the machine that it was trained on."""
+    config = load(None, base=settings)
+    config.trainer = Trainer(precision=config.trainer.precision)
+    return to_plain(config)
+
+
 def to_share(settings: dict[str, Any]) -> dict[str, Any]:
     """Plain settings of a model that goes elsewhere: no file, folder, column, machine or account of whoever trained it."""
-    config = load(None, base=settings)
+    config = load(None, base=to_use(settings))
     config.name, config.runs, config.weights = "", Config.runs, None
     config.wandb, config.data.table = Wandb(), Table()
-    config.trainer = Trainer(precision=config.trainer.precision)
     for name in ("root", "roi", "capitate"):
         setattr(config.data, name, None)
     config.data.cache, config.data.split.test_ids = Config().data.cache, None

@@ -32,7 +32,7 @@ what it writes, in runs/NAME/
 examples
   python -m baa.fit --config conf/quickstart.yaml
   python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna
-  python -m baa.fit --config conf/rsna.yaml data.source=table data.table.file=ours.csv data.table.months=age_months
+  python -m baa.fit --config conf/rsna.yaml name=ours data.source=table data.table.file=ours.csv data.table.months=age_months
   python -m baa.fit --config conf/finetune.yaml name=tuned data.table.file=ours.csv data.root=images
   python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
 

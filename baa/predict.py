@@ -10,19 +10,27 @@ from baa.cores import usable_cores
 
 EPILOG = """\
 what it writes, in DIR
-  predictions.csv    a row a file: file; sex, and whose word that is; age_months, the chronological age if known, and how
-                     far ahead of it the bones are, in months and in standard deviations of Greulich and Pyle's;
-                     bone_age_months, its interval, and as years and months; if asked for, disagreement_months between
-                     readings of the file; the carpal and the hand box in pixels of the file; mirrored, yes or no where
-                     that is sure: whether the hand lay the other way round than most that were trained on (it is then
-                     turned over before it is read); strangeness, above 0 where no whole upright hand is recognised;
-                     warnings; and the error where a file could not be read (the others are answered all the same; exit
-                     code 1)
+  predictions.csv    a row a file:
+    file
+    sex, sex_from        the sex, and whose word that is: option, table or file
+    age_months           the chronological age, if known
+    ahead_months, ahead_deviations
+                         how far the bones are ahead of it, also in standard deviations of Greulich and Pyle's
+    bone_age_months, lower_months, upper_months, bone_age
+                         the answer, its interval, and the answer in years and months
+    disagreement_months  between readings of the file, if asked for
+    carpal_x0 ... hand_y1
+                         both boxes in pixels of the file
+    mirrored             yes or no where that is sure: whether the hand lay the other way round than most that were trained
+                         on (it is then turned over before it is read)
+    strangeness          above 0 where no whole upright hand is recognised
+    warnings
+    error                why a file could not be read (the others are answered all the same; exit code 1)
 
   overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
 
 whose sex
-  Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, less well.
+  Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, much less well.
 
 many files
   Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Stopped and started again, the same

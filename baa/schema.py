@@ -1,6 +1,7 @@
 """The schema of a run: every setting, its type, its default, and what it means.
 
-The defaults are the paper's (Li et al. 2023) where the paper speaks.
+The defaults are the paper's (Li et al. 2023) where the paper speaks, but for flips and shifts among the augmentations, mirror
+images averaged, and boxes found live; `conf/paper.yaml` is without these.
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +38,10 @@ class Phantom:
 
 @dataclass
 class Split:
-    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id."""
+    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id.
+
+    Where a source's splits leave nobody to choose by, `val` of those to train on are drawn for it.
+    """
 
     by: Literal["auto", "source", "hash"] = "auto"
     seed: int = 0

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from baa.errors import InputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+BESIDE = ".new"
+"""Ends the stem of a file that is being written."""
 
 
 def make_folder(folder: Path) -> None:
@@ -41,7 +45,7 @@ def replacing(file: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or the folder not ours.
     """
-    fresh = file.with_name(f".{file.stem}.new{file.suffix}")
+    fresh = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}{BESIDE}{file.suffix}")  # no other process writes to it
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield fresh

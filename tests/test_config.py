@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from baa.config import load, to_yaml
+from baa.config import load, to_plain, to_use, to_yaml
 from baa.errors import InputError
+from baa.schema import Trainer
 
 CONFIGS = sorted((Path(__file__).parents[1] / "conf").glob("*.yaml"))
 assert CONFIGS
@@ -31,7 +32,14 @@ def test_the_papers_settings_are_the_papers():
         assert (fit.lr, fit.epochs, fit.loss) == (3e-4, 30, "mse")
     assert (config.locator.px, config.crops.px, config.crops.rule, config.data.split.by) == (300, [300, 300], "peak", "source")
     assert config.crops.spreads == [0, 0]
-    assert config.estimator.fusion.exchange == 1
+    assert config.crops.boxes == "remembered"
+    assert (config.data.augment.flip, config.data.augment.shift, config.estimator.flip_average) == (0, 0, False)
+    assert (config.locator.attention, config.estimator.carpal.conv_pool, config.estimator.hand.conv_pool) == (
+        "cbam",
+        True,
+        False,
+    )
+    assert (config.estimator.fusion.mode, config.estimator.fusion.exchange) == ("whole", 1)
 
 
 def test_rsna_and_baseline_train_alike():
@@ -94,3 +102,10 @@ def test_help_and_config_errors_do_not_wait_for_torch(arguments, code, said):
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert not any(line.split("|")[-1].strip() == "torch" for line in done.stderr.splitlines())
+
+
+def test_a_model_is_used_where_it_is_not_where_it_was_trained():
+    there = load(None, ["trainer.accelerator=gpu", "trainer.devices=4", "trainer.num_nodes=2", "trainer.precision=16-mixed"])
+    here = load(None, base=to_use(to_plain(there)))
+    assert here.trainer == Trainer(precision="16-mixed")
+    assert here.data == there.data

@@ -88,6 +88,7 @@ def test_beside_it_stands_what_it_takes_and_what_it_is_not(by_moments, tmp_path)
     assert "[batch, 1, 96, 96]" in told["inputs"]["source"]
     assert "2 unknown" in told["inputs"]["sex"]
     assert "not a medical device" in told["limits"][0]
+    assert "warns of nothing" in told["limits"][1]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.pt2"]
 
 

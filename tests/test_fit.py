@@ -65,6 +65,25 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
         run(load(None, settings(finished[0], "data.split.seed=7", "stages=[joint]", "joint.start=pretrained")))
 
 
+def test_two_jobs_in_one_folder_are_kept_apart_and_what_a_killed_one_left_is_removed(finished, monkeypatch):
+    from filelock import FileLock
+
+    from baa.config import load
+    from baa.errors import InputError
+    from baa.training import claim
+    from baa.training.stages import run
+
+    folder, metrics = finished
+    left = folder / "tiny" / "locator" / ".last.0123abcd.new.ckpt"
+    left.touch()
+    monkeypatch.setattr(claim, "PATIENCE_SECONDS", 0.0)
+    with FileLock(folder / "tiny" / ".lock"), pytest.raises(InputError, match="tiny: another process trains in it"):
+        run(load(None, settings(folder)))
+    assert left.exists()
+    assert run(load(None, settings(folder))) == metrics
+    assert not left.exists()
+
+
 UNTRAINABLE = {
     "trainer.accelerator=gpu": "trainer.accelerator is gpu; torch sees none here",
     "trainer.precision=16-mixed": "trainer.precision is 16-mixed, which needs a GPU",
@@ -146,6 +165,17 @@ def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
     assert any(name.startswith("fusion/") for name in more)
     for name, value in metrics["estimator"].items():
         assert judged["estimator"][name] == pytest.approx(value), name
+
+
+def test_what_cannot_be_compared_is_refused_before_it_is_judged(finished, tmp_path, monkeypatch):
+    from baa.errors import InputError
+    from baa.inference import evaluation
+
+    monkeypatch.setattr(evaluation, "judge", lambda *_, **__: pytest.fail("judged"))
+    (tmp_path / "theirs.csv").write_text("id,true_months,predicted_months\nx,1,2\ny,1,2\n")
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    with pytest.raises(InputError, match="--against: these predictions have 0 cases in common with ours"):
+        evaluation.evaluate(checkpoint, [], split="test", out=tmp_path, against=tmp_path / "theirs.csv")
 
 
 def test_an_evaluation_takes_no_other_network(finished, tmp_path):

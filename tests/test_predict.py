@@ -1,5 +1,6 @@
 """Files to months: the same months as `evaluate`, a row for whatever is given."""
 
+import signal
 import subprocess
 import sys
 
@@ -135,3 +136,18 @@ def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, h
     assert share(0, "two") == (7, 1)
     assert [part.stat().st_mtime_ns == kept[part] for part in parts] == [True, True, False, True]
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "two" / "predictions.csv"), one, atol=0.11)
+
+
+def test_an_interrupted_prediction_says_so_by_its_exit_code(finished, hands, tmp_path, monkeypatch):
+    from baa.data.inputs import Asked
+    from baa.inference.answers import Answers
+    from baa.inference.prediction import predict
+    from baa.patient import Sex
+
+    monkeypatch.setattr(Answers, "give", lambda *_: signal.raise_signal(signal.SIGINT))
+    checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as left:
+        predict(checkpoint, [Asked(next(hands.iterdir()), Sex.MALE)], tmp_path, batch_size=1, workers=0, progress=False)
+    assert left.value.code == 130
+    assert signal.getsignal(signal.SIGINT) == before

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib.figure import Figure
+
 from baa.benchmarks.costs import EPOCHS, PARTS
 from baa.benchmarks.loading import write_films
 from baa.benchmarks.pairs import Row
 from baa.data.inputs import find_images
 from baa.errors import InputError
-from baa.report.figures import Cost, growth_figure, save
+from baa.report.figures import save
 
 COUNTS = (100, 1_000, 10_000)
 MANY = 100_000
@@ -23,6 +25,14 @@ MANY = 100_000
 
 FILM_PX = (120, 160)
 STEEPEST, STEEPEST_MEMORY = 1.05, 0.05
+
+
+class Cost(NamedTuple):
+    """What something took with so many cases."""
+
+    cases: int
+    seconds: float
+    mebibytes: float
 
 
 def bench(radiographs: Path | None = None, figure: Path | None = None, parts: Sequence[str] = tuple(PARTS)) -> Iterator[Row]:
@@ -119,3 +129,18 @@ def _slopes(part: str, what: str, steps: list[Step]) -> Iterator[Row]:
     told = f"{first.mebibytes:.0f} MiB at {first.cases:,}, {last.mebibytes:.0f} at {last.cases:,}"
     said = f"slope of the memory of {part} ({told})"
     yield Row(f"growth-{part}{what}-memory", said, max(memory), min(memory), max(memory), STEEPEST_MEMORY)
+
+
+def growth_figure(phantoms: Mapping[str, Sequence[Cost]], radiographs: Mapping[str, Sequence[Cost]]) -> Figure:
+    """Seconds and peak memory over the number of cases, both logarithmic: a colour for each part, radiographs dashed."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for costs, line, suffix in ((phantoms, "-", ""), (radiographs, "--", ", radiographs")):
+        for i, (part, measured) in enumerate(costs.items()):
+            cases, style = [cost.cases for cost in measured], {"marker": ".", "color": f"C{i}", "linestyle": line}
+            left.plot(cases, [cost.seconds for cost in measured], label=part + suffix, **style)
+            right.plot(cases, [cost.mebibytes for cost in measured], **style)
+    left.set(xlabel="cases", ylabel="seconds", xscale="log", yscale="log", title="time")
+    right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory", ylim=(10, 10_000))
+    left.legend(fontsize="small", loc="upper left")
+    return figure

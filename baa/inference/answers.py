@@ -110,46 +110,56 @@ class Answers:
             return row | {"error": sample.error[i]}
         if not months[i].isfinite():
             return row | {"error": "the network gives no number for it"}
-        if sample.months[i].isfinite():
-            row["age_months"] = round(float(sample.months[i]), 1)
-        strange = bool(sample.strangeness[i] > 0)
-        if sample.strangeness[i].isfinite():
-            row["strangeness"] = round(float(sample.strangeness[i]), 2)
-        pose = Pose(*(part[i : i + 1].cpu() for part in sample.pose))
-        if pose.mirrored:
-            row["mirrored"] = "yes"
-        elif not strange and sample.laterality[i] < -SURE:
-            row["mirrored"] = "no"
-        seen = batch.regions
+        pose, seen, strange = Pose(*(part[i : i + 1].cpu() for part in sample.pose)), batch.regions, sample.strangeness[i] > 0
+        row |= self._known(i, sample, pose)
         doubts = self._doubts(sample, seen, i)
         if doubts and self.strict:
             return row | {"error": "refused: " + "; ".join(doubts)}
-        row["bone_age_months"] = round(float(months[i]), 1)
-        row["bone_age"] = years_and_months(float(months[i]))
-        if "age_months" in row:
-            row["ahead_months"] = round(row["bone_age_months"] - row["age_months"], 1)
-            if (deviation := standard_deviation(row["age_months"], sex)) is not None:
-                row["ahead_deviations"] = round(row["ahead_months"] / deviation, 1)
+        row |= self._age(float(months[i]), sex, row.get("age_months"), sure=not strange)
         if apart is not None:
             row["disagreement_months"] = round(float(apart[i]), 1)
-        interval = interval_of(self.calibration, sex, float(months[i]), self.coverage)
-        if interval and not strange:  # errors on hands say nothing of what is none
-            row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in interval)
         if seen is not None:
             pixels = boxes_in_file(pose.boxes_back(seen.boxes[i : i + 1].cpu()).numpy(), *map(int, sample.size[i]))
             row |= {name: round(float(x), 1) for name, x in zip(BOX_COLUMNS, pixels.flat, strict=True)}
-        notes = [note for note in (sample.notes[i], TURNED.get(int(pose.quarters))) if note]
-        if row.get("age_months", 0) >= ADULT_MONTHS:
-            notes.append("an adult by the age told")
-        elif row["bone_age_months"] >= GROWN_MONTHS[sex]:
-            notes.append("at the end of growth: an adult's hand looks the same")
-        row["warnings"] = "; ".join(notes + doubts)
+        notes = [sample.notes[i], TURNED.get(int(pose.quarters)), self._grown(row, sex), *doubts]
+        row["warnings"] = "; ".join(filter(None, notes))
         if self.draw is not None:
             film, heat, boxes = pose.lay(sample.image[i : i + 1].cpu())[0, 0].numpy(), None, None
             if seen is not None and seen.heat is not None:
                 heat, boxes = seen.heat[i].cpu().numpy(), seen.boxes[i].cpu().numpy()
             self.draw(place, Drawing(film, heat, boxes, self._told(row)))
         return row
+
+    @staticmethod
+    def _known(i: int, sample: FileSample, pose: Pose) -> dict[str, Any]:
+        """What the row says of the patient and of the film."""
+        known: dict[str, Any] = {}
+        if sample.months[i].isfinite():
+            known["age_months"] = round(float(sample.months[i]), 1)
+        if sample.strangeness[i].isfinite():
+            known["strangeness"] = round(float(sample.strangeness[i]), 2)
+        if pose.mirrored:
+            known["mirrored"] = "yes"
+        elif not sample.strangeness[i] > 0 and sample.laterality[i] < -SURE:
+            known["mirrored"] = "no"
+        return known
+
+    def _age(self, months: float, sex: Sex, chronological: float | None, *, sure: bool) -> dict[str, Any]:
+        """What the row says of the age read, in months; its interval if it is sure that a hand was."""
+        answer: dict[str, Any] = {"bone_age_months": round(months, 1), "bone_age": years_and_months(months)}
+        if chronological is not None:
+            answer["ahead_months"] = round(answer["bone_age_months"] - chronological, 1)
+            if (deviation := standard_deviation(chronological, sex)) is not None:
+                answer["ahead_deviations"] = round(answer["ahead_months"] / deviation, 1)
+        if sure and (interval := interval_of(self.calibration, sex, months, self.coverage)):
+            answer["lower_months"], answer["upper_months"] = (round(edge, 1) for edge in interval)
+        return answer
+
+    @staticmethod
+    def _grown(row: dict[str, Any], sex: Sex) -> str | None:
+        if row.get("age_months", 0) >= ADULT_MONTHS:
+            return "an adult by the age told"
+        return "at the end of growth: an adult's hand looks the same" if row["bone_age_months"] >= GROWN_MONTHS[sex] else None
 
     @staticmethod
     def _doubts(sample: FileSample, seen: Regions | None, i: int) -> list[str]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from baa.data.batches import Batch
 from baa.nets.film import Film, Frame, compose
+from baa.nets.heads import possible
 from baa.nets.regions import RegionCropper
 from baa.training.age import AgeModule
 from baa.training.joint import JointModule
@@ -30,7 +31,7 @@ def disagreement(module: AgeModule, batch: Batch, cropper: RegionCropper | None)
     for frame in _frames(batch.film):
         film = batch.film._replace(frame=compose(batch.film.frame, frame))
         regions = cropper.recall(film, batch.regions.boxes) if cropper is not None and batch.regions is not None else None
-        ages.append(reader.predict(batch._replace(film=film, regions=regions)).months)
+        ages.append(possible(reader.predict(batch._replace(film=film, regions=regions)).months))
     readings = torch.stack(ages)
     return readings.amax(dim=0) - readings.amin(dim=0)
 

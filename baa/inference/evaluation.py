@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.checks import STAGES
@@ -19,7 +20,7 @@ from baa.memory import keep_freed_memory
 from baa.nets.boxes import RULES
 from baa.nets.heatmap import READINGS
 from baa.nets.regions import RegionCropper
-from baa.report.comparison import paired_difference, read_predictions
+from baa.report.comparison import paired_difference, read_predictions, refuse_other_cases
 from baa.report.conformal import covered
 from baa.report.metrics import localisation
 from baa.schema import Config
@@ -28,6 +29,7 @@ from baa.training.cohort import read_cohort, refuse_fewer_than_processes
 from baa.training.lineage import id_digest
 from baa.training.modules import EstimatorModule
 from baa.training.networks import crop_arguments
+from baa.training.preemption import StopAtOnce, stoppable
 from baa.training.restored import Restored
 from baa.training.trainer import build_trainer
 from baa.training.verdict import judge
@@ -35,7 +37,8 @@ from baa.writing import make_folder, write_whole
 
 UNSEEN = "unseen"
 NETWORKS = ("weights", "stages", "locator", "estimator", "joint")
-ABOUT_READING = ("estimator.flip_average", *(f"{stage}.fit.batch_size" for stage in STAGES))
+FLIP_AVERAGE = "estimator.flip_average"
+ABOUT_READING = (FLIP_AVERAGE, *(f"{stage}.fit.batch_size" for stage in STAGES))
 """Of the settings of networks those that an evaluation may be given."""
 
 
@@ -67,34 +70,40 @@ def evaluate(
     theirs = read_predictions(against) if against else None
     config = load(None, overrides, base=restored.settings)
     _refuse_other_networks(load(None, base=restored.settings), config)
+    if compare and restored.locator is None:
+        raise InputError("--compare-readings needs a checkpoint with a locator; this one reads the whole hand")
     keep_freed_memory()
     make_folder(out)
     radiographs = _judged(read_cohort(config.data, out), split, restored)
     if not radiographs.cases:
         raise InputError(f"split {split} has no case; data.split decides which case is in which")
+    if theirs is not None:
+        refuse_other_cases(pd.Series({case.id: case.months for case in radiographs.cases}, dtype=float), theirs)
     rank_zero_info(f"{restored.stage}: {len(radiographs.cases)} cases ({split})")
     restored.lineage.tell()
-    trainer = build_trainer(config, logger=None)
-    refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
-    for part in restored.module.modules():  # of `joint` a part
-        if isinstance(part, EstimatorModule):
-            part.flip_average = config.estimator.flip_average
-    data = _data(config, restored, radiographs, split)
-    metrics, predictions = judge(restored.module, data, trainer, out, calibration=restored.calibration)
-    if theirs is not None:
-        trainer.strategy.barrier()  # the first process has written the table
-        metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
-    metrics |= {f"fusion/{name}": float(weight) for name, weight in restored.module.learnt_weights().items()}
-    if predictions is not None:
-        for coverage in COVERAGES:
-            metrics |= covered(radiographs.cases, predictions.months, restored.calibration, coverage, split)
-    result = {restored.stage: metrics}
-    write_first = rank_zero_only(write_whole)
-    write_first(out / "metrics.json", json.dumps(result, indent=2))
-    if predictions is not None:
-        rank_zero_only(write_report)(out / "report.html", restored, data, metrics, predictions)
-    if compare:
-        write_first(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
+    with stoppable("what is not yet written is lost") as stop:
+        trainer = build_trainer(config, logger=None, callbacks=[StopAtOnce(stop)])
+        refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
+        if any(setting.startswith(f"{FLIP_AVERAGE}=") for setting in overrides):
+            for part in restored.module.modules():  # of `joint` a part
+                if isinstance(part, EstimatorModule):
+                    part.flip_average = config.estimator.flip_average
+        data = _data(config, restored, radiographs, split)
+        metrics, predictions = judge(restored.module, data, trainer, out, calibration=restored.calibration)
+        if theirs is not None:
+            trainer.strategy.barrier()  # the first process has written the table
+            metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
+        metrics |= {f"fusion/{name}": float(weight) for name, weight in restored.module.learnt_weights().items()}
+        if predictions is not None:
+            for coverage in COVERAGES:
+                metrics |= covered(radiographs.cases, predictions.months, restored.calibration, coverage, split)
+        result = {restored.stage: metrics}
+        write_first = rank_zero_only(write_whole)
+        write_first(out / "metrics.json", json.dumps(result, indent=2))
+        if predictions is not None:
+            rank_zero_only(write_report)(out / "report.html", restored, data, metrics, predictions)
+        if compare:
+            write_first(out / "readings.json", json.dumps(_compare(config, restored, radiographs, split, trainer), indent=2))
     return result
 
 
@@ -128,8 +137,6 @@ def _data(config: Config, restored: Restored, radiographs: Radiographs, split: s
 def _compare(
     config: Config, restored: Restored, radiographs: Radiographs, split: str, trainer: L.Trainer
 ) -> dict[str, dict[str, float | list[float]]]:
-    if restored.locator is None:
-        raise InputError("--compare-readings needs a checkpoint with a locator; this one reads the whole hand")
     compared = {}
     for reading, rule in _combinations(restored):
         data = _data(config, restored, radiographs, split, reading=reading, rule=rule)

@@ -59,7 +59,7 @@ def export(checkpoint: Path, out: Path, coverage: float) -> dict[str, float]:
         apart = _apart(path, run, example, px)
         if not (apart["months"] <= MONTHS_APART and apart["pixels"] <= BOXES_APART_PX):
             raise InputError(f"the exported graph is {apart['months']:.2f} months off torch: nothing was written")
-    write_whole(out.with_suffix(".json"), json.dumps(_told(px, coverage) | describe(model), indent=2))
+    write_whole(out.with_suffix(".json"), json.dumps(_told(px, coverage) | describe(model._replace(recogniser=None)), indent=2))
     return apart
 
 

@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +26,14 @@ from baa.nets.regions import RegionCropper
 from baa.training.age import AgeModule
 from baa.training.checkpoints import digest, restore
 from baa.training.networks import crop_arguments
+from baa.training.preemption import StopAtOnce, stoppable
 from baa.training.processes import place_in_job
 from baa.training.restored import Restored
 from baa.training.trainer import build_lone_trainer
 from baa.writing import make_folder
 
 TABLE, PARTS, OVERLAYS = "predictions.csv", "parts", "overlays"
-READING = 1
+READING = 2
 """Counted up whenever the same model would answer otherwise of the same pixels."""
 
 
@@ -127,8 +126,10 @@ def predict_files(
         px = config.data.source_px
         recogniser = restored.recogniser
         data = FileDataModule(asked, places, px=px, crop=crop, recogniser=recogniser, batch_size=batch_size, workers=workers)
-        trainer = build_lone_trainer(config, [PredictionWriter(shards, missing, answers, crop, disagree=disagree)])
-        trainer.predict(restored.module, data, return_predictions=False)
+        writer = PredictionWriter(shards, missing, answers, crop, disagree=disagree)
+        with stoppable("the same command reads what is missing", lone=True) as stop:
+            trainer = build_lone_trainer(config, [writer, StopAtOnce(stop)])
+            trainer.predict(restored.module, data, return_predictions=False)
     filled = shards.merge(out / TABLE)
     if filled is None:
         return len(asked), None
@@ -159,10 +160,6 @@ class PredictionWriter(BasePredictionWriter):
         self.disagree = disagree
         self.part = range(0)
         self.rows: list[dict[str, Any]] = []
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's handler takes note and goes on to the last file
 
     def write_on_batch_end(
         self,

@@ -10,8 +10,9 @@ from baa.config import load
 from baa.errors import InputError
 from baa.nets.backbones import GreyImage
 from baa.nets.film import Film
+from baa.nets.heads import possible
 from baa.nets.regions import REGIONS, RegionCropper
-from baa.patient import MAX_MONTHS, Sex
+from baa.patient import Sex
 from baa.report.conformal import CALIBRATED_BANDS_MONTHS, half_width
 from baa.training.joint import JointModule
 from baa.training.modules import EstimatorModule
@@ -79,8 +80,9 @@ class WholePath(nn.Module):
         if self.flip_average:
             mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
             months = (months + self.estimator(mirrored, sex).months) / 2
+        months = possible(months)
         half = self._half_width(months, sex)
-        lower, upper = ((months + reach).clamp(min=0.0).clamp(max=MAX_MONTHS) for reach in (-half, half))
+        lower, upper = (possible(months + reach) for reach in (-half, half))
         return tuple(Answer(months, lower, upper, boxes, heat))
 
     def _half_width(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

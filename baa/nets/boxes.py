@@ -14,7 +14,7 @@ from baa.nets.heatmap import HeatMap
 RULES = ("peak", "moments")
 
 HEAT_GRID = 48
-"""Cells a side on which a box is found: below 2 % of the image a cell, and the flood stays short."""
+"""Cells a side on which a box is found: about 2 % of the image a cell, and the flood stays short."""
 
 FLOOD_STEPS = 2 * HEAT_GRID
 """Cells that a flood reaches: twice across the image, for regions that wind."""
@@ -35,7 +35,7 @@ def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
 
 
 def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
-    """The paper's rule: the bounding box of what is hot, is connected with the peak, and a margin.
+    """The paper's "peak attention area" as we take it: the bounding box of what is hot and connected with the peak, a margin.
 
     Args:
         heat: not negative.

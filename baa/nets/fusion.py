@@ -71,7 +71,7 @@ class Exchange(nn.Module):
         return torch.where(self.empty()[:, None], other, x).relu()
 
     def share(self) -> Float[Tensor, ""]:
-        """e; one that learns is set back where a step has left [0, 1], since `clamp` has no gradient there, nor at 0 and 1."""
+        """e; one that learns is set back where a step has left [0, 1]: `clamp` is flat there, in torch 2.14 also at 0 and 1."""
         if not (self.training and self.weight.requires_grad):
             return self.weight.clamp(0, 1)
         with torch.no_grad():
@@ -93,8 +93,8 @@ class Exchange(nn.Module):
 class SexGate(nn.Module):
     """Weigh image features against sex features, eq. 3 of Li et al. 2023.
 
-    x~ = alpha_D x_D + alpha_G x_G, with x_G a linear encoding of the sex. An unknown sex lies halfway between the others, and by
-    a learnt offset beside: who trains on known sexes alone can still be asked about an unknown one.
+    x~ = alpha_D x_D + alpha_G x_G, with x_G a linear encoding of the sex. An unknown sex lies halfway between the others, and
+    by a learnt offset beside: a network that was trained on known sexes alone can be asked about an unknown one too.
 
     Args:
         features: width D of the image features.

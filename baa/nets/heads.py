@@ -25,6 +25,11 @@ def full_precision(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def possible(months: Months) -> Months:
+    """The nearest ages that there are: a regression may answer others."""
+    return months.clamp(min=0.0).clamp(max=MAX_MONTHS)
+
+
 class AgePrediction(NamedTuple):
     """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone."""
 

@@ -40,7 +40,7 @@ class RegionCropper(nn.Module):
         locator: the network that looks.
         px: sides of the (carpal, hand) crops.
         reading: how the heat map is read, one of `baa.nets.heatmap.READINGS`.
-        rule: `peak` (the paper's connected component) or `moments` (smooth).
+        rule: `peak` (what is connected with the hottest cell) or `moments` (smooth).
         threshold, margin: of `peak_box`.
         sharpness: of `moments_box`.
         centres: where the (carpal, hand) region is expected in an upright hand, (x, y) as shares of the image.

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -128,29 +127,6 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     left.set(xlabel="epoch", ylabel="MAE (months)", title=title, yscale="log")
     right.set(xlabel="epoch", ylabel="training loss", yscale="log")
     left.legend()
-    return figure
-
-
-class Cost(NamedTuple):
-    """What something took with so many cases."""
-
-    cases: int
-    seconds: float
-    mebibytes: float
-
-
-def growth_figure(phantoms: Mapping[str, Sequence[Cost]], radiographs: Mapping[str, Sequence[Cost]]) -> Figure:
-    """Seconds and peak memory over the number of cases, both logarithmic: a colour for each part, radiographs dashed."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for costs, line, suffix in ((phantoms, "-", ""), (radiographs, "--", ", radiographs")):
-        for i, (part, measured) in enumerate(costs.items()):
-            cases, style = [cost.cases for cost in measured], {"marker": ".", "color": f"C{i}", "linestyle": line}
-            left.plot(cases, [cost.seconds for cost in measured], label=part + suffix, **style)
-            right.plot(cases, [cost.mebibytes for cost in measured], **style)
-    left.set(xlabel="cases", ylabel="seconds", xscale="log", yscale="log", title="time")
-    right.set(xlabel="cases", ylabel="peak memory (MiB)", xscale="log", yscale="log", title="memory", ylim=(10, 10_000))
-    left.legend(fontsize="small", loc="upper left")
     return figure
 
 

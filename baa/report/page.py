@@ -86,8 +86,8 @@ def _published(report: Report) -> str:
     ours = ("this model, these radiographs", report.metrics[f"{report.split}/mae"], f"95 %: {low:.2f} to {high:.2f}")
     rows = [(who, f"{mae:.2f}", how) for who, mae, how in (ours, *PUBLISHED)]
     return (
-        "<h2>Beside published figures</h2><p>Theirs are on RSNA's official test set where nothing else is said. Its labels are the "
-        "means of six readings; on single readings models have come out about 1 to 2.5 months worse.</p>"
+        "<h2>Beside published figures</h2><p>Theirs are on RSNA's official test set where nothing else is said. Its labels are "
+        "the means of six readings; on single readings models have come out about 1 to 2.5 months worse.</p>"
         + _table(pd.DataFrame(rows, columns=["who", "MAE, months", ""]))
     )
 

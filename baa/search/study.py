@@ -83,7 +83,7 @@ class Study:
         self.optuna.sampler = _sampler(sweep, seed + len(self.optuna.trials))
         self._forget_never_begun()
         self._enqueue()
-        self.running: dict[int, tuple[optuna.Trial, TrialProcess]] = {}
+        self.running: dict[int, tuple[optuna.Trial, TrialProcess, int]] = {}
         self.failures_in_a_row = 0
 
     def _check_commands(self) -> None:
@@ -155,7 +155,7 @@ class Study:
                             f"{self.failures_in_a_row} trials failed in a row; the last said: {self._last_words()}"
                         )
             finally:
-                for _, process in self.running.values():
+                for _, process, _ in self.running.values():
                     process.end()
         if not any(trial.state == TrialState.COMPLETE for trial in self._trials()):
             raise InputError(f"not one of the {count} trials was completed; the last said: {self._last_words()}")
@@ -173,6 +173,7 @@ class Study:
         else:
             trial = optuna.Trial(self.optuna, begun._trial_id)
         run = trial.user_attrs[RUN]
+        slot = min(set(range(workers)) - {taken for _, _, taken in self.running.values()})
         command = self.sweep.trial(trial.params, self.overrides)
         self.running[trial.number] = (
             trial,
@@ -182,9 +183,10 @@ class Study:
                 run=run,
                 group=self.sweep.file.stem,
                 log=self._log(trial.number),
-                environment=_share_of_the_machine(trial.number, workers),
+                environment=_share_of_the_machine(slot, workers),
                 reported=max(begun.intermediate_values, default=0) if begun else 0,
             ),
+            slot,
         )
 
     def _log(self, number: int) -> Path:
@@ -195,7 +197,7 @@ class Study:
         return (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
 
     def _follow(self, number: int) -> None:
-        trial, process = self.running[number]
+        trial, process, _ = self.running[number]
         code = process.exit_code()
         for epoch, reached in process.by_epoch(self.sweep.metric).items():
             if epoch > process.reported:
@@ -242,12 +244,17 @@ def _pruner(sweep: Sweep) -> BasePruner:
     return SuccessiveHalvingPruner(min_resource=sweep.early[0], reduction_factor=sweep.early[1])
 
 
-def _share_of_the_machine(number: int, workers: int) -> dict[str, str]:
-    """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these."""
+def _share_of_the_machine(slot: int, workers: int) -> dict[str, str]:
+    """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these.
+
+    Args:
+        slot: of the trial among those that run, from 0.
+        workers: how many may run.
+    """
     if workers == 1:
         return {}
     share = {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
     if gpus := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-        share["CUDA_VISIBLE_DEVICES"] = visible[number % gpus]
+        share["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
     return share

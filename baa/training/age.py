@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from baa.data.batches import Batch
 from baa.data.modules import PHASE
 from baa.nets.boxes import peak
-from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.heads import AgeHead, AgePrediction, possible
 from baa.nets.regions import REGIONS
 from baa.report.metrics import Gathered, Predictions, age_metrics
 
@@ -62,6 +62,7 @@ class AgeModule(L.LightningModule):
         self.train_loss, self.train_mae = MeanMetric(), MeanMetric()
         self.val_metrics = age_metrics("val/")
         self.gathered = Gathered()
+        self.tested: Predictions | None = None
 
     def predict(self, batch: Batch) -> AgePrediction:
         """One pass over a batch."""
@@ -69,7 +70,7 @@ class AgeModule(L.LightningModule):
 
     def months(self, batch: Batch) -> Tensor:
         """Ages for evaluation [B]."""
-        return self.predict(batch).months
+        return possible(self.predict(batch).months)
 
     @property
     def head(self) -> AgeHead:
@@ -127,9 +128,12 @@ class AgeModule(L.LightningModule):
         """Fusion weights that are learnt, logged each epoch as `fusion/NAME`."""
         return {}
 
+    def on_validation_epoch_start(self) -> None:
+        # At its end averaged weights are gone again.
+        self.log_dict({f"fusion/{name}": weight for name, weight in self.learnt_weights().items()})
+
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.val_metrics.compute(), prog_bar=False)
-        self.log_dict({f"fusion/{name}": weight for name, weight in self.learnt_weights().items()})
         self.log("val_mae", self.val_metrics["mae"].compute(), prog_bar=True, logger=False)
         self.val_metrics.reset()
 
@@ -144,11 +148,17 @@ class AgeModule(L.LightningModule):
     def predict_step(self, batch: tuple[Batch, Any], batch_idx: int) -> Tensor:
         return self.months(batch[0])
 
-    def take_predictions(self) -> Predictions:
-        """What `test` saw, every process's share, in the order of the cases; then forget it."""
+    def on_test_epoch_end(self) -> None:
+        # Still on the device: after the test the module is on the CPU, from which NCCL gathers nothing.
         predictions = self.gathered.compute()
         self.gathered.reset()
-        return predictions._replace(months=predictions.months.reshape(-1))  # torchmetrics makes a number of a single one
+        self.tested = predictions._replace(months=predictions.months.reshape(-1))  # torchmetrics squeezes a single one
+
+    def take_predictions(self) -> Predictions:
+        """What the last `test` saw, every process's share, in the order of the cases; then forget it."""
+        tested, self.tested = self.tested, None
+        assert tested is not None
+        return tested
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """The parts of the module that are optimised, and the rate of each."""

@@ -24,9 +24,10 @@ from baa.writing import write_whole
 
 WEIGHTS = "weights.safetensors"
 MODULE, LOCATOR, RECOGNISER, SEEN = "module.", "locator.", "recogniser.", "seen"
+WARNS = "It warns of what it does not take for one whole upright hand, and may be wrong in that too."
+WARNS_OF_NOTHING = "It takes whatever it is shown for one whole upright hand, and warns of nothing."
 LIMITS = (
     "A research tool, not a medical device: nobody may be treated by what it says.",
-    "It warns of what it does not take for one whole upright hand, and may be wrong in that too.",
     "Whether an id that can be guessed was trained on can be told from the weights file.",
 )
 DATA = {
@@ -88,7 +89,8 @@ def describe(model: Restored) -> dict[str, Any]:
     else:
         regions = "" if model.locator is None else ", and the two regions that it was read from"
         what = f"Bone age in months from a hand radiograph and the sex{regions}."
-    return {"what": what, "limits": LIMITS, "licences": model.lineage.licences}
+    limits = (LIMITS[0], WARNS if model.recogniser is not None else WARNS_OF_NOTHING, *LIMITS[1:])
+    return {"what": what, "limits": limits, "licences": model.lineage.licences}
 
 
 def _described(radiographs: Radiographs) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from baa.config import to_use
 from baa.data.modules import CropDataModule
 from baa.errors import InputError
 from baa.nets.locator import Locator
@@ -13,6 +14,9 @@ from baa.nets.regions import RegionCropper
 from baa.training.bundles import WEIGHTS, read_bundle
 from baa.training.lineage import Lineage
 from baa.training.restored import MODULES, Restored, at_rest, own_locator, read_recogniser
+
+ANOTHER_VERSIONS = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+"""What comes of networks, or of a record of them, that are not as ours."""
 
 
 def restore(model: Path, setting: str = "checkpoint") -> Restored:
@@ -28,30 +32,24 @@ def restore(model: Path, setting: str = "checkpoint") -> Restored:
     if model.is_dir():
         return read_bundle(model, setting)
     checkpoint = read_checkpoint(model, setting)
-    record = checkpoint["baa"]
+    record, kept = checkpoint["baa"], checkpoint.get(CropDataModule.__qualname__)
     try:
         module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
         module.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, RuntimeError, TypeError) as error:
+        locator, arguments = own_locator(module)
+        if locator is None and kept is not None:
+            arguments = kept["recipe"]["locator"]
+            locator = Locator(**arguments)
+            RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
+        seen = Lineage(frozenset(record["seen"]), tuple(record["licences"]))
+        recogniser = read_recogniser(record.get("recogniser", {}))
+        settings, calibration = to_use(record["settings"]), record.get("calibration", {})
+    except InputError as error:
+        raise InputError(f"{setting}: {model} is of another version of baa: {error}") from error
+    except ANOTHER_VERSIONS as error:
         raise InputError(f"{setting}: {model} is of another version of baa, whose networks differ; train it again") from error
-    kept = checkpoint.get(CropDataModule.__qualname__)
-    locator, arguments = own_locator(module)
-    if locator is None and kept is not None:
-        arguments = kept["recipe"]["locator"]
-        locator = Locator(**arguments)
-        RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
-    seen = Lineage(frozenset(record["seen"]), tuple(record["licences"]))
     module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(
-        record["stage"],
-        module,
-        locator,
-        arguments,
-        record["settings"],
-        seen,
-        record.get("calibration", {}),
-        read_recogniser(record.get("recogniser", {})),
-    )
+    return Restored(record["stage"], module, locator, arguments, settings, seen, calibration, recogniser)
 
 
 def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:

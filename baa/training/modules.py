@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from baa.data.batches import Batch
 from baa.nets.estimator import Estimator
-from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.heads import AgeHead, AgePrediction, possible
 from baa.nets.locator import Locator
 from baa.nets.regions import REGIONS
 from baa.training.age import AgeModule
@@ -92,10 +92,10 @@ class EstimatorModule(AgeModule):
     def months(self, batch: Batch) -> Tensor:
         crops = self.crops(batch)
         months = self.net(crops, batch.sex).months
-        if not self.flip_average:
-            return months
-        mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
-        return (months + self.net(mirrored, batch.sex).months) / 2
+        if self.flip_average:
+            mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
+            months = (months + self.net(mirrored, batch.sex).months) / 2
+        return possible(months)
 
     def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
         penalty: Tensor | float = 0.0

@@ -21,6 +21,7 @@ from baa.writing import read_json, write_whole
 AUTO: Final = "auto"
 FULL: Final = "32-true"
 HALF: Final = "bf16-mixed"
+HALF_ON_GPUS: Final = "16-mixed"
 WARM_UP, ROUNDS = 1, 3
 WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.data.loading import SIGNALS
 
@@ -28,6 +28,7 @@ class Preempted(SystemExit):
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum if getattr(rank_zero_only, "rank", 0) == 0 else 0)
+        self.signum = signum
         self.reason = f"stopped by {signal.Signals(signum).name}"
 
 
@@ -72,7 +73,48 @@ def listening() -> Iterator[Stop]:
                 signal.signal(signum, handler)
 
 
-class Preemption(Callback):
+@contextmanager
+def stoppable(then: str, *, lone: bool = False) -> Iterator[Stop]:
+    """`listening`, where whoever stops the work is told how that leaves it.
+
+    Args:
+        then: what is told.
+        lone: whether each process works by itself: each one's exit code then tells of the signal.
+    """
+    try:
+        with listening() as stop:
+            yield stop
+    except Preempted as stopped:
+        if lone:
+            stopped.code = 128 + stopped.signum
+        rank_zero_info(f"{stopped.reason}; {then}")
+        raise
+
+
+class StopAtOnce(Callback):
+    """Where nothing is trained a signal ends the process at once, with its own exit code. (Lightning ends with 1, or not yet.)
+
+    Processes that Lightning has started end too.
+
+    Args:
+        stop: of the command.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.stop.listen()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.stop.listen()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Preempted) and not trainer.training and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGTERM)
+
+
+class Preemption(StopAtOnce):
     """While a stage is trained, a signal is answered by all processes after the same step.
 
     They write a checkpoint in the middle of the epoch, then raise `Preempted`. After the last batch of an epoch there is no
@@ -84,7 +126,7 @@ class Preemption(Callback):
     """
 
     def __init__(self, stop: Stop, file: Path) -> None:
-        self.stop = stop
+        super().__init__(stop)
         self.file = file
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -104,9 +146,6 @@ class Preemption(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._leave(trainer)
         self.stop.deferred = False
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.stop.listen()
 
     def _leave(self, trainer: L.Trainer, *, keep: bool = False) -> None:
         if trainer.strategy.reduce_boolean_decision(self.stop.signum is not None, all=False):

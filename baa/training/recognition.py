@@ -88,9 +88,7 @@ def train_recogniser(locator: Locator, cohort: dict[str, Radiographs], device: t
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         recogniser = _linear(torch.cat(known), torch.cat(strange))
-    limit = max(
-        recogniser(group).quantile(1 - FALSE_ALARMS) for group in (_features(locator, judged, device), known[1]) if len(group)
-    )
+    limit = max(recogniser(group).quantile(1 - FALSE_ALARMS) for group in (_features(locator, judged, device), known[1]))
     recogniser.bias -= limit
     with torch.random.fork_rng():
         torch.manual_seed(seed)

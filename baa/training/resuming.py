@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from baa.errors import InputError
@@ -60,6 +60,22 @@ class WholeFiles(TorchCheckpointIO):
                 reason = str(error).splitlines()[0]
                 raise InputError(f"{path} cannot be written: {reason}; make room, and the same command goes on") from error
             os.fsync(written.fileno())
+
+
+class FolderCheckpoint(ModelCheckpoint):
+    """Knows the best epoch again though the run's folder was moved. (Lightning forgets it then, and overwrites it.)"""
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | paths | {"dirpath": self.dirpath, "best_k_models": best})
 
 
 def amend(file: Path, **found: Any) -> None:

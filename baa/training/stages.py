@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -23,7 +23,7 @@ from baa.training.bundles import write_bundle
 from baa.training.calibration import with_calibration
 from baa.training.callbacks import LearningCurve, RunConfig
 from baa.training.checkpoints import crop_recipe, restore
-from baa.training.claim import claim
+from baa.training.claim import claimed
 from baa.training.cohort import read_cohort, refuse_fewer_than_processes, refuse_untrainable
 from baa.training.compiling import Compile
 from baa.training.lineage import Lineage
@@ -41,7 +41,7 @@ from baa.training.processes import lost_another
 from baa.training.profile import Profile
 from baa.training.recognition import with_recogniser
 from baa.training.remembered_boxes import remember_boxes
-from baa.training.resuming import SameStart, WholeFiles, newest_whole
+from baa.training.resuming import FolderCheckpoint, SameStart, WholeFiles, newest_whole
 from baa.training.settling import noise, settled
 from baa.training.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.trainer import build_trainer, compute_device, refuse_lacking
@@ -56,12 +56,11 @@ def run(config: Config) -> dict[str, Any]:
         InputError: settings, data or an earlier run in the same folder that do not fit.
     """
     make_folder(config.folder)
-    if config.wandb.enabled:
-        begin_trial(config)
-    claim(config)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
-    with listening() as stop:
+    with claimed(config), listening() as stop:
+        if config.wandb.enabled:
+            begin_trial(config)
         try:
             return _run_stages(config, stop)
         except Preempted as preempted:
@@ -204,8 +203,8 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop:
     )
 
 
-def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
-    return ModelCheckpoint(folder, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False)
+def _checkpoint(folder: Path, name: str, monitor: str | None) -> FolderCheckpoint:
+    return FolderCheckpoint(folder, filename=name, monitor=monitor, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 def _figure_loggers(config: Config, trainer: L.Trainer) -> list[Logger]:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import Strategy
 
 from baa.errors import InputError
 from baa.schema import Config
-from baa.training.precision import AUTO, FULL
+from baa.training.precision import AUTO, FULL, HALF_ON_GPUS
 from baa.training.processes import devices_and_nodes, environment_plugins, launched
 from baa.training.strategy import JobStrategy
 
@@ -60,7 +60,7 @@ def _trainer(config: Config, callbacks: Sequence[Callback], plugins: Sequence[An
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
         accelerator=compute_device(config).type,
-        precision=FULL if config.trainer.precision == AUTO else config.trainer.precision,
+        precision=_precision(config),
         callbacks=[*callbacks, *bar],
         plugins=[*plugins, *environment_plugins()],
         enable_progress_bar=config.trainer.progress,
@@ -69,6 +69,12 @@ def _trainer(config: Config, callbacks: Sequence[Callback], plugins: Sequence[An
         use_distributed_sampler=False,
         **more,
     )
+
+
+def _precision(config: Config) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """fp32 where nobody has measured, or where a CPU is to read what was trained in fp16."""
+    asked = config.trainer.precision
+    return FULL if asked == AUTO or (asked == HALF_ON_GPUS and compute_device(config).type == "cpu") else asked
 
 
 def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strategy:
@@ -86,10 +92,8 @@ def refuse_lacking(config: Config) -> None:
     Raises:
         InputError: a GPU is asked for and there is none, or fp16 on a CPU (where Lightning would take bf16).
     """
-    if compute_device(config).type == "cpu" and config.trainer.precision == "16-mixed":
-        raise InputError(
-            "trainer.precision is 16-mixed, which needs a GPU, and this trains on the CPU; take bf16-mixed or auto"
-        )
+    if compute_device(config).type == "cpu" and config.trainer.precision == HALF_ON_GPUS:
+        raise InputError("trainer.precision is 16-mixed, which needs a GPU, and this is a CPU; take bf16-mixed or auto")
 
 
 def compute_device(config: Config) -> torch.device:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from baa.data.inputs import SUFFIXES, Asked
-from baa.data.radiograph import MAX_BYTES
+from baa.data.inputs import Asked
+from baa.data.radiograph import IMAGE_SUFFIXES, MAX_BYTES
 from baa.errors import InputError
 from baa.nets.regions import REGIONS
 from baa.patient import Sex
@@ -68,7 +68,7 @@ def build(reader: Reader, folder: Path) -> gr.Blocks:
     with gr.Blocks(title="baa: bone age", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(ABOUT)
         with gr.Row():
-            files = gr.File(label="Radiographs", file_count="multiple", file_types=sorted(SUFFIXES), elem_id="files")
+            files = gr.File(label="Radiographs", file_count="multiple", file_types=list(IMAGE_SUFFIXES), elem_id="files")
             with gr.Column():
                 sex = gr.Radio(list(SEXES), value=FROM_FILE, label="Sex")
                 strict = gr.Checkbox(label="Refuse what is not taken for a whole hand")

@@ -5,7 +5,6 @@ import itertools
 import pytest
 
 from baa.benchmarks import costs, growing
-from baa.report.figures import Cost
 
 
 def steps(*costs):
@@ -13,7 +12,7 @@ def steps(*costs):
 
 
 def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
-    costs = [Cost(cases, seconds=3e-6 * cases**2, mebibytes=50.0) for cases in (100, 1_000, 10_000)]
+    costs = [growing.Cost(cases, seconds=3e-6 * cases**2, mebibytes=50.0) for cases in (100, 1_000, 10_000)]
     time, memory = growing._slopes("loader", "", steps(*costs))
 
     assert (time.ratio, time.low, time.high) == pytest.approx((2, 2, 2))
@@ -24,7 +23,7 @@ def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
 
 
 def test_the_steepest_stretch_decides():
-    costs = [Cost(100, 1.0, 50.0), Cost(1_000, 20.0, 500.0), Cost(10_000, 200.0, 500.0)]
+    costs = [growing.Cost(100, 1.0, 50.0), growing.Cost(1_000, 20.0, 500.0), growing.Cost(10_000, 200.0, 500.0)]
     time, memory = growing._slopes("cache", "-real", steps(*costs))
 
     assert time.ratio == pytest.approx(1.301, abs=1e-3)

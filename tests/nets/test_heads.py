@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.heads import AgeHead, AgePrediction, possible
 
 
 def test_an_untrained_regression_answers_about_the_mean():
@@ -13,6 +13,10 @@ def test_an_untrained_regression_answers_about_the_mean():
     torch.nn.init.constant_(head.layers[-1].bias, 0.5)
 
     assert_close(head(torch.randn(4, 3)).months, torch.full((4,), 140.0))
+
+
+def test_no_age_is_told_that_cannot_be():
+    assert possible(torch.tensor([-1.0, 0.0, 100.0, 241.0])).tolist() == [0.0, 0.0, 100.0, 240.0]
 
 
 def test_mse_is_equation_4_on_standardised_ages():

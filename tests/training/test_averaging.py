@@ -1,5 +1,6 @@
 """With `ema`, what is judged and kept are averaged weights."""
 
+import pandas as pd
 import pytest
 import torch
 from tiny_run import settings
@@ -35,3 +36,18 @@ def test_the_kept_weights_are_the_average_of_those_that_were_trained(tmp_path, t
         assert len(later) >= 4
         torch.testing.assert_close(kept, average)
         assert not torch.allclose(kept[-2], later[-1][-2])
+
+
+def test_the_fusion_weights_that_are_told_are_those_that_are_kept(finished, tmp_path):
+    from baa.config import load
+    from baa.training.checkpoints import restore
+    from baa.training.stages import run
+
+    more = ["stages=[estimator]", f"locator.checkpoint={finished[0] / 'tiny' / 'locator' / 'best.ckpt'}"]
+    more += ["estimator.fit.ema=0.9", "estimator.fit.lr=0.01", "estimator.fit.batch_size=6", "estimator.fit.epochs=1"]
+    run(load(None, settings(tmp_path, *more)))
+    told = pd.read_csv(tmp_path / "tiny" / "estimator" / "metrics.csv").iloc[-1]
+    kept = restore(tmp_path / "tiny" / "estimator" / "best.ckpt").module.learnt_weights()
+    assert len(kept) == 4
+    for name, weight in kept.items():
+        assert told[f"fusion/{name}"] == pytest.approx(float(weight), abs=1e-6)

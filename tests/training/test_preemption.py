@@ -154,3 +154,18 @@ def test_two_half_batches_make_the_step_of_a_whole_one(tmp_path):
     assert ends[0]["global_step"] == ends[1]["global_step"]
     for name, tensor in ends[0]["state_dict"].items():
         torch.testing.assert_close(ends[1]["state_dict"][name], tensor, atol=1e-4, rtol=0, msg=name)
+
+
+def test_in_a_folder_that_was_moved_the_best_epoch_is_known_again(tmp_path):
+    from baa.training.resuming import FolderCheckpoint
+
+    old, new = (FolderCheckpoint(tmp_path / name, filename="best", monitor="val/mae") for name in ("old", "new"))
+    old.best_model_path = old.kth_best_model_path = str(tmp_path / "old" / "best.ckpt")
+    old.best_model_score = old.kth_value = torch.tensor(7.0)
+    old.best_k_models = {old.best_model_path: old.best_model_score}
+    new.load_state_dict(old.state_dict())
+
+    assert new.best_k_models == {str(tmp_path / "new" / "best.ckpt"): 7.0}
+    assert new.best_model_path == new.kth_best_model_path == str(tmp_path / "new" / "best.ckpt")
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert [new.check_monitor_top_k(trainer, torch.tensor(months)) for months in (8.0, 6.0)] == [False, True]
