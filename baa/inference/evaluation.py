@@ -84,7 +84,7 @@ def evaluate(
     with stoppable("what is not yet written is lost") as stop:
         trainer = build_trainer(config, logger=None, callbacks=[StopAtOnce(stop)])
         refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
-        if any(setting.startswith(f"{FLIP_AVERAGE}=") for setting in overrides):
+        if any(setting.lstrip("-").startswith(f"{FLIP_AVERAGE}=") for setting in overrides):
             for part in restored.module.modules():  # of `joint` a part
                 if isinstance(part, EstimatorModule):
                     part.flip_average = config.estimator.flip_average
