@@ -9,8 +9,9 @@ from collections.abc import Callable
 from baa.card import SHIPPED
 from baa.coverage import COVERAGE
 from baa.errors import InputError
+from baa.writing import FULL
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_ROOM = (*FULL, errno.EROFS)
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR)
 
 

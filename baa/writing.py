@@ -11,6 +11,7 @@ from typing import Any
 from baa.errors import InputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk, or of a share of one, that takes no more."""
 
 BESIDE = ".new"
 """Ends the stem of a file that is being written."""

@@ -22,6 +22,7 @@ FORMAT = 7
 """Counted up whenever the same file would become other pixels."""
 
 AGAIN_SECONDS = 600.0
+"""After which an image that could not be read is tried again."""
 
 FEATURES = datasets.Features(
     {
