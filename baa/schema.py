@@ -38,14 +38,11 @@ class Phantom:
 
 @dataclass
 class Split:
-    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id.
-
-    Where a source's splits leave nobody to choose by, `val` of those to train on are drawn for it.
-    """
+    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id."""
 
     by: Literal["auto", "source", "hash"] = "auto"
     seed: int = 0
-    val: float = 0.1
+    val: float = 0.1  # also of those to train on, where the source's splits leave nobody to choose by
     test: float = 0.1
     test_ids: str | None = None  # a CSV whose ids are in the test split whatever the rest says
 

@@ -7,7 +7,6 @@ successive halving in both.
 
 import json
 import math
-import os
 import secrets
 import sys
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from filelock import FileLock, Timeout
 from optuna.distributions import distribution_to_json
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
@@ -27,11 +25,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from baa.config import to_plain
-from baa.cores import usable_cores
 from baa.errors import InputError
 from baa.search.results import RUN
 from baa.search.sweepfile import Sweep, allows
-from baa.search.trials import TrialProcess
+from baa.search.trials import TrialProcess, share_of_the_machine
 from baa.writing import make_folder
 
 STARTUP_TRIALS = 4
@@ -183,7 +180,7 @@ class Study:
                 run=run,
                 group=self.sweep.file.stem,
                 log=self._log(trial.number),
-                environment=_share_of_the_machine(slot, workers),
+                environment=share_of_the_machine(slot, workers),
                 reported=max(begun.intermediate_values, default=0) if begun else 0,
             ),
             slot,
@@ -242,19 +239,3 @@ def _pruner(sweep: Sweep) -> BasePruner:
     if sweep.early is None:
         return NopPruner()
     return SuccessiveHalvingPruner(min_resource=sweep.early[0], reduction_factor=sweep.early[1])
-
-
-def _share_of_the_machine(slot: int, workers: int) -> dict[str, str]:
-    """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these.
-
-    Args:
-        slot: of the trial among those that run, from 0.
-        workers: how many may run.
-    """
-    if workers == 1:
-        return {}
-    share = {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
-    if gpus := torch.cuda.device_count():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-        share["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
-    return share

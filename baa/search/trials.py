@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from baa.cores import usable_cores
 from baa.schema import Config
 from baa.search.sweepfile import RUN_ID
 from baa.writing import read_json
@@ -88,6 +90,22 @@ class TrialProcess:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+
+def share_of_the_machine(slot: int, workers: int) -> dict[str, str]:
+    """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these.
+
+    Args:
+        slot: of the trial among those that run, from 0.
+        workers: how many may run.
+    """
+    if workers == 1:
+        return {}
+    share = {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
+    if gpus := torch.cuda.device_count():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
+        share["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
+    return share
 
 
 def _end_with_parent() -> None:

@@ -114,7 +114,7 @@ class StopAtOnce(Callback):
             trainer.strategy.launcher.kill(signal.SIGTERM)
 
 
-class Preemption(StopAtOnce):
+class Preemption(Callback):
     """While a stage is trained, a signal is answered by all processes after the same step.
 
     They write a checkpoint in the middle of the epoch, then raise `Preempted`. After the last batch of an epoch there is no
@@ -126,7 +126,7 @@ class Preemption(StopAtOnce):
     """
 
     def __init__(self, stop: Stop, file: Path) -> None:
-        super().__init__(stop)
+        self.stop = stop
         self.file = file
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -36,7 +36,7 @@ from baa.training.networks import (
     take_weights,
 )
 from baa.training.origins import Parent, cuts_crops, estimator_file, locator_file, offspring, parents, warn_of_cases_seen
-from baa.training.preemption import Preempted, Preemption, Stop, listening
+from baa.training.preemption import Preempted, Preemption, Stop, StopAtOnce, listening
 from baa.training.processes import lost_another
 from baa.training.profile import Profile
 from baa.training.recognition import with_recogniser
@@ -185,7 +185,7 @@ def _trainer(stage: str, config: Config, fit: Optimisation, seen: Lineage, stop:
     ]
     if fit.ema is not None:
         callbacks.append(EMAWeightAveraging(compute_device(config), decay=fit.ema))
-    callbacks.append(Preemption(stop, folder / "last.ckpt"))  # after the weights were averaged
+    callbacks += [StopAtOnce(stop), Preemption(stop, folder / "last.ckpt")]  # after the weights were averaged
     if config.trainer.compile:
         callbacks.append(Compile(noise(config, fit)))
     if config.trainer.profile:
