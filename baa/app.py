@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from baa.card import model_path
-from baa.command import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.cli import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
 from baa.errors import InputError
+from baa.model_card import model_path
 
 EPILOG = """\
 what it serves

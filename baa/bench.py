@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from baa.command import command_parser, keep_libraries_quiet, run_command
+from baa.cli import command_parser, keep_libraries_quiet, run_command
 from baa.errors import InputError
 
 EPILOG = """\
@@ -52,9 +52,9 @@ def main() -> None:
         if path and not path.exists():
             raise InputError(f"{option}: {path} is not there")
 
+    from baa.atomic_io import write_whole
     from baa.benchmarks.table import HEAD, as_json, as_line, benchmarks  # torch is not imported for --help
-    from baa.memory import keep_freed_memory
-    from baa.writing import write_whole
+    from baa.machine import keep_freed_memory
 
     keep_libraries_quiet()
     keep_freed_memory()

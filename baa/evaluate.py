@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from baa.card import model_path
-from baa.command import (
+from baa.cli import (
     checkpoint_option,
     command_parser,
     keep_libraries_quiet,
@@ -12,7 +11,8 @@ from baa.command import (
     run_command,
     settings_argument,
 )
-from baa.coverage import COVERAGE, COVERAGES, interval_width, share_inside
+from baa.metrics.coverage import COVERAGE, COVERAGES, interval_width, share_inside
+from baa.model_card import model_path
 
 TRIED = tuple(name(coverage) for coverage in COVERAGES if coverage != COVERAGE for name in (share_inside, interval_width))
 """Metrics of intervals that nobody has asked for: they are in the file, not in the summary."""
@@ -58,7 +58,7 @@ def main() -> None:
 
     from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help
 
-    from baa.inference.evaluation import evaluate
+    from baa.evaluation.checkpoint import evaluate
 
     keep_libraries_quiet()
     result = evaluate(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from baa.card import model_path
-from baa.command import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.cli import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.model_card import model_path
 
 EPILOG = """\
 what it writes
@@ -25,7 +25,7 @@ def main() -> None:
     coverage_option(parser)
     arguments = parser.parse_args()
 
-    from baa.inference.exporting import export  # torch is not imported for --help
+    from baa.inference.export import export  # torch is not imported for --help
 
     keep_libraries_quiet()
     apart = export(model_path(arguments.checkpoint), arguments.out, arguments.coverage)

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from baa.command import command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
-from baa.config import describe_settings, load
-from baa.schema import Config
+from baa.cli import command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
+from baa.config.load import describe_settings, load
+from baa.config.schema import Config
 
 EPILOG = """\
 what it does
@@ -50,7 +50,7 @@ def main() -> None:
 
     from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help, nor for an error in a config
 
-    from baa.training.stages import run
+    from baa.training.run import run
 
     keep_libraries_quiet()
     rank_zero_only(_tell)(config, run(config))

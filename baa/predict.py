@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from baa.card import model_path
-from baa.command import at_least, checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
-from baa.cores import usable_cores
+from baa.cli import at_least, checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.machine import usable_cores
+from baa.model_card import model_path
 
 EPILOG = """\
 what it writes, in DIR
@@ -85,8 +85,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from baa.data.inputs import Asked, find_images, with_table  # torch is not imported for --help
-    from baa.inference.prediction import OVERLAYS, predict
+    from baa.inference.inputs import Asked, find_images, with_table  # torch is not imported for --help
+    from baa.inference.predict import OVERLAYS, predict
     from baa.patient import Sex
 
     keep_libraries_quiet()

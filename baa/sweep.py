@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from baa.command import at_least, command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
+from baa.cli import at_least, command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
 
 EPILOG = """\
 what it does

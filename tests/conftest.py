@@ -38,7 +38,7 @@ def locator():
 @pytest.fixture
 def phantom_batch():
     """Four hands, [4, 1, 192, 192] in [0, 1]."""
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     pixels = [torch.from_numpy(case.image.load(192).pixels.copy()) for case in phantom_cases(4, seed=0)]
     return torch.stack(pixels)[:, None].float() / 255
@@ -58,8 +58,8 @@ def real_data():
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A run of both stages, and its metrics."""
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

@@ -9,7 +9,7 @@ import numpy as np
 from dicom_file import dicom
 from PIL import Image
 
-from baa.data.phantom import phantom_cases
+from baa.data.sources.phantom.phantom import phantom_cases
 
 FLIPS, CUTS, LIES = 30, 20, 12
 

@@ -14,8 +14,8 @@ def by_moments(finished, tmp_path_factory):
     """A run whose boxes are found as those of the model that ships."""
     from tiny_run import settings
 
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     folder = tmp_path_factory.mktemp("moments")
     locator = finished[0] / "tiny" / "locator" / "best.ckpt"
@@ -26,7 +26,7 @@ def by_moments(finished, tmp_path_factory):
 
 
 def phantoms(count, px=96):
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(count, seed=7)])
     return torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(count) % 3
@@ -34,12 +34,12 @@ def phantoms(count, px=96):
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_the_graph_answers_as_the_checkpoint_does(by_moments, tmp_path, kind):
-    from baa.config import load
-    from baa.inference.exporting import export
-    from baa.nets.film import Film
-    from baa.nets.regions import RegionCropper
-    from baa.training.checkpoints import restore
-    from baa.training.networks import crop_arguments
+    from baa.assembly.modules import crop_arguments
+    from baa.checkpoints.load import restore
+    from baa.config.load import load
+    from baa.inference.export import export
+    from baa.nets.cropper import RegionCropper
+    from baa.nets.view import Film
 
     file = tmp_path / f"model.{kind}"
     export(by_moments, file, 0.8)
@@ -65,10 +65,10 @@ def test_the_graph_answers_as_the_checkpoint_does(by_moments, tmp_path, kind):
 
 
 def test_its_intervals_are_those_of_predict(by_moments):
+    from baa.checkpoints.load import restore
     from baa.inference.whole_path import Answer, WholePath
+    from baa.metrics.conformal import interval_of
     from baa.patient import Sex
-    from baa.report.conformal import interval_of
-    from baa.training.checkpoints import restore
 
     model = restore(by_moments)._replace(
         calibration={"all": list(map(float, range(1, 101))), "male/0_to_95_months": [7.0] * 60}
@@ -81,7 +81,7 @@ def test_its_intervals_are_those_of_predict(by_moments):
 
 
 def test_beside_it_stands_what_it_takes_and_what_it_is_not(by_moments, tmp_path):
-    from baa.inference.exporting import export
+    from baa.inference.export import export
 
     export(by_moments, tmp_path / "model.pt2", 0.8)
     told = json.loads((tmp_path / "model.json").read_text())
@@ -93,7 +93,7 @@ def test_beside_it_stands_what_it_takes_and_what_it_is_not(by_moments, tmp_path)
 
 
 def test_what_has_no_whole_path_or_no_format_is_refused(finished, by_moments, tmp_path):
-    from baa.inference.exporting import export
+    from baa.inference.export import export
 
     with pytest.raises(InputError, match="only an estimator that reads crops"):
         export(finished[0] / "tiny" / "locator" / "best.ckpt", tmp_path / "model.onnx", 0.9)

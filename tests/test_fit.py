@@ -41,8 +41,8 @@ def test_the_predictions_on_disk_have_the_mae_that_is_reported(finished):
 
 
 def test_a_finished_run_is_not_trained_again(finished):
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     folder, metrics = finished
     before = (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
@@ -51,9 +51,9 @@ def test_a_finished_run_is_not_trained_again(finished):
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished):
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     with pytest.raises(InputError, match=r"locator.fit.lr was 0.0003 and is 0.1"):
         run(load(None, settings(finished[0], "locator.fit.lr=0.1")))
@@ -68,10 +68,10 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
 def test_two_jobs_in_one_folder_are_kept_apart_and_what_a_killed_one_left_is_removed(finished, monkeypatch):
     from filelock import FileLock
 
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
     from baa.training import claim
-    from baa.training.stages import run
+    from baa.training.run import run
 
     folder, metrics = finished
     left = folder / "tiny" / "locator" / ".last.0123abcd.new.ckpt"
@@ -93,9 +93,9 @@ UNTRAINABLE = {
 
 @pytest.mark.parametrize(("setting", "message"), UNTRAINABLE.items())
 def test_what_cannot_be_trained_is_refused_before_it_begins(tmp_path, monkeypatch, setting, message):
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match=message):
@@ -103,10 +103,10 @@ def test_what_cannot_be_trained_is_refused_before_it_begins(tmp_path, monkeypatc
 
 
 def test_cases_without_an_age_are_not_trained_on(tmp_path):
-    from baa.config import load
-    from baa.data.phantom import phantom_cases
+    from baa.config.load import load
+    from baa.data.sources.phantom.phantom import phantom_cases
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     for i, case in enumerate(phantom_cases(20, seed=9)):
         Image.fromarray(case.image.load(96).pixels).save(tmp_path / f"{i}.png")
@@ -117,9 +117,9 @@ def test_cases_without_an_age_are_not_trained_on(tmp_path):
 
 
 def test_a_fit_that_ends_in_no_numbers_stops_the_run_and_is_not_kept(tmp_path):
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     with pytest.raises(InputError, match="the network answers with no numbers after epoch 1; give a lower fit.lr"):
         run(load(None, settings(tmp_path, "stages=[locator]", "locator.fit.lr=1e30")))
@@ -128,9 +128,9 @@ def test_a_fit_that_ends_in_no_numbers_stops_the_run_and_is_not_kept(tmp_path):
 
 @pytest.mark.parametrize("resplit", [False, True])
 def test_cases_to_choose_and_to_judge_by_that_were_trained_on_before_are_told(finished, tmp_path, caplog, resplit):
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     caplog.set_level("INFO")
     given = ["stages=[estimator]", f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt", "estimator.hand.weights=nowhere"]
@@ -141,9 +141,9 @@ def test_cases_to_choose_and_to_judge_by_that_were_trained_on_before_are_told(fi
 
 
 def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_path):
-    from baa.config import load
+    from baa.config.load import load
     from baa.errors import InputError
-    from baa.training.stages import run
+    from baa.training.run import run
 
     short = ["locator.fit.epochs=1", "estimator.fit.epochs=1", "crops.precision=auto"]
     for broken in ("locator.backbone.weights", "estimator.hand.weights"):
@@ -153,7 +153,7 @@ def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_mended(tmp_p
 
 
 def test_the_checkpoint_alone_gives_the_same_metrics(finished, tmp_path):
-    from baa.inference.evaluation import evaluate
+    from baa.evaluation.checkpoint import evaluate
 
     folder, metrics = finished
     alone = tmp_path / "only.ckpt"
@@ -180,7 +180,7 @@ def test_what_cannot_be_compared_is_refused_before_it_is_judged(finished, tmp_pa
 
 def test_an_evaluation_takes_no_other_network(finished, tmp_path):
     from baa.errors import InputError
-    from baa.inference.evaluation import evaluate
+    from baa.evaluation.checkpoint import evaluate
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     with pytest.raises(
@@ -192,7 +192,7 @@ def test_an_evaluation_takes_no_other_network(finished, tmp_path):
 
 
 def test_a_single_case_is_judged_too(finished, tmp_path):
-    from baa.inference.evaluation import evaluate
+    from baa.evaluation.checkpoint import evaluate
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     judged = evaluate(checkpoint, ["data.limit=1"], split="test", out=tmp_path)["estimator"]
@@ -202,7 +202,7 @@ def test_a_single_case_is_judged_too(finished, tmp_path):
 
 
 def test_unseen_cases_are_those_of_no_training(finished, tmp_path):
-    from baa.inference.evaluation import evaluate
+    from baa.evaluation.checkpoint import evaluate
 
     folder, metrics = finished
     checkpoint = folder / "tiny" / "locator" / "best.ckpt"
@@ -241,9 +241,9 @@ def test_a_bad_folder_is_reported_whole(tmp_path):
 
 
 def test_a_hospitals_parquet_is_trained_on_and_its_bad_rows_are_set_aside(tmp_path):
-    from baa.config import load
-    from baa.data.phantom import phantom_cases
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.data.sources.phantom.phantom import phantom_cases
+    from baa.training.run import run
 
     hands = phantom_cases(40, seed=9)
     for i, case in enumerate(hands):

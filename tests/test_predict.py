@@ -14,7 +14,7 @@ from PIL import Image
 @pytest.fixture
 def hands(tmp_path):
     """Three phantoms as files, with their boxes' frame: a tall one, so that padding matters."""
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     folder = tmp_path / "hands"
     folder.mkdir()
@@ -24,9 +24,9 @@ def hands(tmp_path):
 
 
 def test_files_are_read_as_evaluate_reads_them(finished, hands, tmp_path):
-    from baa.data.inputs import Asked
-    from baa.inference.evaluation import evaluate
-    from baa.inference.prediction import predict
+    from baa.evaluation.checkpoint import evaluate
+    from baa.inference.inputs import Asked
+    from baa.inference.predict import predict
     from baa.patient import Sex
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
@@ -102,9 +102,9 @@ def test_what_is_not_there_is_refused_before_any_work(finished, tmp_path):
 
 
 def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, hands, tmp_path, monkeypatch):
-    from baa.data.inputs import Asked
     from baa.inference import shards
-    from baa.inference.prediction import predict
+    from baa.inference.inputs import Asked
+    from baa.inference.predict import predict
     from baa.patient import Sex
 
     monkeypatch.setattr(shards, "SHARD", 2)
@@ -139,9 +139,9 @@ def test_processes_share_the_files_and_the_last_one_writes_the_table(finished, h
 
 
 def test_an_interrupted_prediction_says_so_by_its_exit_code(finished, hands, tmp_path, monkeypatch):
-    from baa.data.inputs import Asked
-    from baa.inference.answers import Answers
-    from baa.inference.prediction import predict
+    from baa.inference.inputs import Asked
+    from baa.inference.predict import predict
+    from baa.inference.rows import Answers
     from baa.patient import Sex
 
     monkeypatch.setattr(Answers, "give", lambda *_: signal.raise_signal(signal.SIGINT))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def hand(tmp_path):
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     [case] = phantom_cases(1, seed=5)
     Image.fromarray(case.image.load(384).pixels).save(tmp_path / "hand.png")
@@ -23,7 +23,7 @@ def hand(tmp_path):
 
 
 def test_its_files_are_small_and_its_card_says_what_it_is():
-    from baa.card import SHIPPED, model_path, read_card
+    from baa.model_card import SHIPPED, model_path, read_card
 
     folder = model_path(SHIPPED)
     card = read_card(folder)
@@ -55,8 +55,8 @@ def test_it_reads_a_hand_without_a_network(hand, tmp_path, monkeypatch, capsys):
 
 
 def test_a_fit_starts_from_it_with_its_networks():
-    from baa.card import SHIPPED, model_path, networks_of, read_card
-    from baa.config import load, to_plain
+    from baa.config.load import load, to_plain
+    from baa.model_card import SHIPPED, model_path, networks_of, read_card
 
     theirs = networks_of(read_card(model_path(SHIPPED)))
     begun = to_plain(load(None, ["stages=[estimator]", f"weights={SHIPPED}", "estimator.fit.epochs=2"]))

@@ -13,23 +13,24 @@ from typing import Final
 
 import torch
 
-from baa.config import load, to_plain
-from baa.coverage import COVERAGE
+from baa.assembly.modules import optimisation
+from baa.checkpoints.provenance import lineage
+from baa.checkpoints.trained_model import Restored
+from baa.config.load import load, to_plain
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import Case
-from baa.data.inputs import Asked, find_images
-from baa.data.modules import CropDataModule, HandDataModule
+from baa.data.datamodules import CropDataModule, HandDataModule
 from baa.data.radiograph import ImageFile
-from baa.inference.answers import Answers
-from baa.inference.prediction import predict_files
-from baa.memory import keep_freed_memory
-from baa.nets.regions import RegionCropper
+from baa.inference.inputs import Asked, find_images
+from baa.inference.predict import predict_files
+from baa.inference.rows import Answers
+from baa.machine import keep_freed_memory
+from baa.metrics.coverage import COVERAGE
+from baa.modules.estimator import EstimatorModule
+from baa.modules.locator import LocatorModule
+from baa.nets.cropper import RegionCropper
 from baa.patient import Sex
-from baa.training.lineage import lineage
-from baa.training.modules import EstimatorModule, LocatorModule
-from baa.training.networks import optimisation
-from baa.training.restored import Restored
 
 SOURCE_PX, PX, BATCH = 128, 64, 16
 BACKBONE = "resnet10t"

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.errors import InputError
-from baa.nets.film import Film
+from baa.nets.cropper import CARPAL, HAND, REGIONS, RegionCropper
 from baa.nets.locator import Locator
-from baa.nets.regions import CARPAL, HAND, REGIONS, RegionCropper
+from baa.nets.view import Film
 
 BATCH, SOURCE_PX, PX = 16, 640, 300
 SAME = 0.05
@@ -49,7 +49,7 @@ def bench() -> list[Row]:
 
 
 def _source() -> Tensor:
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     pixels = [torch.from_numpy(case.image.load(SOURCE_PX).pixels.copy()) for case in phantom_cases(BATCH, seed=0)]
     return torch.stack(pixels)[:, None].float() / 255

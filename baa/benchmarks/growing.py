@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from baa.benchmarks.costs import EPOCHS, PARTS
 from baa.benchmarks.loading import write_films
 from baa.benchmarks.pairs import Row
-from baa.data.inputs import find_images
 from baa.errors import InputError
-from baa.report.figures import save
+from baa.inference.inputs import find_images
+from baa.plots.figures import save
 
 COUNTS = (100, 1_000, 10_000)
 MANY = 100_000

@@ -19,14 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from baa.benchmarks.pairs import Row, alternate, quotient
-from baa.cores import usable_cores
 from baa.data.augment import Augmentation
 from baa.data.cache import open_cache
 from baa.data.cases import Case
-from baa.data.modules import HandDataModule
-from baa.data.phantom import phantom_cases
+from baa.data.datamodules import HandDataModule
 from baa.data.radiograph import ImageFile
+from baa.data.sources.phantom.phantom import phantom_cases
 from baa.errors import InputError
+from baa.machine import usable_cores
 from baa.patient import Sex
 
 COUNT, FILM_PX, SOURCE_PX, PX, BATCH = 64, (1500, 2000), 640, 300, 16

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import torch
 
+from baa.assembly.modules import optimisation
 from baa.benchmarks.loading import FILM_PX, write_films
 from baa.benchmarks.pairs import Row, alternate, quotient
-from baa.config import load, to_plain
-from baa.coverage import COVERAGE
-from baa.data.inputs import Asked
-from baa.inference.answers import Answers
-from baa.inference.prediction import predict_files
-from baa.nets.film import Film
-from baa.nets.regions import REGIONS, RegionCropper
+from baa.checkpoints.provenance import lineage
+from baa.checkpoints.trained_model import Restored
+from baa.config.load import load, to_plain
+from baa.inference.inputs import Asked
+from baa.inference.predict import predict_files
+from baa.inference.rows import Answers
+from baa.metrics.coverage import COVERAGE
+from baa.modules.estimator import EstimatorModule
+from baa.modules.locator import LocatorModule
+from baa.nets.cropper import REGIONS, RegionCropper
+from baa.nets.view import Film
 from baa.patient import Sex
-from baa.training.lineage import lineage
-from baa.training.modules import EstimatorModule, LocatorModule
-from baa.training.networks import optimisation
-from baa.training.restored import Restored
 
 BATCH, BATCHES, SOURCE_PX, PX, ROUNDS = 16, 4, 640, 300, 3
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from baa.benchmarks.pairs import Row, quotient
-from baa.cores import usable_cores
 from baa.errors import InputError
+from baa.machine import usable_cores
 
 ROUNDS, BEFORE, TIMED = 3, 3, 8
 SETTINGS = (
@@ -28,7 +28,7 @@ SETTINGS = (
 STEPS = f"""\
 import os, time
 import baa.fit
-from baa.training.age import AgeModule
+from baa.modules.base import AgeModule
 
 ends = []
 

@@ -24,7 +24,7 @@ FIRST_STEP = """\
 import os, sys
 sys.argv = ["baa.fit", *sys.argv[1:]]
 import baa.fit
-from baa.training.age import AgeModule
+from baa.modules.base import AgeModule
 AgeModule.on_train_batch_end = lambda *_: os._exit(0)
 baa.fit.main()
 """

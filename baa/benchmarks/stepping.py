@@ -7,10 +7,10 @@ from torch import Tensor
 
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.data.augment import Augmentation
+from baa.nets.cropper import REGIONS, RegionCropper
 from baa.nets.estimator import Estimator
-from baa.nets.film import Film
 from baa.nets.locator import Locator
-from baa.nets.regions import REGIONS, RegionCropper
+from baa.nets.view import Film
 from baa.patient import Sex
 
 BATCH, SOURCE_PX, PX = 8, 640, 300

@@ -9,8 +9,8 @@ import torch
 from kornia.geometry.transform import get_affine_matrix2d
 from torch import Tensor
 
-from baa.nets.backbones import GreyImage
-from baa.nets.film import Film, compose
+from baa.nets.backbone import GreyImage
+from baa.nets.view import Film, compose
 
 ERASED_AREA, ERASED_ASPECT = (0.02, 0.15), (0.5, 2.0)
 

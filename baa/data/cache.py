@@ -16,7 +16,7 @@ from filelock import FileLock
 from baa.data.cases import Case, Image, Problem
 from baa.data.radiograph import Radiograph
 from baa.errors import InputError
-from baa.nets.film import whole_factor
+from baa.nets.view import whole_factor
 
 FORMAT = 7
 """Counted up whenever the same file would become other pixels."""

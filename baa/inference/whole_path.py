@@ -6,18 +6,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from baa.config import load
+from baa.assembly.modules import crop_arguments
+from baa.checkpoints.trained_model import Restored
+from baa.config.load import load
 from baa.errors import InputError
-from baa.nets.backbones import GreyImage
-from baa.nets.film import Film
+from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
+from baa.modules.estimator import EstimatorModule
+from baa.modules.joint import JointModule
+from baa.nets.backbone import GreyImage
+from baa.nets.cropper import REGIONS, RegionCropper
 from baa.nets.heads import possible
-from baa.nets.regions import REGIONS, RegionCropper
+from baa.nets.view import Film
 from baa.patient import Sex
-from baa.report.conformal import CALIBRATED_BANDS_MONTHS, half_width
-from baa.training.joint import JointModule
-from baa.training.modules import EstimatorModule
-from baa.training.networks import crop_arguments
-from baa.training.restored import Restored
 
 
 class Answer(NamedTuple):

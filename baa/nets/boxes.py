@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from baa.nets.film import Boxes
-from baa.nets.heatmap import HeatMap
+from baa.nets.attention import HeatMap
+from baa.nets.view import Boxes
 
 RULES = ("peak", "moments")
 

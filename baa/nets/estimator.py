@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from baa.nets.backbones import Backbone, FeatureMap, GreyImage
+from baa.nets.backbone import Backbone, FeatureMap, GreyImage
 from baa.nets.fusion import Exchange, SexGate, Streams
 from baa.nets.heads import AgeHead, AgePrediction
 

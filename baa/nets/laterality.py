@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from baa.nets.backbones import GreyImage
-from baa.nets.film import Film
+from baa.nets.backbone import GreyImage
+from baa.nets.view import Film
 
 PX = 96
 CHANNELS = (1, 12, 24, 48, 48)

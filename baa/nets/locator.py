@@ -10,7 +10,7 @@ from typing import Any
 from timm.layers.cbam import CbamModule
 from torch import nn
 
-from baa.nets.backbones import Backbone, FeatureMap, GreyImage
+from baa.nets.backbone import Backbone, FeatureMap, GreyImage
 from baa.nets.heads import AgeHead, AgePrediction
 
 SPATIAL_KERNEL = 7

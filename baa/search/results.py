@@ -10,8 +10,8 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as pictures
 
-from baa.report.figures import save
-from baa.writing import write_whole
+from baa.atomic_io import write_whole
+from baa.plots.figures import save
 
 RUN = "run"
 """User attribute of a trial that has been started: the id of its W&B run."""

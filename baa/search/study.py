@@ -24,12 +24,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
-from baa.config import to_plain
+from baa.atomic_io import make_folder
+from baa.config.load import to_plain
 from baa.errors import InputError
 from baa.search.results import RUN
 from baa.search.sweepfile import Sweep, allows
 from baa.search.trials import TrialProcess, share_of_the_machine
-from baa.writing import make_folder
 
 STARTUP_TRIALS = 4
 """Random ones, before there is anything to learn from."""

@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from baa.config import load
+from baa.config.load import load
+from baa.config.schema import Config
 from baa.errors import InputError
-from baa.schema import Config
 
 METHODS = ("bayes", "grid", "random")
 KEYS = ("program", "command", "method", "metric", "early_terminate", "parameters", "name", "description", "project", "entity")

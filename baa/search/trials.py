@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from baa.cores import usable_cores
-from baa.schema import Config
+from baa.atomic_io import read_json
+from baa.config.schema import Config
+from baa.machine import usable_cores
 from baa.search.sweepfile import RUN_ID
-from baa.writing import read_json
 
 PARENT_DEATH_SIGNAL = 1
 PATIENCE_SECONDS = 20.0

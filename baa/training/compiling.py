@@ -8,8 +8,8 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
-from baa.data.batches import Batch
-from baa.training.age import AgeModule
+from baa.data.batch import Batch
+from baa.modules.base import AgeModule
 
 
 class Compile(Callback):

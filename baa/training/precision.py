@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -13,15 +13,12 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from baa.data.batches import Batch
+from baa.assembly.trainer import FULL, HALF
+from baa.atomic_io import read_json, write_whole
+from baa.data.batch import Batch
+from baa.modules.base import AgeModule
 from baa.nets.locator import Locator
-from baa.training.age import AgeModule
-from baa.writing import read_json, write_whole
 
-AUTO: Final = "auto"
-FULL: Final = "32-true"
-HALF: Final = "bf16-mixed"
-HALF_ON_GPUS: Final = "16-mixed"
 WARM_UP, ROUNDS = 1, 3
 WORTH = 0.9
 """bf16 is taken where it needs less than this share of the time that fp32 needs."""

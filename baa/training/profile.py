@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from baa.data.modules import PHASE
-from baa.writing import replacing, write_whole
+from baa.atomic_io import replacing, write_whole
+from baa.data.datamodules import PHASE
 
 WARM_STEPS, TRACED_STEPS, SUMMARY_LINES = 3, 3, 10
 

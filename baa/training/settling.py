@@ -7,17 +7,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from baa.checks import STAGES
-from baa.config import load, to_plain
-from baa.data.batches import Batch
-from baa.schema import Config, Optimisation
-from baa.training.age import AgeModule
-from baa.training.checkpoints import crop_recipe
-from baa.training.networks import crop_arguments
-from baa.training.origins import cuts_crops, locator_file
-from baa.training.precision import AUTO, FULL, HALF, choose_precision, looks, training_step
-from baa.training.resuming import Begun
-from baa.training.trainer import compute_device
+from baa.assembly.modules import crop_arguments
+from baa.assembly.trainer import AUTO, FULL, HALF, compute_device
+from baa.checkpoints.load import crop_recipe
+from baa.config.load import load, to_plain
+from baa.config.schema import Config, Optimisation
+from baa.config.validate import STAGES
+from baa.data.batch import Batch
+from baa.modules.base import AgeModule
+from baa.training.initial_weights import cuts_crops, locator_file
+from baa.training.precision import choose_precision, looks, training_step
+from baa.training.resume import Begun
 
 
 def settled(stage: str, config: Config, module: AgeModule, fit: Optimisation, begun: Begun | None) -> Config:

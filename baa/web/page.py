@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from baa.data.inputs import Asked
 from baa.data.radiograph import IMAGE_SUFFIXES, MAX_BYTES
 from baa.errors import InputError
-from baa.nets.regions import REGIONS
+from baa.inference.inputs import Asked
+from baa.nets.cropper import REGIONS
 from baa.patient import Sex
-from baa.report.figures import REGION_COLOURS
-from baa.report.overlay import PANEL_PX, Drawing, heat_layer
+from baa.plots.figures import REGION_COLOURS
+from baa.plots.overlay import PANEL_PX, Drawing, heat_layer
 from baa.web.reader import Reader
 
 MOST_FILES, MOST_SHOWN = 200, 24

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from baa.data.inputs import Asked
-from baa.inference.answers import Answers
-from baa.inference.prediction import TABLE, predict_files
-from baa.report.overlay import Drawing, overlay
-from baa.training.checkpoints import restore
+from baa.checkpoints.load import restore
+from baa.inference.inputs import Asked
+from baa.inference.predict import TABLE, predict_files
+from baa.inference.rows import Answers
+from baa.plots.overlay import Drawing, overlay
 
 BATCH = 4
 

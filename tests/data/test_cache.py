@@ -11,8 +11,8 @@ import pytest
 from baa.data import cache
 from baa.data.cache import open_cache
 from baa.data.cases import Case
-from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
+from baa.data.sources.phantom.phantom import phantom_cases
 from baa.errors import InputError
 from baa.patient import Sex
 

@@ -10,8 +10,8 @@ from dicom_file import PLANTED, dicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from baa.data.phantom import phantom_cases
 from baa.data.radiograph import decode
+from baa.data.sources.phantom.phantom import phantom_cases
 from baa.errors import InputError
 from baa.patient import Sex
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from mutated import originals, write_mutated
 
-from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile
+from baa.data.sources.phantom.phantom import phantom_cases
 from baa.errors import InputError
 
 SECONDS, GIB = 5.0, 1 << 30

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baa.data.ossification import CARPAL_APPEARS, cap, carpal_size
-from baa.data.phantom import Phantom, phantom_cases
 from baa.data.radiograph import ImageFile
-from baa.data.skeleton import FOREARM_MM
+from baa.data.sources.phantom.ossification import CARPAL_APPEARS, cap, carpal_size
+from baa.data.sources.phantom.phantom import Phantom, phantom_cases
+from baa.data.sources.phantom.skeleton import FOREARM_MM
 from baa.patient import Sex
 
 

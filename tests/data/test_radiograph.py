@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baa.data.phantom import phantom_cases
 from baa.data.radiograph import ImageFile, decode, is_negative, padding
+from baa.data.sources.phantom.phantom import phantom_cases
 from baa.errors import InputError
 
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from baa.data.annotations import read_ids, with_truth
 from baa.data.cases import Box, parse_sex
-from baa.data.sources import read_rsna, read_table
+from baa.data.sources.table import read_rsna, read_table
 from baa.data.tables import read_rows
-from baa.data.truth import read_ids, with_truth
 from baa.errors import InputError
 from baa.patient import Sex
 

@@ -3,7 +3,7 @@
 import pytest
 
 from baa.data.cases import Case
-from baa.data.phantom import Phantom
+from baa.data.sources.phantom.phantom import Phantom
 from baa.data.splits import assign_splits
 from baa.errors import InputError
 from baa.patient import Sex

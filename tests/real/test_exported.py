@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from baa.card import SHIPPED, model_path
+from baa.model_card import SHIPPED, model_path
 
 COUNT, BATCH, PX = 100, 8, 384
 
@@ -17,9 +17,9 @@ def both(tmp_path_factory):
     """onnxruntime and torch: functions of sources [B, 1, 384, 384] and sexes [B]."""
     import onnxruntime
 
-    from baa.inference.exporting import export
+    from baa.checkpoints.load import restore
+    from baa.inference.export import export
     from baa.inference.whole_path import WholePath
-    from baa.training.checkpoints import restore
 
     file = tmp_path_factory.mktemp("exported") / "model.onnx"
     export(model_path(SHIPPED), file, 0.9)
@@ -54,7 +54,7 @@ def compare(both, films):
 
 @pytest.mark.slow
 def test_onnxruntime_reads_phantoms_as_torch_does(both):
-    from baa.data.phantom import phantom_cases
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     apart = compare(both, [case.image.load(PX).pixels for case in phantom_cases(COUNT, seed=9)])
     assert apart["months"] <= 0.05
@@ -63,7 +63,7 @@ def test_onnxruntime_reads_phantoms_as_torch_does(both):
 
 @pytest.mark.real
 def test_onnxruntime_reads_radiographs_as_torch_does(both, real_data):
-    from baa.data.sources import read_rsna
+    from baa.data.sources.table import read_rsna
 
     cases, _ = read_rsna(real_data / "rsna-384")
     apart = compare(both, [case.image.load(PX).pixels for case in cases[:: len(cases) // COUNT][:COUNT]])

@@ -7,8 +7,8 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def cohort(real_data, tmp_path_factory):
-    from baa.schema import Data, Split
-    from baa.training.cohort import read_cohort
+    from baa.assembly.data import read_cohort
+    from baa.config.schema import Data, Split
 
     folder = tmp_path_factory.mktemp("real")
     data = Data(
@@ -34,7 +34,7 @@ def test_no_radiograph_with_a_drawn_box_is_trained_on(cohort):
 
 
 def test_an_id_has_one_split_in_every_folder(cohort, real_data):
-    from baa.data.sources import read_rsna
+    from baa.data.sources.table import read_rsna
     from baa.data.splits import assign_splits
 
     cases, problems = read_rsna(real_data / "rsna-384")
@@ -56,8 +56,8 @@ def test_drawn_wrist_boxes_hold_the_drawn_capitates(cohort):
 
 
 def test_a_locator_learns_from_real_radiographs(real_data, tmp_path):
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     config = load(
         None,

@@ -16,11 +16,11 @@ HANDS, PHANTOMS = 100, 200
 @pytest.fixture(scope="module")
 def films(real_data, tmp_path_factory):
     """Folders of image files: phantoms, radiographs of the test part, those laid wrongly, and what is no whole hand."""
-    from baa.data.mishaps import mishaps
-    from baa.data.phantom import phantom_cases
+    from baa.assembly.data import read_cohort
+    from baa.config.schema import Data, Split
+    from baa.data.ood import mishaps
     from baa.data.radiograph import ImageFile
-    from baa.schema import Data, Split
-    from baa.training.cohort import read_cohort
+    from baa.data.sources.phantom.phantom import phantom_cases
 
     skimage = pytest.importorskip("skimage", reason="its pictures are shown too: pip install scikit-image")
     folder = tmp_path_factory.mktemp("films")
@@ -52,9 +52,9 @@ def films(real_data, tmp_path_factory):
 
 
 def test_hands_are_known_and_what_is_none_is_not(films, tmp_path):
-    from baa.card import SHIPPED, model_path
-    from baa.data.inputs import Asked, find_images
-    from baa.inference.prediction import predict
+    from baa.inference.inputs import Asked, find_images
+    from baa.inference.predict import predict
+    from baa.model_card import SHIPPED, model_path
 
     counted, tables = {}, {}
     for kind in ("hand", "mirrored", "phantom", "turned", "no_hand"):

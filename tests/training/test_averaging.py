@@ -21,9 +21,9 @@ def trained():
 
 
 def test_the_kept_weights_are_the_average_of_those_that_were_trained(tmp_path, trained):
-    from baa.config import load
-    from baa.training.checkpoints import restore
-    from baa.training.stages import run
+    from baa.checkpoints.load import restore
+    from baa.config.load import load
+    from baa.training.run import run
 
     run(load(None, settings(tmp_path, "stages=[locator]", f"locator.fit.ema={DECAY}", "locator.fit.batch_size=6")))
     for name in ("last.ckpt", "best.ckpt"):
@@ -39,9 +39,9 @@ def test_the_kept_weights_are_the_average_of_those_that_were_trained(tmp_path, t
 
 
 def test_the_fusion_weights_that_are_told_are_those_that_are_kept(finished, tmp_path):
-    from baa.config import load
-    from baa.training.checkpoints import restore
-    from baa.training.stages import run
+    from baa.checkpoints.load import restore
+    from baa.config.load import load
+    from baa.training.run import run
 
     more = ["stages=[estimator]", f"locator.checkpoint={finished[0] / 'tiny' / 'locator' / 'best.ckpt'}"]
     more += ["estimator.fit.ema=0.9", "estimator.fit.lr=0.01", "estimator.fit.batch_size=6", "estimator.fit.epochs=1"]

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.mark.parametrize("stage", ["locator", "estimator"])
 def test_checkpoint_and_bundle_hold_the_errors_on_the_validation_split(finished, stage):
-    from baa.training.checkpoints import restore
+    from baa.checkpoints.load import restore
 
     folder = finished[0] / "tiny" / stage
     kept, shared = restore(folder / "best.ckpt").calibration, restore(folder / "bundle").calibration
@@ -16,9 +16,9 @@ def test_checkpoint_and_bundle_hold_the_errors_on_the_validation_split(finished,
 
 
 def test_the_errors_are_those_that_evaluation_finds(finished, tmp_path, monkeypatch):
-    from baa.inference.evaluation import evaluate
+    from baa.checkpoints.load import restore
+    from baa.evaluation.checkpoint import evaluate
     from baa.training import verdict
-    from baa.training.checkpoints import restore
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     monkeypatch.setattr(verdict, "COVERAGE", 0.8)
@@ -35,9 +35,9 @@ def test_the_errors_are_those_that_evaluation_finds(finished, tmp_path, monkeypa
 def test_a_wider_coverage_is_a_wider_interval_and_too_wide_a_one_is_none(finished, tmp_path):
     from PIL import Image
 
-    from baa.data.inputs import Asked
-    from baa.data.phantom import phantom_cases
-    from baa.inference.prediction import predict
+    from baa.data.sources.phantom.phantom import phantom_cases
+    from baa.inference.inputs import Asked
+    from baa.inference.predict import predict
     from baa.patient import Sex
 
     asked = []

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from baa.data.exposure import expose
-from baa.data.phantom import phantom_cases
-from baa.training.laterality_training import train_laterality
+from baa.data.sources.phantom.exposure import expose
+from baa.data.sources.phantom.phantom import phantom_cases
+from baa.training.laterality import train_laterality
 
 
 def test_hands_that_it_has_not_seen_are_told_although_some_of_its_own_lay_mirrored():

@@ -9,7 +9,7 @@ from tiny_run import settings
 
 @pytest.fixture
 def module():
-    from baa.training.modules import EstimatorModule
+    from baa.modules.estimator import EstimatorModule
 
     net = {"backbones": {"carpal": "resnet10t", "whole": "resnet10t"}, "conv_pool": [], "width": 16, "auxiliary": True}
     recipe = {"loss": "l1", "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
@@ -18,7 +18,7 @@ def module():
 
 @pytest.fixture
 def noise():
-    from baa.data.batches import Batch
+    from baa.data.batch import Batch
 
     return Batch.of_noise(4, 96, (48, 48))
 
@@ -93,8 +93,8 @@ LOCATOR = ["stages=[locator]", "data.phantom.count=40", "locator.fit.epochs=1", 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """What a locator that is not compiled comes to."""
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     return run(load(None, settings(tmp_path_factory.mktemp("plain"), *LOCATOR)))
 
@@ -102,8 +102,8 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("works", [True, False])
 def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, monkeypatch, plain, works):
     caplog.set_level("INFO")
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     compiled = []
 
@@ -126,11 +126,11 @@ def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, m
 
 @pytest.mark.parametrize("chosen", ["32-true", "bf16-mixed"])
 def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(finished, tmp_path, monkeypatch, chosen):
-    from baa.config import load
-    from baa.inference.evaluation import evaluate
+    from baa.checkpoints.load import read_checkpoint
+    from baa.config.load import load
+    from baa.evaluation.checkpoint import evaluate
     from baa.training import precision
-    from baa.training.checkpoints import read_checkpoint
-    from baa.training.stages import run
+    from baa.training.run import run
 
     seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if chosen == "bf16-mixed" else 2.0}
     monkeypatch.setattr(precision, "_measure", lambda *_: seconds)

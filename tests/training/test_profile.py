@@ -6,8 +6,8 @@ from tiny_run import settings
 
 
 def test_a_profiled_run_leaves_a_trace_and_ten_lines(tmp_path):
-    from baa.config import load
-    from baa.training.stages import run
+    from baa.config.load import load
+    from baa.training.run import run
 
     run(
         load(

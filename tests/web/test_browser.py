@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from baa.data.phantom import phantom_cases
+from baa.data.sources.phantom.phantom import phantom_cases
 
 pytestmark = pytest.mark.slow
 

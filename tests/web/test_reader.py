@@ -11,9 +11,9 @@ import pytest
 from mutated import write_mutated
 from PIL import Image
 
-from baa.data.inputs import Asked
-from baa.data.phantom import phantom_cases
-from baa.inference.prediction import predict
+from baa.data.sources.phantom.phantom import phantom_cases
+from baa.inference.inputs import Asked
+from baa.inference.predict import predict
 from baa.patient import Sex
 
 pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")

@@ -1,0 +1,1 @@
+"""A split judged, a checkpoint judged, the report page."""

@@ -1,1 +1,0 @@
-"""What a person reads after a run: metrics and figures."""

@@ -1,0 +1,1 @@
+"""How processes run: distribution, signals, tracking, callbacks."""
