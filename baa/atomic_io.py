@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and the folders that they go to."""
+"""Atomic files: a reader finds the old content or the new content, never a part. Also output folders and JSON."""
 
 import contextlib
 import errno
@@ -10,57 +10,57 @@ from typing import Any
 
 from baa.errors import InputError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk, or of a share of one, that takes no more."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk or an exhausted quota."""
 
-BESIDE = ".new"
-"""Ends the stem of a file that is being written."""
+TEMPORARY = ".new"
+"""The end of a temporary file's stem."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for output, and those above it.
+    """Make an output folder and its parents.
 
     Raises:
-        InputError: a file is in its place, the disk is full, or the folder above not ours.
+        InputError: a file has this name, the disk is full, or permission is missing.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}; give another folder") from error
+        raise InputError(f"{folder}: cannot make the folder ({error.strerror}); choose another folder") from error
 
 
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one and never half of one.
+def write_atomic(file: Path, content: str | bytes) -> None:
+    """Write a file atomically; a kill leaves the old content or the new content.
 
     Raises:
-        InputError: the disk is full, or the folder not ours.
+        InputError: the disk is full, or permission is missing.
     """
-    with replacing(file) as fresh:
-        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+    with atomic_path(file) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file beside another to write, of the same suffix; written to its end it takes the other's place, else it goes again.
+def atomic_path(file: Path) -> Iterator[Path]:
+    """A temporary path in the same folder, with the same suffix. It replaces the file at the end; an error deletes it.
 
     Raises:
-        InputError: the disk is full, or the folder not ours.
+        InputError: the disk is full, or permission is missing.
     """
-    fresh = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}{BESIDE}{file.suffix}")  # no other process writes to it
+    temporary = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}{TEMPORARY}{file.suffix}")  # unique to this process
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield fresh
-        fresh.replace(file)
+        yield temporary
+        temporary.replace(file)
     except OSError as error:
-        if error.errno is None:  # of a library, about what it was to write
+        if error.errno is None:  # raised by a library because of the content
             raise
-        mend = "make room" if error.errno in FULL else "give another place"
-        raise InputError(f"{file} cannot be written: {error.strerror}; {mend}") from error
+        advice = "free disk space" if error.errno in DISK_FULL else "choose another place"
+        raise InputError(f"{file}: cannot write the file ({error.strerror}); {advice}") from error
     finally:
         with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object, empty where there is no file."""
+    """Read a JSON object; an empty one if there is no file."""
     return json.loads(file.read_text()) if file.exists() else {}

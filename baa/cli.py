@@ -1,59 +1,78 @@
-"""What the commands share: how they are parsed, what they keep quiet about, how they end."""
+"""Shared by the commands: options, settings on the command line, warnings, exit codes."""
 
 import argparse
 import errno
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
-from baa.atomic_io import FULL
+from baa.atomic_io import DISK_FULL
+from baa.config.help import describe, list_settings
 from baa.errors import InputError
 from baa.metrics.coverage import COVERAGE
 from baa.model_card import SHIPPED
 
-NO_ROOM = (*FULL, errno.EROFS)
+NO_ROOM = (*DISK_FULL, errno.EROFS)
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR)
 
 
 def command_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """A parser of `python -m baa.NAME`, whose help ends in an epilog as it is written."""
-    shown = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(f"python -m baa.{name}", description=description, epilog=epilog, formatter_class=shown)
+    """The parser of `python -m baa.NAME`. The epilog is printed as it is written."""
+    return argparse.ArgumentParser(
+        f"python -m baa.{name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",  # `help_option` replaces --help
+    )
+
+
+def help_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--help [KEY]`: the help of the command with all settings, or what one setting or group of settings means."""
+
+    class Help(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, _: Any, key: Any, option: str | None = None) -> None:
+            sys.stdout.write((describe(key) if key else f"{parser.format_help()}\n{list_settings()}") + "\n")
+            parser.exit()
+
+    what = "print this help with all settings, or explain one setting or a group of them, such as locator.fit.lr or crops"
+    parser.add_argument("-h", "--help", action=Help, nargs="?", metavar="KEY", help=what)
 
 
 def checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Of a command that answers with a model: `--checkpoint`."""
+    """Add `--checkpoint`, for commands that load a model."""
     parser.add_argument(
         "--checkpoint",
         default=SHIPPED,
         metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the one that comes with baa)",
+        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the model that comes with baa)",
     )
 
 
 def coverage_option(parser: argparse.ArgumentParser) -> None:
-    """Of a command that answers with intervals: `--coverage`."""
-    what = "share of intervals that hold the truth (default: %(default)s)"
+    """Add `--coverage`, for commands that compute prediction intervals."""
+    what = "share of prediction intervals that contain the true age (default: %(default)s)"
     parser.add_argument("--coverage", type=share, default=COVERAGE, metavar="C", help=what)
 
 
 def settings_argument(parser: argparse.ArgumentParser, over: str) -> None:
-    """Of a command that takes settings: `key=value ...`, which go over others. `parse_with_settings` then parses."""
-    parser.add_argument("settings", nargs="*", metavar="key=value", help=f"settings that go over {over}")
+    """Add `key=value ...`, for commands that take settings. Parse with `parse_with_settings`."""
+    parser.add_argument("settings", nargs="*", metavar="key=value", help=f"settings that override {over}")
 
 
 def parse_with_settings(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments, and among the settings those that were written as options, as a W&B agent does."""
+    """Parse the command line. Settings may have leading dashes, as a W&B agent writes them."""
     arguments, more = parser.parse_known_args()
     arguments.settings += more
     return arguments
 
 
 def share(text: str) -> float:
-    """A number between 0 and 1, both out of reach.
+    """Parse a number between 0 and 1, both excluded.
 
     Raises:
-        ArgumentTypeError: another number, or none.
+        ArgumentTypeError: not such a number.
     """
     try:
         number = float(text)
@@ -65,7 +84,7 @@ def share(text: str) -> float:
 
 
 def at_least(fewest: int) -> Callable[[str], int]:
-    """A type of argument: a whole number, no smaller."""
+    """An argparse type: a whole number from `fewest` on."""
 
     def number(text: str) -> int:
         if not text.isdigit() or int(text) < fewest:
@@ -76,14 +95,12 @@ def at_least(fewest: int) -> Callable[[str], int]:
 
 
 def keep_libraries_quiet() -> None:
-    """No warning that only whoever writes the code could heed."""
+    """Hide warnings of libraries that are for developers."""
     warnings.filterwarnings("ignore", module=r"optuna|lightning|captum|kornia|torch")
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command and leave the process: 0 when done, 2 for an `InputError`, a full disk or a file that is not the user's,
-    130 when interrupted.
-    """
+    """Run a command. Exit with 2 for an `InputError`, a full disk or a file without permission, with 130 when interrupted."""
     try:
         main()
     except InputError as error:

@@ -1,5 +1,8 @@
-"""What a user can mend."""
+"""Errors that a user can fix."""
 
 
 class InputError(Exception):
-    """A config, file, label or checkpoint that cannot be used; the message names it, its place and the mend."""
+    """A config, file, label or checkpoint that cannot be used.
+
+    The message has the form `thing: what is wrong; what to do`.
+    """

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from baa.cli import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
-from baa.model_card import model_path
 
 EPILOG = """\
 what it writes
-  FILE          one graph, from square radiographs and sexes to months, intervals, boxes and heat maps; by the end of its name
-                ONNX (.onnx) or torch.export (.pt2). It is run on phantoms, and kept only if it answers as torch does.
-  FILE's .json  what it takes and gives, its limits and licences
+  FILE          one graph, from square radiographs and sexes to months, intervals, boxes and heat maps: ONNX (.onnx) or
+                torch.export (.pt2), by its suffix. It is run on phantoms, and kept only if it agrees with torch.
+  FILE's .json  its inputs and outputs, limits and licences
 
 examples
   python -m baa.export --out model.onnx
@@ -18,18 +17,19 @@ examples
 
 
 def main() -> None:
-    """Parse, export, print how far the graph is from torch."""
-    parser = command_parser("export", "Write the whole path of a model, image and sex in, answer out, as one graph.", EPILOG)
+    """Parse, export, print the difference between graph and torch."""
+    parser = command_parser("export", "Write the two-stage model as one graph for other runtimes.", EPILOG)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx or .pt2")
     checkpoint_option(parser)
     coverage_option(parser)
     arguments = parser.parse_args()
 
-    from baa.inference.export import export  # torch is not imported for --help
+    from baa.api import load_model  # torch is not imported for --help
 
     keep_libraries_quiet()
-    apart = export(model_path(arguments.checkpoint), arguments.out, arguments.coverage)
-    print(f"{arguments.out}: {apart['months']:.4f} months and {apart['pixels']:.3f} pixels of boxes off torch, at most")
+    model = load_model(arguments.checkpoint, device="cpu", coverage=arguments.coverage)
+    apart = model.export(arguments.out)
+    print(f"{arguments.out}: at most {apart['months']:.4f} months and {apart['pixels']:.3f} px of boxes from torch")
 
 
 if __name__ == "__main__":

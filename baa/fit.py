@@ -1,50 +1,49 @@
-"""Train the stages of a config, one after the other: `python -m baa.fit --config conf/NAME.yaml [key=value ...]`."""
+"""Train the stages of a config in order: `python -m baa.fit --config conf/NAME.yaml [key=value ...]`."""
 
 from pathlib import Path
 from typing import Any
 
-from baa.cli import command_parser, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
-from baa.config.load import describe_settings, load
+from baa.cli import command_parser, help_option, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
+from baa.config.load import load
 from baa.config.schema import Config
 
 EPILOG = """\
 what it does
-  Trains the config's stages in order; each takes over the best checkpoint of the one before:
-    locator     the whole radiograph to an age; its heat maps are where the crops come from
-    estimator   two crops and the sex to an age in months
-    joint       both together, from the estimator's checkpoint; a stage to ask for: stages=[locator,estimator,joint]
-  Run the same command again to resume after an interruption: finished stages are kept, a half-trained one goes on at the
-  batch where Ctrl-C, SIGTERM or SIGUSR1 stopped it or, after a kill, at its last whole epoch. On as many processes as
-  before it comes to the result of an unbroken run; on others it is refused.
+  Trains the stages of the config in order. Each stage starts from the best checkpoint of the stage before:
+    locator     whole radiograph to age; its heat maps give the regions
+    estimator   crops of the regions, and sex, to age in months
+    joint       both networks together, from the estimator's checkpoint
+  Run the same command again to resume. Finished stages are kept. An interrupted stage continues at the batch where Ctrl-C,
+  SIGTERM or SIGUSR1 stopped it; after a kill, at its last complete epoch. The number of processes must stay the same.
 
 what it writes, in runs/NAME/
   config.yaml            all settings of the run
   metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
-  refused.csv            bad rows and images that stopped it; skipped.csv: that were set aside, with data.on_bad=skip
-  inverted.csv           bright backgrounds that were turned dark
-  STAGE/best.ckpt        the lowest validation MAE; enough by itself for `python -m baa.evaluate`
-  STAGE/bundle/          the same to share: weights in half precision, and a card that says what they are
-  STAGE/last.ckpt        where a resumed run goes on
-  STAGE/metrics.csv      one row an epoch
-  STAGE/predictions.csv  of the test part: id, sex, true and predicted months, intervals, boxes
+  refused.csv            bad rows and images that stopped the run; skipped.csv with data.on_bad=skip
+  inverted.csv           radiographs whose bright background was inverted
+  STAGE/best.ckpt        checkpoint with the lowest validation MAE; `python -m baa.evaluate` needs nothing else
+  STAGE/bundle/          the same model to share: weights in half precision and a model card
+  STAGE/last.ckpt        where a run resumes
+  STAGE/metrics.csv      one row per epoch
+  STAGE/predictions.csv  test split: id, sex, true and predicted months, intervals, boxes
   STAGE/*.png            heat maps with boxes, predicted against true age, learning curve
 
 examples
   python -m baa.fit --config conf/quickstart.yaml
-  python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna
-  python -m baa.fit --config conf/rsna.yaml name=ours data.source=table data.table.file=ours.csv data.table.months=age_months
-  python -m baa.fit --config conf/finetune.yaml name=tuned data.table.file=ours.csv data.root=images
-  python -m baa.fit --config conf/rsna.yaml name=trial estimator.fit.epochs=5 data.limit=100
+  python -m baa.fit --config conf/rsna.yaml data.root=/data/rsna estimator.fit.epochs=5
+  python -m baa.fit --config conf/rsna.yaml --config ours.yaml     ours.yaml overrides conf/rsna.yaml, and names the run
 
-settings and their defaults (baa/schema.py says what each means)
+settings (--help KEY explains one of them)
 """
 
 
 def main() -> None:
-    """Parse, train, print where the results are."""
-    parser = command_parser("fit", "Train a bone age estimator that finds its own regions.", EPILOG + describe_settings())
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="a YAML file, such as conf/rsna.yaml")
-    settings_argument(parser, over="the file's")
+    """Parse the command line, train, and print the results."""
+    parser = command_parser("fit", "Train a bone age estimator that finds its own regions.", EPILOG)
+    help_option(parser)
+    what = "a YAML file, such as conf/rsna.yaml; with several, later files override earlier ones"
+    parser.add_argument("--config", type=Path, action="append", required=True, metavar="FILE", help=what)
+    settings_argument(parser, over="the config files")
     arguments = parse_with_settings(parser)
     config = load(arguments.config, arguments.settings)
 
@@ -59,7 +58,7 @@ def main() -> None:
 def _tell(config: Config, results: dict[str, Any]) -> None:
     for stage, metrics in results.items():
         if "test/mae" not in metrics:
-            print(f"{stage}: not tested, the test part has no two radiographs of known age")
+            print(f"{stage}: not tested; the test split has fewer than two radiographs of known age")
             continue
         low, high = metrics["test/mae_ci"]
         print(f"{stage}: test MAE {metrics['test/mae']:.2f} months (95 % {low:.2f} to {high:.2f})", end="")

@@ -1,15 +1,15 @@
-"""What is known of a patient: sex and age."""
+"""A patient's sex and age."""
 
 from enum import IntEnum
 
 MAX_MONTHS = 240.0
-"""The oldest bone age."""
+"""The highest bone age."""
 
 MONTHS_PER = {"years": 12.0, "months": 1.0, "weeks": 12 / 52.1775, "days": 12 / 365.2425}
 
 
 class Sex(IntEnum):
-    """The sex of a case; unknown is a state of its own, never a guess."""
+    """The sex of a case. Unknown is a value of its own and is never guessed."""
 
     FEMALE = 0
     MALE = 1
@@ -17,6 +17,6 @@ class Sex(IntEnum):
 
 
 def years_and_months(months: float) -> str:
-    """As clinicians write an age: 12 y 3 m."""
+    """Format an age as clinicians write it: 12 y 3 m."""
     years, rest = divmod(round(months), int(MONTHS_PER["years"]))
     return f"{years} y {rest} m"

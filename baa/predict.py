@@ -6,35 +6,34 @@ from pathlib import Path
 
 from baa.cli import at_least, checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
 from baa.machine import usable_cores
-from baa.model_card import model_path
 
 EPILOG = """\
 what it writes, in DIR
-  predictions.csv    a row a file:
+  predictions.csv    one row per file:
     file
-    sex, sex_from        the sex, and whose word that is: option, table or file
+    sex, sex_source      the sex, and where it comes from: option, table or file
     age_months           the chronological age, if known
     ahead_months, ahead_deviations
-                         how far the bones are ahead of it, also in standard deviations of Greulich and Pyle's
+                         bone age minus chronological age; the same in standard deviations of Greulich and Pyle
     bone_age_months, lower_months, upper_months, bone_age
-                         the answer, its interval, and the answer in years and months
-    disagreement_months  between readings of the file, if asked for
+                         the bone age, its prediction interval, and the bone age in years and months
+    disagreement_months  range of the ages of slightly moved views, with --disagreement
     carpal_x0 ... hand_y1
-                         both boxes in pixels of the file
-    mirrored             yes or no where that is sure: whether the hand lay the other way round than most that were trained
-                         on (it is then turned over before it is read)
-    strangeness          above 0 where no whole upright hand is recognised
+                         both bounding boxes in pixels of the file
+    mirrored             yes or no, empty if unclear: whether the hand is mirrored (it is then flipped before it is read)
+    ood_score            above 0: not recognized as one whole upright hand
     warnings
-    error                why a file could not be read (the others are answered all the same; exit code 1)
+    error                why a file could not be read (all others are predicted; exit code 1)
 
-  overlays/NAME.png  of each file: the radiograph, where the network looked, both boxes, the answer
+  overlays/NAME.png  the radiograph with both boxes, the heat maps and the prediction
 
-whose sex
-  Without --sex or --table that which a DICOM file tells, else unknown. An unknown sex is answered for too, much less well.
+sex
+  --sex applies to every file. --table gives sex and age per file. Otherwise the DICOM header is used, else the sex is
+  unknown. Predictions without sex are much less accurate.
 
 many files
-  Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Stopped and started again, the same
-  command reads only what is missing: DIR/parts/ holds what is done. (After a job of several processes it may be deleted.)
+  Under torchrun or srun each process reads its share (docker/slurm/predict.sbatch). Run the same command again after an
+  interruption: it reads only what is missing. DIR/parts/ holds finished parts; after a job of several processes delete it.
 
 examples
   python -m baa.predict hand.png --sex female
@@ -45,75 +44,70 @@ examples
 
 def main() -> None:
     """Parse, predict, print where the table is."""
-    parser = command_parser("predict", "Read the bone age of hand radiographs. A research tool, not a medical device.", EPILOG)
+    parser = command_parser(
+        "predict", "Estimate bone ages from hand radiographs. A research tool, not a medical device.", EPILOG
+    )
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="PNG, JPEG, TIFF or DICOM files, folders, patterns"
     )
     checkpoint_option(parser)
     known = parser.add_mutually_exclusive_group()
-    known.add_argument("--sex", choices=("male", "female", "unknown"), help="of all of them")
+    known.add_argument("--sex", choices=("male", "female", "unknown"), help="sex of all patients")
     known.add_argument(
         "--table",
         type=Path,
         metavar="T",
-        help="a CSV, Excel or Parquet file: file, sex and, if known, age_months, the chronological age",
+        help="a CSV, Excel or Parquet file with columns file, sex and optionally age_months, the chronological age",
     )
     coverage_option(parser)
     parser.add_argument("--out", type=Path, default=Path("predicted"), metavar="DIR", help="default: predicted")
     parser.add_argument(
-        "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture of each answer (default: yes)"
+        "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture per file (default: yes)"
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse files that are not recognized as one whole upright hand")
+    parser.add_argument(
+        "--disagreement", action="store_true", help="also read each file mirrored and slightly rotated, and report the range"
     )
     parser.add_argument(
-        "--strict", action="store_true", help="refuse, instead of answering with a warning, what is not taken for a hand"
-    )
-    parser.add_argument(
-        "--disagreement", action="store_true", help="say how far apart the ages are of each film mirrored and turned a little"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=at_least(1),
-        default=8,
-        metavar="N",
-        help="radiographs at a time (default: 8; more for a GPU)",
+        "--batch-size", type=at_least(1), default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"
     )
     parser.add_argument(
         "--workers",
         type=at_least(0),
         default=max(1, usable_cores() // 2),
         metavar="N",
-        help="processes that decode (default: half the cores that this process may use)",
+        help="processes that decode files (default: half the usable cores)",
     )
     arguments = parser.parse_args()
 
-    from baa.inference.inputs import Asked, find_images, with_table  # torch is not imported for --help
-    from baa.inference.predict import OVERLAYS, predict
+    from baa.api import load_model  # torch is not imported for --help
+    from baa.inference.inputs import InputFile, find_images, with_table
+    from baa.inference.predict import OVERLAYS, TABLE
     from baa.patient import Sex
 
     keep_libraries_quiet()
     files = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)
     if arguments.table:
-        asked, unused = with_table(files, arguments.table)
+        inputs, unused = with_table(files, arguments.table)
         if unused:
-            print(f"{unused} rows of {arguments.table} name none of these files")
+            print(f"{unused} rows of {arguments.table} match none of these files")
     else:
-        asked = [Asked(file, arguments.sex and Sex[arguments.sex.upper()], by="option") for file in files]
-    count, unread = predict(
-        model_path(arguments.checkpoint),
-        asked,
+        inputs = [InputFile(file, arguments.sex and Sex[arguments.sex.upper()], sex_source="option") for file in files]
+    model = load_model(arguments.checkpoint, batch_size=arguments.batch_size, coverage=arguments.coverage)
+    count, failed = model.predict_files(
+        inputs,
         arguments.out,
-        coverage=arguments.coverage,
+        workers=arguments.workers,
         overlays=arguments.overlays,
         strict=arguments.strict,
         disagree=arguments.disagreement,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
     )
-    if unread is None:
-        print(f"this process's share of {count} files is done; the last to finish writes {arguments.out / 'predictions.csv'}")
+    if failed is None:
+        print(f"this process has read its share of {count} files; the last one to finish writes {arguments.out / TABLE}")
         return
-    print(f"{count} files: {arguments.out / 'predictions.csv'}")
-    if unread:
-        print(f"{unread} have no answer, see the column error", file=sys.stderr)
+    print(f"{count} files: {arguments.out / TABLE}")
+    if failed:
+        print(f"{failed} files have no prediction, see the column error", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Run a W&B sweep file on this machine, with no account and no network: `python -m baa.sweep FILE --count N`."""
+"""Run a W&B sweep file on this machine, without a W&B account or network: `python -m baa.sweep FILE --count N`."""
 
 from pathlib import Path
 
@@ -6,37 +6,38 @@ from baa.cli import at_least, command_parser, keep_libraries_quiet, parse_with_s
 
 EPILOG = """\
 what it does
-  Reads the same file that `wandb sweep` takes: what is searched, by which method (grid, random, bayes), which trials end early.
-  The first trial has the config's own settings, to compare with (not of a grid). Each trial is a `baa.fit` of its own.
-  Run the same command again after an interruption: finished trials are kept, a half-trained one goes on where it was stopped.
+  Reads the format of `wandb sweep`: search space, method (grid, random, bayes) and early termination.
+  Each trial is a separate `baa.fit`. The first trial uses the config's own settings as a baseline, except in a grid.
+  Run the same command again to resume. Finished trials are kept. An interrupted trial continues where it stopped.
 
 what it writes, in runs/sweep-NAME/
-  trials.csv        a row a trial, best first
-  parallel.png      what was tried and what it gave; importance.png: which setting mattered
-  trial-NNN.log     what a trial said
-  trials.journal    the study, Optuna's
+  trials.csv        one row per trial, best first
+  parallel.png      settings and metric of every trial
+  importance.png    importance of each setting
+  trial-NNN.log     output of a trial
+  trials.journal    the Optuna study
 
 examples
   python -m baa.sweep sweeps/fusion.yaml --count 12
   python -m baa.sweep sweeps/fusion.yaml --count 30 --workers 4 --out runs/sweep-few data.limit=300
   wandb sync runs/fusion/*/estimator/wandb/offline-run-*     upload the trials later
 
-with an account
-  wandb sweep sweeps/fusion.yaml, then the `wandb agent` line that it prints, on as many machines as there are
+with a W&B account
+  Run `wandb sweep sweeps/fusion.yaml`, then the `wandb agent` command that it prints, on any number of machines.
 """
 
 
 def main() -> None:
-    """Parse, search, print the table."""
-    parser = command_parser("sweep", "Search settings as a W&B sweep file says, without W&B.", EPILOG)
+    """Parse the command line, run the trials, and print the table."""
+    parser = command_parser("sweep", "Run the search of a W&B sweep file without W&B.", EPILOG)
     parser.add_argument("file", type=Path, metavar="FILE", help="a W&B sweep file, such as sweeps/fusion.yaml")
     parser.add_argument(
-        "--count", type=at_least(1), required=True, metavar="N", help="trials in all, with those already finished"
+        "--count", type=at_least(1), required=True, metavar="N", help="total number of trials, finished ones included"
     )
     parser.add_argument("--workers", type=at_least(1), default=1, metavar="N", help="trials at the same time (default: 1)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the sweep (default: runs/sweep-NAME)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is proposed (default: 0)")
-    settings_argument(parser, over="the sweep file's")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the search (default: 0)")
+    settings_argument(parser, over="the sweep file")
     arguments = parse_with_settings(parser)
 
     from baa.search.results import results_table, write_results

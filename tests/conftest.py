@@ -11,8 +11,8 @@ from tiny_run import settings
 SMALL_BACKBONE = "resnet10t"
 
 
-LONGEST = ("ranks", "agent", "preemption", "study", "fit", "joint", "precision", "export", "bundles", "predict", "tracking")
-"""Files of tests that are begun first, so that no worker is left alone with one at the end."""
+LONGEST = ("ranks", "agent", "preemption", "study", "fit", "joint", "export", "bundle", "predict", "tracking")
+"""Test files that start first, so that no worker is left with a long one at the end."""
 
 
 def pytest_collection_modifyitems(items):
@@ -31,14 +31,14 @@ def locator():
 
     net = Locator(backbone=SMALL_BACKBONE, px=96, head="distribution")
     with torch.no_grad():
-        net(torch.rand(8, 1, 96, 96))  # move the batch-norm statistics off their start
+        net(torch.rand(8, 1, 96, 96))  # move the batch norm statistics away from their initial values
     return net.eval()
 
 
 @pytest.fixture
 def phantom_batch():
     """Four hands, [4, 1, 192, 192] in [0, 1]."""
-    from baa.data.sources.phantom.phantom import phantom_cases
+    from baa.data.sources.phantom import phantom_cases
 
     pixels = [torch.from_numpy(case.image.load(192).pixels.copy()) for case in phantom_cases(4, seed=0)]
     return torch.stack(pixels)[:, None].float() / 255
@@ -46,7 +46,7 @@ def phantom_batch():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """The folder that BAA_DATA names."""
+    """Return the folder of real radiographs, from the environment variable BAA_DATA."""
     folder = os.environ.get("BAA_DATA")
     if not folder:
         pytest.skip(
@@ -57,11 +57,11 @@ def real_data():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A run of both stages, and its metrics."""
+    """Train a tiny run of both stages; return its runs folder and its metrics."""
     from baa.config.load import load
     from baa.training.run import run
 
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    with FileLock(shared / "finished.lock"):  # whoever comes later finds it done
-        return shared / "finished", run(load(None, settings(shared / "finished")))
+    with FileLock(shared / "finished.lock"):  # the first worker trains, the others read
+        return shared / "finished", run(load([], settings(shared / "finished")))

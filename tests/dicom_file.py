@@ -1,4 +1,4 @@
-"""A radiograph as a DICOM file holds it, with a patient whose name must go nowhere."""
+"""Write a radiograph as a DICOM file, with a patient's name that must not appear in any output."""
 
 import io
 
@@ -9,7 +9,7 @@ PLANTED = "DOE^SECRET"
 
 
 def dicom(stored, **tags):
-    """The bytes of a file: grey levels [H, W], and tags over those that are there; None takes one out."""
+    """The bytes of a file of gray levels [H, W]. `tags` overwrite the usual ones; None removes one."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

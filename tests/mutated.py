@@ -1,4 +1,4 @@
-"""Files that are not what they were: flipped bits, cut ends, headers that lie, pictures that unfold into gigabytes."""
+"""Damaged and malicious files: flipped bits, truncation, false headers, images that decompress to gigabytes."""
 
 import io
 import re
@@ -9,17 +9,17 @@ import numpy as np
 from dicom_file import dicom
 from PIL import Image
 
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.data.sources.phantom import phantom_cases
 
 FLIPS, CUTS, LIES = 30, 20, 12
 
 
 def mutated(pixels, seed=0):
-    """300 files and more, by name: the bytes of each.
+    """Return the bytes of 300 or more files by name.
 
     Args:
-        pixels: of a radiograph [H, W] uint8, what the files were made of.
-        seed: of all that is random.
+        pixels: the radiograph that the files are made of, uint8 [H, W].
+        seed: of everything that is drawn.
     """
     rng = np.random.default_rng(seed)
     whole = originals(pixels)
@@ -32,14 +32,14 @@ def mutated(pixels, seed=0):
             files[f"{stem}_cut_{i}.{suffix}"] = data[:kept]
     for i in range(LIES):
         width, height = (int(side) for side in rng.choice([0, 1, 3, 5_000, 30_000, 65_535], 2))
-        files[f"lie_{i}.png"] = _png_of_size(whole["grey.png"], width, height)
-        files[f"lie_{i}.jpg"] = _jpeg_of_size(whole["grey.jpg"], width, height)
+        files[f"lie_{i}.png"] = _png_of_size(whole["gray.png"], width, height)
+        files[f"lie_{i}.jpg"] = _jpeg_of_size(whole["gray.jpg"], width, height)
         files[f"lie_{i}.dcm"] = dicom(pixels, Rows=height, Columns=width)
     return files | oddities(pixels)
 
 
 def write_mutated(folder):
-    """The files made of a phantom, in a folder."""
+    """Write the files made of a phantom to a folder."""
     [case] = phantom_cases(1, seed=3)
     for name, data in mutated(case.image.load(384).pixels).items():
         (folder / name).write_bytes(data)
@@ -50,16 +50,16 @@ def originals(pixels):
     """The same radiograph in five kinds of file."""
     image, deep = Image.fromarray(pixels), Image.fromarray(pixels.astype(np.uint16) * 257)
     return {
-        "grey.png": _saved(image, "PNG"),
+        "gray.png": _saved(image, "PNG"),
         "deep.png": _saved(deep, "PNG"),
-        "grey.jpg": _saved(image, "JPEG"),
+        "gray.jpg": _saved(image, "JPEG"),
         "deep.tif": _saved(deep, "TIFF", compression="tiff_lzw"),
         "film.dcm": dicom(pixels),
     }
 
 
 def oddities(pixels):
-    """One of each: what is no image, too small, too large, of other colours, of several pictures."""
+    """One of each: no image, too small, too large, other colors, several images."""
     image, other = Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())
     lines = 30_000
     return {
@@ -117,7 +117,7 @@ def _jpeg_of_size(jpeg, width, height):
 
 
 def _blank_png(width, height, rows=None):
-    """All black; fewer rows than the header says if asked."""
+    """A black image; with `rows`, of fewer rows than its header states."""
     packer = zlib.compressobj(9)
     line = bytes(width + 1)
     content = b"".join(packer.compress(line) for _ in range(rows or height)) + packer.flush()

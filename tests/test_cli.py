@@ -1,4 +1,4 @@
-"""What a command says of a file that it may not touch."""
+"""What a command prints, and its exit code, when it cannot go on."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from baa.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "line"),
     [
         (InputError("data.root: x is not a folder"), "baa: data.root: x is not a folder"),
         (
@@ -23,17 +23,17 @@ from baa.errors import InputError
         ),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_exit_code_2(error, said, capsys):
+def test_an_error_that_the_user_can_fix_is_one_line_and_exit_code_2(error, line, capsys):
     def main():
         raise error
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_:
         run_command(main)
-    assert left.value.code == 2
-    assert capsys.readouterr().err == said + "\n"
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == line + "\n"
 
 
-def test_an_error_of_ours_keeps_its_traceback():
+def test_any_other_error_keeps_its_traceback():
     def main():
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 

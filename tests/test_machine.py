@@ -1,4 +1,4 @@
-"""What glibc keeps for the next step is gone before a loader is forked."""
+"""glibc returns freed memory before a loader is forked."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ print(kept, mebibytes())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_a_fork_does_not_copy_what_was_freed():
+def test_a_fork_does_not_copy_freed_memory():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     kept, after = map(int, done.stdout.split())
 

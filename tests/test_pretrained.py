@@ -1,4 +1,4 @@
-"""The model that comes with baa: small, its card whole, an answer without a checkpoint to name and without a network."""
+"""The model that comes with baa: small, with a complete card; it predicts without a checkpoint argument and offline."""
 
 import socket
 import subprocess
@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def hand(tmp_path):
-    from baa.data.sources.phantom.phantom import phantom_cases
+    from baa.data.sources.phantom import phantom_cases
 
     [case] = phantom_cases(1, seed=5)
     Image.fromarray(case.image.load(384).pixels).save(tmp_path / "hand.png")
     return tmp_path / "hand.png"
 
 
-def test_its_files_are_small_and_its_card_says_what_it_is():
+def test_its_files_are_small_and_its_card_has_licences_limits_and_scores():
     from baa.model_card import SHIPPED, model_path, read_card
 
     folder = model_path(SHIPPED)
@@ -36,11 +36,11 @@ def test_its_files_are_small_and_its_card_says_what_it_is():
     assert 0 < low < card["scores"]["test/mae"] < high
 
 
-def test_it_reads_a_hand_without_a_network(hand, tmp_path, monkeypatch, capsys):
+def test_it_predicts_without_a_network_connection(hand, tmp_path, monkeypatch, capsys):
     from baa import predict
 
     def refuse(*_):
-        raise OSError("no network here")
+        raise OSError("the network is not available")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(
@@ -54,20 +54,20 @@ def test_it_reads_a_hand_without_a_network(hand, tmp_path, monkeypatch, capsys):
     assert 0 <= row["carpal_y0"] < row["carpal_y1"] <= 384
 
 
-def test_a_fit_starts_from_it_with_its_networks():
+def test_a_fit_can_start_from_it_with_its_networks():
     from baa.config.load import load, to_plain
     from baa.model_card import SHIPPED, model_path, networks_of, read_card
 
-    theirs = networks_of(read_card(model_path(SHIPPED)))
-    begun = to_plain(load(None, ["stages=[estimator]", f"weights={SHIPPED}", "estimator.fit.epochs=2"]))
+    packaged = networks_of(read_card(model_path(SHIPPED)))
+    config = to_plain(load([], ["stages=[estimator]", f"weights={SHIPPED}", "estimator.fit.epochs=2"]))
 
-    assert begun["estimator"]["fit"]["epochs"] == 2
-    assert begun["crops"]["px"] == theirs["crops"]["px"]
-    assert begun["estimator"]["hand"]["name"] == theirs["estimator"]["hand"]["name"] != "resnet50"
+    assert config["estimator"]["fit"]["epochs"] == 2
+    assert config["crops"]["carpal"]["px"] == packaged["crops"]["carpal"]["px"]
+    assert config["estimator"]["hand"]["name"] == packaged["estimator"]["hand"]["name"] != "resnet50"
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_it_and_stays_under_60_mb(tmp_path):
+def test_the_wheel_contains_it_and_stays_under_60_mb(tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True)
 
     [wheel] = tmp_path.glob("baa-*.whl")

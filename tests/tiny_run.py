@@ -15,7 +15,8 @@ TINY = [
     "locator.backbone.weights=none",
     "locator.px=64",
     "locator.fit.epochs=2",
-    "crops.px=[48,40]",
+    "crops.carpal.px=48",
+    "crops.hand.px=40",
     "crops.precision=32-true",
     "estimator.carpal.name=test_resnet",
     "estimator.carpal.weights=none",
@@ -27,16 +28,16 @@ TINY = [
 ]
 
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_")
-"""How the variables begin by which torchrun and srun tell a process its place."""
+"""Prefixes of the environment variables in which torchrun and srun pass rank and world size."""
 
 
 def settings(folder, *more):
-    """Of a run in `folder`/tiny."""
+    """Settings of a run in `folder`/tiny, with further `key=value`."""
     return ["name=tiny", f"runs={folder}", f"data.cache={folder}/cache", *TINY, *more]
 
 
 def command(folder, *more, **environment):
-    """`baa.fit` in a process of its own, not waited for."""
+    """Start `baa.fit` in a process of its own, without waiting for its end."""
     (folder / "tiny.yaml").write_text("stages: [locator]\n")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", *LAUNCHERS))}
     arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]

@@ -1,172 +1,116 @@
-"""Settings to networks: each stage's module, its weights to start from, and what its cropper is told."""
+"""Settings to networks and their LightningModules."""
 
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from torch import nn
+import torch
 
-from baa.assembly.trainer import HALF
-from baa.checkpoints.load import restore
-from baa.config.schema import Config, Optimisation
+from baa.checkpoints.trained_model import TrainedModel, Weights, build_model, cropper_arguments, weights_of
+from baa.config.load import to_plain
+from baa.config.schema import Config, FitConfig
 from baa.errors import InputError
-from baa.model_card import model_path
-from baa.modules.base import AgeModule
+from baa.modules.base import AgeRegressionModule
 from baa.modules.estimator import EstimatorModule
 from baa.modules.joint import JointModule
 from baa.modules.locator import LocatorModule
-from baa.nets.backbone import Backbone, load_weights
+from baa.nets.backbone import Backbone
+from baa.nets.cropper import RegionCropper
+from baa.nets.estimator import Estimator
+from baa.nets.locator import Locator
+from baa.nets.two_stage import BoneAgeModel
+
+Networks = dict[str, dict[str, Any]]
+"""Arguments of `Locator` and `Estimator`, by name: plain data from which a model can be built again."""
 
 
-def locator_module(config: Config, scale: dict[str, float]) -> LocatorModule:
-    """Stage 1 as `config.locator` says; `scale` holds mean and deviation of the training ages."""
+def locator_arguments(config: Config, mean_months: float, std_months: float) -> dict[str, Any]:
+    """Turn `config.locator` into arguments of `Locator`; mean and standard deviation are of the training ages."""
     c = config.locator
-    net = {
-        "backbone": c.backbone.name,
-        "px": c.px,
-        "attention": c.attention,
-        "head": c.head,
-        "dropout": c.dropout,
-        **scale,
-    }
-    return LocatorModule(net, optimisation(c.fit))
+    scale = {"mean_months": mean_months, "std_months": std_months}
+    return {"backbone": c.backbone.name, "px": c.px, "attention": c.attention, "head": c.head, **scale}
 
 
-def estimator_module(config: Config, scale: dict[str, float]) -> EstimatorModule:
-    """Stage 2 as `config.estimator` says; `scale` holds mean and deviation of the training ages."""
+def estimator_arguments(config: Config, mean_months: float, std_months: float) -> dict[str, Any]:
+    """Turn `config.estimator` into arguments of `Estimator`; mean and standard deviation are of the training ages."""
     c = config.estimator
     streams = {name: getattr(c, name) for name in c.streams}
-    net = {
-        "backbones": {name: backbone.name for name, backbone in streams.items()},
-        "conv_pool": [name for name, backbone in streams.items() if backbone.conv_pool],
-        "width": c.fusion.width,
-        "exchange_mode": c.fusion.mode,
-        "exchange": c.fusion.exchange,
-        "exchange_learnt": c.fusion.exchange_learnt,
-        "stream_weights": vars(c.fusion.weights),
-        "weights_learnt": c.fusion.weights_learnt,
-        "sex_at": list(c.fusion.sex_at),
-        "alpha_image": c.fusion.alpha_image,
-        "alpha_sex": c.fusion.alpha_sex,
-        "alpha_learnt": c.fusion.alpha_learnt,
+    return {
+        "backbones": {name: stream.name for name, stream in streams.items()},
+        "conv_pool": [name for name, stream in streams.items() if stream.conv_pool],
+        "fusion": asdict(c.fusion),
         "head": c.head,
+        "mean_months": mean_months,
+        "std_months": std_months,
         "hidden": c.hidden,
         "dropout": c.dropout,
         "auxiliary": c.auxiliary > 0,
-        **scale,
     }
-    return EstimatorModule(
-        net,
-        optimisation(c.fit),
-        whole_px=c.whole_px,
-        sparsity=c.fusion.sparsity,
-        auxiliary=c.auxiliary,
-        flip_average=c.flip_average,
-    )
 
 
-def joint_module(config: Config, start: Path) -> JointModule:
-    """Stage 3 as `config.joint` says, with the weights of an estimator's checkpoint and of the locator that it carries.
+def locator_module(config: Config, arguments: dict[str, Any]) -> LocatorModule:
+    """Build stage 1, with a locator of these arguments."""
+    return LocatorModule(Locator(**arguments), **optimization(config.locator.fit))
+
+
+def estimator_module(config: Config, arguments: dict[str, Any]) -> EstimatorModule:
+    """Build stage 2, with an estimator of these arguments."""
+    c = config.estimator
+    model = BoneAgeModel(None, Estimator(**arguments), whole_px=c.whole_px, flip_average=c.flip_average)
+    return EstimatorModule(model, auxiliary=c.auxiliary, **optimization(c.fit))
+
+
+def joint_module(config: Config, start: TrainedModel, setting: str) -> JointModule:
+    """Build stage 3, with the networks and weights of a trained model.
+
+    Args:
+        config: the run's settings.
+        start: the model that it starts from.
+        setting: the setting that named it, for errors.
 
     Raises:
-        InputError: `start` is no estimator's checkpoint, or reads no crops.
+        InputError: the model is a locator alone, or has no locator.
     """
-    setting = "joint.start" if config.joint.start or not config.weights else "weights"
-    c, begun = config.joint, restore(start, setting)
-    estimator, arguments = begun.module, dict(begun.module.hparams)
-    if isinstance(estimator, JointModule):
-        estimator, arguments = estimator.estimator, arguments["estimator"]
-    if not isinstance(estimator, EstimatorModule) or begun.locator is None:
-        raise InputError(f"{setting}: {start} is no checkpoint of an estimator that reads crops")
-    graph = "weights" if c.channel_weights == "differentiated" else "map"
-    module = JointModule(
-        dict(begun.locator_arguments),
-        crop_arguments(config) | {"graph": graph},
-        arguments,
-        optimisation(c.fit),
+    if set(start.networks) != {"locator", "estimator"}:
+        raise InputError(f"{setting}: joint training starts from an estimator that reads crops; this model is not one")
+    c, estimator_settings = config.joint, start.settings["estimator"]
+    settings = to_plain(config) | {"estimator": estimator_settings}
+    locator, estimator, _ = weights_of(start.model)
+    model = build_model(start.networks, settings, Weights(locator, estimator, {}))
+    assert model.cropper is not None
+    model.cropper.differentiable = "weights" if c.channel_weights == "differentiated" else "map"
+    return JointModule(
+        model,
         locator_lr=c.locator_lr,
         locator_weight=c.locator_weight,
         locator_loss=config.locator.fit.loss,
+        auxiliary=estimator_settings["auxiliary"],
         frozen_statistics=c.frozen_statistics,
-        frozen_groups=(c.locator_frozen, c.estimator_frozen),
+        locator_frozen=c.locator_frozen,
+        estimator_frozen=c.estimator_frozen,
+        **optimization(c.fit),
     )
-    module.estimator.load_state_dict(estimator.state_dict())
-    module.cropper.locator.load_state_dict(begun.locator.state_dict())
-    return module
 
 
-def optimisation(fit: Optimisation) -> dict[str, Any]:
-    """The settings of a fit as arguments of `AgeModule`."""
-    return {
-        "loss": fit.loss,
-        "optimizer": fit.optimizer,
-        "lr": fit.lr,
-        "weight_decay": fit.weight_decay,
-        "schedule": fit.schedule,
-        "warmup": fit.warmup,
-        "grow_from": fit.grow_from,
-    }
+def build_cropper(config: Config, locator: Locator) -> RegionCropper:
+    """Build the cropper of `config.crops` on a locator."""
+    return RegionCropper(locator, **cropper_arguments(to_plain(config)["crops"]))
 
 
-def take_weights(module: AgeModule, config: Config, locator: Path) -> None:
-    """Fill a module with the weights that the config names, in place: all of it, or its backbones.
-
-    Args:
-        module: fresh; one of the joint stage has its weights already.
-        config: `weights`, or those of each backbone.
-        locator: the model whose locator a backbone may take its weights from.
-
-    Raises:
-        InputError: weights that are not there, or do not fit.
-    """
-    if isinstance(module, JointModule):
-        return
-    if config.weights:
-        _take_all(module, model_path(config.weights))
-    elif isinstance(module, LocatorModule):
-        load_weights(module.net.backbone, config.locator.backbone.weights)
-    elif isinstance(module, EstimatorModule):
-        for name in config.estimator.streams:
-            backbone = module.net.stream(name).backbone
-            weights = getattr(config.estimator, name).weights
-            if weights == "locator":
-                _learn_from(locator, backbone, name)
-            else:
-                load_weights(backbone, weights)
+def optimization(fit: FitConfig) -> dict[str, Any]:
+    """Turn the settings of a fit into arguments of `AgeRegressionModule`."""
+    names = ("loss", "optimizer", "lr", "weight_decay", "schedule", "warmup", "progressive_resize_from")
+    return {name: getattr(fit, name) for name in names}
 
 
-def _learn_from(file: Path, backbone: Backbone, stream: str) -> None:
-    setting = f"estimator.{stream}.weights=locator"
-    locator = restore(file, setting).locator
-    if locator is None or locator.backbone.name != backbone.name:
-        found = "none" if locator is None else locator.backbone.name
-        raise InputError(f"{setting}: {stream} is {backbone.name}, the locator of {file} {found}")
-    backbone.load_state_dict(locator.backbone.state_dict())
-
-
-def _take_all(module: AgeModule, model: Path) -> None:
-    """Whatever learns starts from the model's; fusion weights that do not learn are the config's."""
-    begun = restore(model, "weights")
-    own: nn.Module = module
-    given: nn.Module | None = begun.module.estimator if isinstance(begun.module, JointModule) else begun.module
-    if isinstance(module, LocatorModule):
-        own, given = module.net, begun.locator
-    assert type(given) is type(own), "the config was checked against the model's card"
-    fixed = {name: tensor for name, tensor in own.named_parameters() if not tensor.requires_grad}
-    try:
-        own.load_state_dict(given.state_dict() | fixed)
-    except RuntimeError as error:
-        first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
-        raise InputError(f"weights: {model} does not fit the networks that the settings over it ask for: {first}") from error
-
-
-def recompute_backbones(module: nn.Module) -> None:
-    """Spend time for memory in every backbone, in place."""
-    for part in module.modules():
-        if isinstance(part, Backbone):
-            part.recompute()
-
-
-def crop_arguments(config: Config) -> dict[str, Any]:
-    """The settings of `crops` as arguments of `RegionCropper`. A precision that nobody has measured is fp32."""
-    arguments = {name: value for name, value in vars(config.crops).items() if name not in ("boxes", "precision")}
-    return arguments | {"half_precision": config.crops.precision == HALF}
+def prepare(module: AgeRegressionModule, config: Config) -> AgeRegressionModule:
+    """Apply memory layout, gradient checkpointing and compilation to a module, in place."""
+    if config.trainer.gradient_checkpointing:
+        for part in module.modules():
+            if isinstance(part, Backbone):
+                part.checkpoint_gradients()
+    if config.trainer.compile:
+        torch._dynamo.config.suppress_errors = True  # run eagerly what does not compile
+        for part in module.modules():
+            if isinstance(part, Backbone):
+                part.compile()
+    return module.to(memory_format=torch.channels_last)

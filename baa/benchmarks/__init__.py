@@ -1,1 +1,1 @@
-"""What baa's parts cost, against the arithmetic they cannot do without and against what people use today."""
+"""Speed of baa, compared with the minimum work that each part needs and with other software."""

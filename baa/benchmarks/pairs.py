@@ -1,19 +1,21 @@
-"""Timing in turns: on a machine whose speed drifts, only what runs side by side can be compared."""
+"""Interleaved timing. The machine's speed drifts, so the compared sides take turns and only their quotients count."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 
 ROUNDS = 7
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
-    """A measured quotient and what it must reach.
+    """A measured quotient and its limit.
 
-    `low` and `high` are the extremes of the rounds; `must` is a ceiling, or a floor where `at_least`.
+    `low` and `high` are the extremes of all rounds. `must` is the upper limit of `ratio`, or the lower limit with `at_least`.
     """
 
     name: str
@@ -29,22 +31,30 @@ class Row(NamedTuple):
         return self.ratio >= self.must if self.at_least else self.ratio <= self.must
 
 
+def in_turns(sides: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Call every side once per round, in alternating order, and return the results of each side."""
+    results: dict[str, list[T]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in list(sides) if number % 2 else list(sides)[::-1]:
+            results[name].append(sides[name]())
+    return results
+
+
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each side in every round, after one that does not count; the order turns from round to round."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        order = list(sides) if number % 2 else list(sides)[::-1]
-        for name in order:
-            start = time.perf_counter()
-            sides[name]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+    """Return the seconds of each side in every round, after one warm-up round."""
+    seconds = in_turns({name: partial(_seconds, side) for name, side in sides.items()}, rounds + 1)
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def _seconds(side: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    side()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def quotient(name: str, what: str, over: list[float], under: list[float], must: float, *, at_least: bool = False) -> Row:
-    """The median of the rounds' quotients, as a row."""
+    """Return the median of the rounds' quotients as a row."""
     quotients = [a / b for a, b in zip(over, under, strict=True)]
     return Row(name, what, statistics.median(quotients), min(quotients), max(quotients), must, at_least)

@@ -1,7 +1,7 @@
-"""All benchmarks by name, and their rows as a table."""
+"""All benchmarks by name, and their rows as Markdown or JSON."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -13,20 +13,9 @@ HEAD = "| name | what | ratio | spread | must | met |\n|---|---|---|---|---|---|
 
 
 def benchmarks(
-    *,
-    deeplasia: Path | None = None,
-    radiographs: Path | None = None,
-    figure: Path | None = None,
-    parts: Sequence[str] = tuple(PARTS),
+    deeplasia: Path | None = None, radiographs: Path | None = None, figure: Path | None = None, parts: Collection[str] = PARTS
 ) -> dict[str, Callable[[], Iterable[Row]]]:
-    """What measures the rows, by name, in the order of a whole table.
-
-    Args:
-        deeplasia: a checkout of Deeplasia, for `loader`.
-        radiographs: real ones, a folder or a tar, for `growth`.
-        figure: a PNG to draw, for `growth`.
-        parts: whose growth.
-    """
+    """Return the benchmarks by name, in the order in which `all` runs them. Arguments: see `loading` and `growing`."""
     return {
         "crops": cropping.bench,
         "step": stepping.bench,
@@ -39,12 +28,12 @@ def benchmarks(
 
 
 def as_line(row: Row) -> str:
-    """A row of a table in Markdown."""
+    """Format a row as a line of a Markdown table."""
     sign, met = ">=" if row.at_least else "<=", "yes" if row.met else "no"
     return f"| {row.name} | {row.what} | {row.ratio:.2f} | {row.low:.2f} to {row.high:.2f} | {sign} {row.must:g} | {met} |"
 
 
 def as_json(rows: list[Row]) -> str:
-    """{name: {"ratio", "spread", "must", "met"}}."""
-    said = {row.name: {"ratio": row.ratio, "spread": [row.low, row.high], "must": row.must, "met": row.met} for row in rows}
-    return json.dumps(said, indent=2)
+    """Format rows as {name: {"ratio", "spread", "must", "met"}}."""
+    table = {row.name: {"ratio": row.ratio, "spread": [row.low, row.high], "must": row.must, "met": row.met} for row in rows}
+    return json.dumps(table, indent=2)

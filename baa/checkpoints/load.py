@@ -1,103 +1,104 @@
-"""A checkpoint alone brings back what made it: module, weights, and the locator whose crops it was trained on."""
+"""Load a trained model from a checkpoint of Lightning's or from a bundle."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from baa.checkpoints.bundle import WEIGHTS, read_bundle
-from baa.checkpoints.provenance import Lineage
-from baa.checkpoints.trained_model import MODULES, Restored, at_rest, own_locator, read_recogniser
+from baa.checkpoints.provenance import Provenance
+from baa.checkpoints.trained_model import TrainedModel, Weights, build_model
 from baa.config.load import to_use
-from baa.data.datamodules import CropDataModule
 from baa.errors import InputError
-from baa.nets.cropper import RegionCropper
-from baa.nets.locator import Locator
 
-ANOTHER_VERSIONS = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-"""What comes of networks, or of a record of them, that are not as ours."""
+RECORD = "baa"
+"""Key of our record in a checkpoint: stage, settings, networks, provenance; and input check and calibration once finished."""
+
+CROPS = "CropDataModule"
+"""Key under which Lightning keeps the state of the data module that cut the crops, and with it the locator."""
+
+OTHER_VERSION = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+"""Errors of networks or records that another version wrote."""
 
 
-def restore(model: Path, setting: str = "checkpoint") -> Restored:
-    """Load a checkpoint of any stage, weights only; or the folder of a bundle.
+def load_model(path: Path, setting: str = "checkpoint") -> TrainedModel:
+    """Load a checkpoint of any stage, weights only; or a bundle.
 
     Args:
-        model: the file, or the folder.
-        setting: the name by which the user gave it.
+        path: the checkpoint's file, or the bundle's folder.
+        setting: the setting or option that named it, for errors.
 
     Raises:
         InputError: no such file, or no checkpoint of this project.
     """
-    if model.is_dir():
-        return read_bundle(model, setting)
-    checkpoint = read_checkpoint(model, setting)
-    record, kept = checkpoint["baa"], checkpoint.get(CropDataModule.__qualname__)
+    if path.is_dir():
+        return read_bundle(path, setting)
+    return as_model(read_checkpoint(path, setting), path, setting)
+
+
+def as_model(checkpoint: dict[str, Any], path: Path, setting: str = "checkpoint") -> TrainedModel:
+    """Build the model of a checkpoint that has been read.
+
+    Raises:
+        InputError: it was written by another version.
+    """
+    record = checkpoint[RECORD]
     try:
-        module = MODULES[record["stage"]](**checkpoint["hyper_parameters"])
-        module.load_state_dict(checkpoint["state_dict"])
-        locator, arguments = own_locator(module)
-        if locator is None and kept is not None:
-            arguments = kept["recipe"]["locator"]
-            locator = Locator(**arguments)
-            RegionCropper(locator, **kept["recipe"]["crops"]).load_state_dict(kept["weights"])
-        seen = Lineage(frozenset(record["seen"]), tuple(record["licences"]))
-        recogniser = read_recogniser(record.get("recogniser", {}))
-        settings, calibration = to_use(record["settings"]), record.get("calibration", {})
+        state, crops = checkpoint["state_dict"], checkpoint.get(CROPS, {})
+        weights = Weights(
+            locator=_part(state, "locator.") or _part(state, "model.cropper.locator.") or crops.get("locator", {}),
+            estimator=_part(state, "model.estimator."),
+            input_check=record.get("input_check", {}),
+        )
+        settings, networks = to_use(record["settings"]), record["networks"]
+        return TrainedModel(
+            stage=record["stage"],
+            model=build_model(networks, settings, weights),
+            networks=networks,
+            settings=settings,
+            provenance=Provenance(frozenset(record["seen_ids"]), tuple(record["licences"])),
+            calibration=record.get("calibration", {}),
+        )
     except InputError as error:
-        raise InputError(f"{setting}: {model} is of another version of baa: {error}") from error
-    except ANOTHER_VERSIONS as error:
-        raise InputError(f"{setting}: {model} is of another version of baa, whose networks differ; train it again") from error
-    module, locator = at_rest(module), locator and at_rest(locator)
-    return Restored(record["stage"], module, locator, arguments, settings, seen, calibration, recogniser)
+        raise InputError(f"{setting}: {path} was written by another version of baa: {error}") from error
+    except OTHER_VERSION as error:
+        raise InputError(
+            f"{setting}: {path} was written by another version of baa, whose networks differ; "
+            "take the bundle beside it, or train it again"
+        ) from error
 
 
 def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:
-    """The raw content.
+    """Read a checkpoint as Lightning wrote it.
 
     Args:
-        file: of a checkpoint.
-        setting: the name by which the user gave it.
+        file: of the checkpoint.
+        setting: the setting or option that named it, for errors.
 
     Raises:
         InputError: no such file, or no checkpoint of this project.
     """
     if not file.is_file():
-        raise InputError(f"{setting}: {file} is not there; a run keeps runs/NAME/STAGE/best.ckpt")
+        raise InputError(f"{setting}: {file} does not exist; a run keeps runs/NAME/STAGE/best.ckpt")
     try:
         checkpoint = torch.load(file, "cpu", weights_only=True)
-        known = "baa" in checkpoint and "hyper_parameters" in checkpoint
+        known = RECORD in checkpoint
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{setting}: {file} cannot be read, it may be cut short: {reason}") from error
     if not known:
-        raise InputError(f"{setting}: {file} was not written by `python -m baa.fit`")
+        raise InputError(f"{setting}: {file} was not written by `python -m baa.fit`; give runs/NAME/STAGE/best.ckpt")
     return checkpoint
 
 
-def crop_recipe(model: Path, crops: dict[str, Any]) -> tuple[RegionCropper, dict[str, Any]]:
-    """The frozen cropper of a trained locator, and the plain data that rebuilds it and tells which file it came from.
-
-    Args:
-        model: a checkpoint or a bundle that holds a locator: its own stage's, or any that reads crops.
-        crops: arguments of `RegionCropper`.
-
-    Raises:
-        InputError: the model holds none.
-    """
-    restored = restore(model, "locator.checkpoint")
-    if restored.locator is None:
-        raise InputError(f"locator.checkpoint: {model} reads the whole hand, it holds no locator")
-    recipe = {
-        "locator": restored.locator_arguments,
-        "crops": crops,
-        "file": str(model),
-        "sha256": digest(model),
-    }
-    return RegionCropper(restored.locator, **crops), recipe
-
-
-def digest(model: Path) -> str:
-    """Of the weights of a checkpoint or a bundle, sha256."""
-    weights = model / WEIGHTS if model.is_dir() else model
+def digest(path: Path) -> str:
+    """Return the SHA-256 of the weights of a checkpoint or a bundle."""
+    weights = path / WEIGHTS if path.is_dir() else path
     return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

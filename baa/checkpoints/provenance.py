@@ -1,4 +1,4 @@
-"""What a model has been trained on, its parents' radiographs included, and what that demands of whoever uses it."""
+"""Which cases a model has been trained on, and the licences that this puts on it. Its source models' count too."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,33 +6,37 @@ from typing import NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
 
-LICENCES = {
-    "rsna": "Trained on the RSNA Pediatric Bone Age Challenge's data (2017): for non-commercial research use.",
-    "table": "Trained on data of its maker's: ask what they allow.",
-}
-"""By the source of the data; phantoms demand nothing."""
 
+class Provenance(NamedTuple):
+    """What a model inherits from its data.
 
-class Lineage(NamedTuple):
-    """Digests of the ids that a model was trained or chosen on, and the licences of their sources, without repetition."""
+    seen: digests of the ids of its training and validation cases.
+    licences: texts of their sources' licences, each once.
+    """
 
-    seen: frozenset[int]
+    seen_ids: frozenset[int]
     licences: tuple[str, ...]
 
-    def tell(self) -> None:
-        """Show the licences to whoever is about to use the model."""
+    def log_licences(self) -> None:
+        """Log the licences before the model is used."""
         for licence in self.licences:
             rank_zero_info(licence)
 
 
-def lineage(ids: Iterable[str], source: str, parents: Iterable[Lineage] = ()) -> Lineage:
-    """Of a model that saw these cases of a source, and began from others or reads their crops."""
-    own = Lineage(frozenset(map(id_digest, ids)), (LICENCES[source],) if source in LICENCES else ())
-    every = [own, *parents]
-    licences = dict.fromkeys(licence for line in every for licence in line.licences)
-    return Lineage(frozenset().union(*(line.seen for line in every)), tuple(licences))
+def provenance(ids: Iterable[str], licence: str | None, source_models: Iterable[Provenance] = ()) -> Provenance:
+    """The provenance of a model.
+
+    Args:
+        ids: its training and validation cases.
+        licence: of their source (`SOURCES[name].licence`); None if it has none.
+        source_models: provenance of the models whose weights or crops it starts from.
+    """
+    own = Provenance(frozenset(map(id_digest, ids)), () if licence is None else (licence,))
+    every = [own, *source_models]
+    licences = dict.fromkeys(text for one in every for text in one.licences)
+    return Provenance(frozenset().union(*(one.seen_ids for one in every)), tuple(licences))
 
 
 def id_digest(case_id: str) -> int:
-    """Seven bytes of a hash: hides an id, but whoever can guess one can tell whether it was seen."""
+    """Seven bytes of a hash. It hides an id, but anyone who guesses the id can check whether it is among those seen."""
     return int.from_bytes(hashlib.blake2b(case_id.encode(), digest_size=7).digest(), "big")

@@ -1,64 +1,104 @@
-"""What a trained model is made of, however it was kept."""
+"""A trained model: its networks, the settings that it was trained with, and what it knows of its own errors."""
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from baa.checkpoints.provenance import Lineage
-from baa.modules.base import AgeModule
-from baa.modules.estimator import EstimatorModule
-from baa.modules.joint import JointModule
-from baa.modules.locator import LocatorModule
-from baa.nets.input_check import Recogniser
+from baa.checkpoints.provenance import Provenance
+from baa.config.schema import CropsConfig
+from baa.nets.cropper import Region, RegionCropper
+from baa.nets.estimator import Estimator
+from baa.nets.input_check import InputCheck
 from baa.nets.locator import Locator
+from baa.nets.two_stage import BoneAgeModel
 
-MODULES: dict[str, type[AgeModule]] = {
-    "locator": LocatorModule,
-    "estimator": EstimatorModule,
-    "joint": JointModule,
-}
-
-Module = TypeVar("Module", bound=nn.Module)
+TRAINING_ONLY = ("boxes", "precision")
+"""Settings of `crops` that are no argument of `RegionCropper`."""
 
 
-class Restored(NamedTuple):
-    """A module ready to predict.
+class TrainedModel(NamedTuple):
+    """A model ready to predict.
 
-    stage; module in eval mode; locator whose crops it reads (its own if it has one, None for the whole hand), and the
-    arguments that build it; settings of the run; what it has been trained on; its errors on the validation split, by group (see
-    `baa.metrics.conformal`), none before its stage has ended; what tells whether the locator knows what it is shown, None
-    before that, or of a model without one.
+    stage: the last stage that trained it. model: in eval mode, its input check included. networks: the arguments of `Locator`
+    and `Estimator` that it was built with, by name. settings: of its run, plain. provenance: what it was trained on.
+    calibration: absolute errors on the validation split by group (see `baa.metrics.conformal`), empty before its stage ended.
     """
 
     stage: str
-    module: AgeModule
-    locator: Locator | None
-    locator_arguments: dict[str, Any]
+    model: BoneAgeModel
+    networks: dict[str, dict[str, Any]]
     settings: dict[str, Any]
-    lineage: Lineage
+    provenance: Provenance
     calibration: dict[str, list[float]]
-    recogniser: Recogniser | None = None
+
+    @property
+    def locator(self) -> Locator | None:
+        """The locator, None for an estimator of the whole radiograph."""
+        return None if self.model.cropper is None else self.model.cropper.locator
 
 
-def at_rest(module: Module) -> Module:
-    """In eval mode, and in the memory layout that convolutions are fastest in."""
-    return module.eval().to(memory_format=torch.channels_last)
+class Weights(NamedTuple):
+    """State dicts of a model's parts; empty for parts that it does not have."""
+
+    locator: Mapping[str, Tensor]
+    estimator: Mapping[str, Tensor]
+    input_check: Mapping[str, Tensor]
 
 
-def read_recogniser(tensors: dict[str, Tensor]) -> Recogniser | None:
-    """From how it was kept; None if it was not."""
-    if not tensors:
+def weights_of(model: BoneAgeModel) -> Weights:
+    """Collect the weights of a model by part."""
+    locator = {} if model.cropper is None else model.cropper.locator.state_dict()
+    estimator = {} if model.estimator is None else model.estimator.state_dict()
+    input_check = {} if model.input_check is None else model.input_check.state_dict()
+    return Weights(locator, estimator, input_check)
+
+
+def build_model(networks: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any], weights: Weights) -> BoneAgeModel:
+    """Build a model from the arguments of its networks and fill it with its weights.
+
+    Args:
+        networks: arguments of `Locator` and `Estimator`, by name; only those that the model has.
+        settings: plain settings of its run.
+        weights: of its parts.
+
+    Returns:
+        The model in eval mode, in the memory layout in which convolutions are fastest.
+
+    Raises:
+        RuntimeError, TypeError: arguments or weights of another version.
+    """
+    cropper = None
+    if "locator" in networks:
+        locator = Locator(**networks["locator"])
+        locator.load_state_dict(weights.locator)
+        cropper = RegionCropper(locator, **cropper_arguments(settings["crops"]))
+    estimator = Estimator(**networks["estimator"]) if "estimator" in networks else None
+    if estimator is not None:
+        estimator.load_state_dict(weights.estimator)
+    model = BoneAgeModel(
+        cropper,
+        estimator,
+        whole_px=settings["estimator"]["whole_px"],
+        flip_average=settings["estimator"]["flip_average"],
+        input_check=build_input_check(weights.input_check),
+    )
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+def build_input_check(weights: Mapping[str, Tensor]) -> InputCheck | None:
+    """Build an input check from its weights; None without weights."""
+    if not weights:
         return None
-    recogniser = Recogniser(len(tensors["weight"]))
-    recogniser.load_state_dict(tensors)
-    return recogniser
+    check = InputCheck(len(weights["weight"]))
+    check.load_state_dict(weights)
+    return check
 
 
-def own_locator(module: AgeModule) -> tuple[Locator | None, dict[str, Any]]:
-    """The locator that is part of a module, and the arguments that build it; (None, {}) for an estimator."""
-    if isinstance(module, LocatorModule):
-        return module.net, dict(module.hparams["net"])
-    if isinstance(module, JointModule):
-        return module.cropper.locator, dict(module.hparams["locator"])
-    return None, {}
+def cropper_arguments(crops: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn plain settings of `crops` into arguments of `RegionCropper`."""
+    names = CropsConfig().regions()
+    regions = {name: Region(**crops[name]) for name in names}
+    others = {name: value for name, value in crops.items() if name not in (*names, *TRAINING_ONLY)}
+    return {"regions": regions, **others, "half_precision": crops["precision"] == "bf16-mixed"}

@@ -1,176 +1,159 @@
-"""A run's settings from a YAML file and the command line.
+"""The settings of a run, from YAML files and the command line.
 
-A file holds only what differs from the schema's defaults, `key=value` on the command line goes last. `load` refuses what the
-schema does not know and names the nearest key it does.
+A file holds only what differs from the defaults of the schema. `key=value` on the command line overrides the files.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from baa.config.schema import Backbone, Config, Table, Trainer, Wandb
-from baa.config.validate import check, check_sources
+from baa.config.renamed import outdated, upgrade_settings
+from baa.config.schema import STREAMS, BackboneConfig, Config, TableConfig, TrainerConfig, WandbConfig
+from baa.config.validate import check, check_sources, walk
 from baa.errors import InputError
 from baa.model_card import model_path, networks_of, read_card
 
 WEIGHTS_BY_NAME = ("imagenet", "none", "locator")
 
 
-def load(file: Path | None, overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> Config:
-    """Schema, then `base`, then the file, then the overrides, each over the one before.
+class _Layer(NamedTuple):
+    """Settings, where they were given, and the dotted key of an override."""
 
-    Without a base these are the settings of a run to begin: the networks that `weights` names bring their own settings, over
-    the file's and under the overrides, and no stage may start from nowhere.
+    settings: DictConfig
+    place: str
+    key: str | None = None
+
+
+def load(files: Sequence[Path], overrides: Sequence[str] = (), base: dict[str, Any] | None = None) -> Config:
+    """Merge settings: the schema's defaults, `base`, each file in order, the overrides. Later ones win.
+
+    Without `base` this is a new run. If it has `weights`, the settings of that model's networks override the files, and the
+    overrides override both. A new run must also have a start for each of its networks.
 
     Args:
-        file: a YAML file, or None.
-        overrides: `key.key=value`, leading dashes forgiven.
-        base: the settings of something that is trained already.
+        files: YAML files. The run's default name is the last file's stem.
+        overrides: `key.key=value`; leading dashes are ignored, as a W&B agent writes them.
+        base: the settings of a trained model, also of an earlier version of this schema.
 
     Raises:
-        InputError: no such file, no YAML, an unknown key, a value of the wrong type or out of range, a run without a start.
+        InputError: a file that is missing or not YAML, an unknown or renamed key, a value of the wrong type or out of range,
+            settings that contradict each other.
     """
-    given = [_override(override) for override in overrides]
-    layers = [] if base is None else [(OmegaConf.create(base), "the model's settings")]
-    if file is not None:
-        layers.append((_read(file), str(file)))
-    config, card = _together([*layers, *given]), None
+    layers = [] if base is None else [_Layer(OmegaConf.create(upgrade_settings(base)), "the model's settings")]
+    layers += [_read(file) for file in files]
+    given, card = [_override(override) for override in overrides], None
+    config = _merge([*layers, *given])
     if base is None and config.weights:
         card = read_card(model_path(config.weights), "weights")
-        config = _together([*layers, (OmegaConf.create(networks_of(card)), config.weights), *given])
-    config.name = config.name or (file.stem if file else "")
+        networks = networks_of(card | {"settings": upgrade_settings(card["settings"])})
+        config = _merge([*layers, _Layer(OmegaConf.create(networks), config.weights), *given])
+    config.name = config.name or (files[-1].stem if files else "")
     check(config)
     if base is None:
         check_sources(config, card)
     return config
 
 
-def _together(layers: Sequence[tuple[DictConfig, str]]) -> Config:
-    schema = OmegaConf.structured(Config)
-    for settings, place in layers:
-        schema = _merge(schema, settings, place)
-    try:
-        return OmegaConf.to_object(schema)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise InputError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
-
-
-def _override(override: str) -> tuple[DictConfig, str]:
-    key, equals, value = override.lstrip("-").partition("=")
-    if not equals:
-        raise InputError(f"{override!r} is not key=value, such as locator.fit.epochs=5")
-    return _one_setting(key, value), f"command line: {override}"
-
-
-def _read(file: Path) -> DictConfig:
+def _read(file: Path) -> _Layer:
     if not file.is_file():
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.yaml")], 1, 0.4)
-        raise InputError(f"{file} is not a file" + (f"; did you mean {file.parent / near[0]}?" if near else ""))
+        names = {known.name: known for folder in (Path("conf"), file.parent) for known in folder.glob("*.yaml")}
+        near = difflib.get_close_matches(file.name, names, 1, 0.4)
+        raise InputError(f"{file}: no such file" + (f"; did you mean {names[near[0]]}?" if near else ""))
     try:
         content = OmegaConf.load(file)
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, DictConfig):
-        raise InputError(f"{file} holds a list; a config is key: value")
-    return content
+        raise InputError(f"{file}: a list; a config is key: value")
+    return _current(_Layer(content, str(file)))
 
 
-def _one_setting(key: str, value: str) -> DictConfig:
+def _override(override: str) -> _Layer:
+    key, equals, _ = (text := override.lstrip("-")).partition("=")
+    if not equals:
+        raise InputError(f"command line: {override!r} is not key=value, such as locator.fit.epochs=5")
     try:
-        return OmegaConf.from_dotlist([f"{key}={value}"])
+        return _current(_Layer(OmegaConf.from_dotlist([text]), "command line", key))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"command line: {key}={value}: {' '.join(str(error).split())}") from error
+        raise InputError(f"command line: {text}: {' '.join(str(error).split())}") from error
 
 
-def _merge(schema: DictConfig, settings: DictConfig, place: str) -> DictConfig:
-    known = set(_keys(Config()))
-    for key in _leaves(OmegaConf.to_container(settings)):
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else "; `python -m baa.fit --help` names the settings"
-            raise InputError(f"{place}: {key} is not a setting{hint}")
+def _current(layer: _Layer) -> _Layer:
+    """The layer, unless it has names of an earlier version."""
+    if changes := list(outdated(_plain(layer.settings))):
+        raise InputError(f"{layer.place}: {'; '.join(changes)}")
+    return layer
+
+
+def _merge(layers: Sequence[_Layer]) -> Config:
+    merged = OmegaConf.structured(Config)
+    for layer in layers:
+        try:
+            merged = OmegaConf.merge(merged, layer.settings)
+        except (OmegaConfBaseException, TypeError) as error:
+            key = getattr(error, "full_key", None) or layer.key
+            raise InputError(": ".join(filter(None, [layer.place, key, _reason(error, key or "")]))) from error
     try:
-        return OmegaConf.merge(schema, settings)  # type: ignore[return-value]
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{place}: {error.full_key}: {reason}") from error
+        raise InputError(f"{error.full_key}: {_reason(error, '')}") from error
 
 
-def _keys(node: Any, above: str = "") -> Iterator[str]:
-    """Dotted names of a schema's settings, groups included."""
-    for name, value in vars(node).items():
-        yield above + name
-        if is_dataclass(value):
-            yield from _keys(value, f"{above}{name}.")
-
-
-def _leaves(node: Any, above: str = "") -> Iterator[str]:
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from _leaves(value, f"{above}.{name}" if above else str(name))
-    elif above:
-        yield above
+def _reason(error: Exception, key: str) -> str:
+    reason = str(error).splitlines()[0].rstrip(".")
+    if isinstance(error, ConfigKeyError):
+        if near := re.findall(r"'(\w+)'", reason.partition("Did you mean")[2]):
+            return f"no such setting; did you mean {' or '.join(near)}?"
+        group = key.rpartition(".")[0]
+        return f"no such setting; `{f'python -m baa.fit --help {group}'.strip()}` lists them"
+    if found := re.search(r"is not a subclass of (\w+)", reason):
+        return f"{found[1]} is a group of settings, not a value"
+    return "it takes a list, such as [a,b]" if "is not a ListConfig" in reason else reason
 
 
 def to_plain(config: Config) -> dict[str, Any]:
-    """As dicts, lists, strings and numbers."""
-    plain = OmegaConf.to_container(OmegaConf.structured(config))
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    """The settings as nested dicts of lists, strings, numbers and None."""
+    return _plain(OmegaConf.structured(config))
+
+
+def _plain(settings: DictConfig) -> dict[str, Any]:
+    return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(settings)).items()}
 
 
 def to_use(settings: dict[str, Any]) -> dict[str, Any]:
-    """Plain settings of a trained model without those of the machine that it was trained on."""
-    config = load(None, base=settings)
-    config.trainer = Trainer(precision=config.trainer.precision)
+    """The plain settings of a trained model, current names, without the settings of the machine that trained it."""
+    config = load([], base=settings)
+    config.trainer = TrainerConfig(precision=config.trainer.precision)
     return to_plain(config)
 
 
 def to_share(settings: dict[str, Any]) -> dict[str, Any]:
-    """Plain settings of a model that goes elsewhere: no file, folder, column, machine or account of whoever trained it."""
-    config = load(None, base=to_use(settings))
+    """The plain settings of a model to share, without files, folders, columns, machines and accounts."""
+    config = load([], base=to_use(settings))
     config.name, config.runs, config.weights = "", Config.runs, None
-    config.wandb, config.data.table = Wandb(), Table()
+    config.wandb, config.data.table = WandbConfig(), TableConfig()
     for name in ("root", "roi", "capitate"):
         setattr(config.data, name, None)
     config.data.cache, config.data.split.test_ids = Config().data.cache, None
     config.locator.checkpoint = config.joint.start = None
-    streams = [config.estimator.carpal, config.estimator.hand, config.estimator.whole]
-    for backbone in (config.locator.backbone, *streams):
+    for backbone in (config.locator.backbone, *(getattr(config.estimator, name) for name in STREAMS)):
         if backbone.weights not in WEIGHTS_BY_NAME:
-            backbone.weights = Backbone.weights
+            backbone.weights = BackboneConfig.weights
     return to_plain(config)
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """The settings that are not the same in both, by dotted name: (old, new)."""
-    before, after = _flat(to_plain(old)), _flat(to_plain(new))
-    return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
-
-
-def _flat(node: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
-    return flat
+    """The settings that differ, by dotted key: (old, new)."""
+    pairs = zip(walk(old), walk(new), strict=True)
+    return {key: (before, after) for (key, _, before), (_, _, after) in pairs if before != after}
 
 
 def to_yaml(config: Config) -> str:
-    """As a YAML file that `load` reads back."""
+    """The settings as YAML, which `load` reads."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
-def describe_settings() -> str:
-    """Every setting with its default, for `--help`."""
-    lines, schema = [], OmegaConf.structured(Config)
-    for key in _keys(Config()):
-        value = OmegaConf.select(schema, key)
-        if not isinstance(value, DictConfig):
-            lines.append(f"  {key}={'null' if value is None else value}")
-    return "\n".join(lines)

@@ -1,255 +1,318 @@
-"""The schema of a run: every setting, its type, its default, and what it means.
+"""The schema of a run. Each setting has its type, default, range and help in one place.
 
-The defaults are the paper's (Li et al. 2023) where the paper speaks, but for flips and shifts among the augmentations, mirror
-images averaged, and boxes found live; `conf/paper.yaml` is without these.
+Defaults follow Li et al. 2023 where the paper is specific. Our additions to its augmentation are flips and shifts, and our
+evaluation averages mirror images; `conf/paper.yaml` switches both off.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+STAGES = ("locator", "estimator", "joint")
+SOURCES = tuple(
+    sorted(
+        place.stem
+        for place in (Path(__file__).parents[1] / "data" / "sources").iterdir()
+        if place.suffix in ("", ".py") and not place.name.startswith("_")
+    )
+)
+"""A data source is a module of `baa.data.sources`. Listed by name: importing them would import torch."""
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-"""`auto` is the faster of fp32 and bf16, measured as the work begins."""
-
 Head = Literal["regression", "distribution"]
-"""One number, or the mean of a distribution over bins of age."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    positive: bool = False,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A setting.
+
+    Args:
+        default: its default; a list or a function is copied or called for each config.
+        help: what it means, one line.
+        low, high: its range, both ends included.
+        positive: it is above 0.
+        choices: the words that it, or each item of a list, may be. Types that are `Literal` have theirs already.
+    """
+    metadata = {"help": help, "low": low, "high": high, "positive": positive, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def group(kind: type, help: str, **changed: Any) -> Any:
+    """A group of settings: a dataclass of this schema, with other defaults for some of its settings."""
+    return field(default_factory=lambda: kind(**changed), metadata={"help": help})
 
 
 @dataclass
-class Table:
-    """`data.source=table`: the columns of a CSV, Parquet or Excel file."""
+class TableConfig:
+    """Columns of a table of radiographs."""
 
-    file: str | None = None
-    image: str = "image"
-    id: str | None = None  # null: the image's stem
-    months: str | None = "age"
-    sex: str | None = "sex"
-    split: str | None = None  # train, val or test; to keep all films of a child in one
-    age_unit: Literal["months", "years", "days"] = "months"
-
-
-@dataclass
-class Phantom:
-    """`data.source=phantom`: synthetic hands."""
-
-    count: int = 600
-    seed: int = 0
+    file: str | None = setting(None, "a CSV, Parquet or Excel file, one row per radiograph")
+    image: str = setting("image", "column: image file, relative to data.root")
+    id: str | None = setting(None, "column: id; null takes the image's stem")
+    months: str | None = setting("age", "column: age")
+    sex: str | None = setting("sex", "column: sex")
+    split: str | None = setting(None, "column: train, val or test; keeps all radiographs of a child together")
+    age_unit: Literal["months", "years", "days"] = setting("months", "unit of the age column")
 
 
 @dataclass
-class Split:
-    """Who is trained on. `auto`: the source's splits where it has any, else a hash of the id."""
+class PhantomConfig:
+    """Synthetic hands."""
 
-    by: Literal["auto", "source", "hash"] = "auto"
-    seed: int = 0
-    val: float = 0.1  # also of those to train on, where the source's splits leave nobody to choose by
-    test: float = 0.1
-    test_ids: str | None = None  # a CSV whose ids are in the test split whatever the rest says
+    count: int = setting(600, "number of hands", low=1)
+    seed: int = setting(0, "seed of the hands", low=0)
 
 
 @dataclass
-class Augment:
-    """Drawn anew for each training image: shares of the side, factors up to 1 +- x, degrees to either side."""
+class SplitConfig:
+    """Training, validation and test split."""
 
-    degrees: float = 15.0
-    scale: float = 0.1
-    shift: float = 0.05
-    contrast: float = 0.2
-    brightness: float = 0.1
-    flip: float = 0.5
-
-
-@dataclass
-class Data:
-    """Where the radiographs come from and how they are kept."""
-
-    source: Literal["rsna", "table", "phantom"] = "rsna"
-    root: str | None = None  # the folder of the radiographs
-    table: Table = field(default_factory=Table)
-    phantom: Phantom = field(default_factory=Phantom)
-    split: Split = field(default_factory=Split)
-    source_px: int = 640  # side of the square source that crops are cut from
-    cache: str = "runs/cache"
-    on_bad: Literal["stop", "skip"] = "stop"
-    workers: int = 2  # processes that decode, and that load
-    balance: float = 0.0  # of training: 0, each case once an epoch; 1, each year of age as often as any other
-    hide_sex: float = 0.0  # of training: probability that a case's sex is not told, so that an answer without it is learnt
-    limit: int | None = None  # of cases in each split, for a quick look
-    roi: str | None = None  # true boxes, to measure the locator by: id, region, xmin, ymin, xmax, ymax
-    capitate: str | None = None  # true carpal centres: id, x, y
-    augment: Augment = field(default_factory=Augment)
+    by: Literal["auto", "source", "hash"] = setting("auto", "the source's own, a hash of the id, or auto: own if there is one")
+    seed: int = setting(0, "seed of the hash")
+    val: float = setting(0.1, "share of the validation split; also drawn from the training cases of a source without one")
+    test: float = setting(0.1, "share of the test split")
+    test_ids: str | None = setting(None, "a CSV with a column id: these cases are always in the test split")
 
 
 @dataclass
-class Optimisation:
-    """How one stage is trained."""
+class AugmentConfig:
+    """Data augmentation, drawn anew for each training image."""
 
-    epochs: int = 30
-    batch_size: int = 16  # of each process
-    accumulate: int = 1  # batches whose gradients make one step
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = 3e-4
-    weight_decay: float = 0.0
-    schedule: Literal["constant", "onecycle"] = "constant"
-    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
-    clip: float | None = None  # largest norm of the gradient
-    ema: float | None = None  # judge and keep weights averaged with this decay a step: 0.99 is about the last 100 steps
-    warmup: float | None = None  # share of the fit in which the rate rises; null: 0.3 of one cycle, none of a constant rate
-    grow_from: float = 1.0  # share of the sides of views and crops that the first epoch sees; it grows to 1 in the last
-    epoch_steps: int | None = None  # end each epoch after so many batches, for a trial
+    degrees: float = setting(15.0, "rotation by up to +-degrees", low=0, high=180)
+    scale: float = setting(0.1, "scaling by a factor of 1 +- scale", low=0, high=0.9)
+    shift: float = setting(0.05, "translation by up to +-shift of the side", low=0, high=1)
+    contrast: float = setting(0.2, "contrast factor of 1 +- contrast", low=0, high=1)
+    brightness: float = setting(0.1, "addition of up to +-brightness", low=0, high=1)
+    flip: float = setting(0.5, "probability of a left-right flip", low=0, high=1)
 
 
 @dataclass
-class Backbone:
-    """A timm network. Weights: `imagenet`, `none`, a file, or (estimator streams) `locator`: those that it has learnt."""
+class DataConfig:
+    """Radiographs: where they come from and how they are kept."""
 
-    name: str = "inception_v3"
-    weights: str = "imagenet"
-    conv_pool: bool = False  # the paper's convolution and max pool after it (estimator streams only)
-
-
-@dataclass
-class Locator:
-    """Stage 1: looks at the whole radiograph."""
-
-    backbone: Backbone = field(default_factory=Backbone)
-    px: int = 300
-    attention: Literal["cbam", "cbam_norm", "none"] = "cbam"  # cbam_norm: its convolution batch-normalised
-    head: Head = "regression"
-    dropout: float = 0.0
-    erase: float = 0.0  # probability of a black rectangle on a training radiograph, as the second look will see one
-    checkpoint: str | None = None  # a trained locator to take instead of training one: pretrained, a checkpoint or a bundle
-    fit: Optimisation = field(default_factory=Optimisation)
+    source: str = setting("rsna", "where cases come from", choices=SOURCES)
+    root: str | None = setting(None, "folder of the radiographs")
+    table: TableConfig = group(TableConfig, "data.source=table: its columns")
+    phantom: PhantomConfig = group(PhantomConfig, "data.source=phantom: synthetic hands")
+    split: SplitConfig = group(SplitConfig, "training, validation and test split")
+    source_px: int = setting(640, "side of the square source that views and crops are cut from, pixels", low=32)
+    cache: str = setting("runs/cache", "folder of decoded radiographs and cached boxes")
+    on_bad: Literal["stop", "skip"] = setting("stop", "bad rows and images: stop, or skip and list them in skipped.csv")
+    workers: int = setting(2, "processes that decode and load", low=0)
+    balance: float = setting(0.0, "training: 0 draws cases, 1 draws years of age equally often", low=0, high=1)
+    sex_dropout: float = setting(0.0, "training: probability that a case's sex is hidden", low=0, high=1)
+    limit: int | None = setting(None, "most cases per split, for a quick trial", low=1)
+    roi: str | None = setting(None, "CSV of annotated boxes for evaluation: id, region, xmin, ymin, xmax, ymax")
+    capitate: str | None = setting(None, "CSV of annotated carpal centers for evaluation: id, x, y")
+    augment: AugmentConfig = group(AugmentConfig, "data augmentation")
 
 
 @dataclass
-class Crops:
-    """Between the stages: heat map to box to crop. Pairs are (carpal, hand)."""
+class FitConfig:
+    """Optimization of one stage."""
 
-    px: list[int] = field(default_factory=lambda: [300, 300])  # sides of the crops
-    boxes: Literal["live", "remembered"] = "live"  # remembered: found once per radiograph, carried along with the augmentation
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # of a frozen locator's looks; boxes are fp32 all the same
-    # Evidence for an older hand (relu), for either (absolute), for the side of the mean age that the hand is on (deviation), or
-    # for the likeliest bin of a distribution (class).
-    reading: Literal["relu", "absolute", "deviation", "class"] = "relu"
-    rule: Literal["peak", "moments"] = "peak"  # about the hottest cells, or by mean and spread of the heat: learns in `joint`
-    threshold: float = 0.5  # peak: share of the maximum that is hot
-    margin: float = 0.03  # peak: added on each side, share of the image
-    sharpness: float = 2.0  # moments: power of the heat map
-    extents: list[float] = field(default_factory=lambda: [1.5, 2.0])  # moments: half sides in standard deviations
-    centres: list[list[float]] = field(default_factory=lambda: [[0.5, 0.69], [0.5, 0.4]])  # where expected, (x, y)
-    centres_from: Literal["image", "look"] = "image"  # they count from its corner, or from the middle of the first look
-    spreads: list[float] = field(default_factory=lambda: [0.0, 0.0])  # one standard deviation; 0: expect nothing
-    floor: float = 0.0  # share of the heat map's maximum that counts as seen everywhere, where a place is expected
-    smallest: list[float] = field(default_factory=lambda: [0.2, 0.4])  # sides, shares of the image
-    largest: list[float] = field(default_factory=lambda: [0.4, 0.8])
-    typical: list[float] = field(default_factory=lambda: [0.3, 0.6])
+    epochs: int = setting(30, "number of epochs; a run with a constant learning rate may be continued with more", low=1)
+    batch_size: int = setting(16, "cases per batch and process", low=2)
+    accumulate_grad_batches: int = setting(1, "batches whose gradients make one optimizer step", low=1)
+    optimizer: Literal["adam", "adamw"] = setting("adam", "optimizer")
+    lr: float = setting(3e-4, "learning rate; the highest one of a one-cycle schedule", positive=True)
+    weight_decay: float = setting(0.0, "weight decay", low=0)
+    schedule: Literal["constant", "onecycle"] = setting("constant", "learning rate schedule")
+    loss: Literal["mse", "l1", "smooth_l1"] = setting("mse", "loss of the standardized age")
+    gradient_clip_val: float | None = setting(None, "largest norm of the gradient; null: no clipping", positive=True)
+    ema: float | None = setting(None, "decay per step of averaged weights; null: no averaging", low=0, high=0.999999)
+    warmup: float | None = setting(None, "share of steps with a rising rate; null: 0.3 of one cycle", low=0, high=1)
+    progressive_resize_from: float = setting(1.0, "image side in the first epoch, a share; 1 in the last", low=0.25, high=1)
 
 
 @dataclass
-class StreamWeights:
-    """Factors of the streams where they are joined."""
+class BackboneConfig:
+    """A timm network."""
 
-    carpal: float = 1.0
-    hand: float = 1.0
-    whole: float = 1.0
-
-
-@dataclass
-class Fusion:
-    """Exchange between the streams, their weights, and the sex gates (eq. 3)."""
-
-    width: int = 512  # features that each stream is projected to
-    mode: Literal["whole", "channel", "none"] = "whole"  # exchange all features, the channels that have emptied, or nothing
-    exchange: float = 1.0  # whole: 0 is concatenation, 1 the paper's exchange
-    exchange_learnt: bool = False
-    sparsity: float = 1e-3  # channel: weight of the penalty that empties channels
-    weights: StreamWeights = field(default_factory=StreamWeights)
-    weights_learnt: bool = False
-    sex_at: list[str] = field(default_factory=lambda: ["fused"])  # any of projected, fused, joined; []: no sex at all
-    alpha_image: float = 1.0
-    alpha_sex: float = 1.0
-    alpha_learnt: bool = True
+    name: str = setting("inception_v3", "timm model name")
+    weights: str = setting("imagenet", "imagenet, none, a file; streams also: locator, its trained backbone")
 
 
 @dataclass
-class Estimator:
-    """Stage 2: reads the crops. Streams are any of `carpal`, `hand` (the crops) and `whole` (the radiograph)."""
+class StreamConfig(BackboneConfig):
+    """The backbone of an estimator stream."""
 
-    streams: list[str] = field(default_factory=lambda: ["carpal", "hand"])
-    carpal: Backbone = field(default_factory=lambda: Backbone("legacy_xception", conv_pool=True))
-    hand: Backbone = field(default_factory=lambda: Backbone("resnet50"))
-    whole: Backbone = field(default_factory=lambda: Backbone("resnet50"))
-    whole_px: int = 300
-    fusion: Fusion = field(default_factory=Fusion)
-    head: Head = "regression"
-    hidden: int = 0  # features of a layer between what the streams give and the age; 0: none
-    dropout: float = 0.0
-    auxiliary: float = 0.0  # weight of the loss of each stream judged alone, so that none rests on another
-    erase: float = 0.0  # probability of a black rectangle on a training radiograph, so that no single bone decides
-    flip_average: bool = True  # average the ages of a radiograph and of its mirror image when evaluating
-    fit: Optimisation = field(default_factory=Optimisation)
+    conv_pool: bool = setting(False, "add the paper's convolution and max pool after the backbone")
 
 
 @dataclass
-class Joint:
-    """Stage 3: both networks together, from the estimator's checkpoint, which carries its locator."""
+class LocatorConfig:
+    """Stage 1: whole radiograph to age; its heat maps give the regions."""
 
-    start: str | None = None  # an estimator's checkpoint; null: this run's
-    locator_lr: float = 1e-5  # fit.lr is the estimator's
-    locator_weight: float = 0.1  # of the locator's own loss, beside the estimator's
-    channel_weights: Literal["constant", "differentiated"] = "constant"  # Grad-CAM's, to the estimator's loss
-    frozen_statistics: bool = True  # the estimator's batch norms keep the statistics they come with
-    locator_frozen: int = 0  # groups of layers of its backbone that do not learn: 1 the stem, 2 the first stage too, ...
-    estimator_frozen: int = 0  # the same of each of its backbones
-    erase: float = 0.0  # probability of a black rectangle on a training radiograph
-    fit: Optimisation = field(default_factory=lambda: Optimisation(epochs=6, lr=3e-5, schedule="onecycle"))
+    backbone: BackboneConfig = group(BackboneConfig, "its backbone")
+    px: int = setting(300, "side of its view, pixels", low=32)
+    attention: Literal["cbam", "cbam_norm", "none"] = setting("cbam", "cbam_norm: CBAM with batch norm")
+    head: Head = setting("regression", "one number, or the mean of a distribution over bins of age")
+    random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
+    checkpoint: str | None = setting(None, "a trained locator to use: pretrained, a checkpoint or a bundle")
+    fit: FitConfig = group(FitConfig, "its optimization")
 
 
 @dataclass
-class Trainer:
-    """Where it runs, in Lightning's words."""
+class RegionConfig:
+    """A region: where it is expected and how its box becomes a crop. Lengths are shares of the image side."""
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: str = "auto"  # of each node: auto, or how many
-    num_nodes: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"  # no FSDP: these networks fit any GPU, and Grad-CAM needs their heads whole
-    timeout: float = 10.0  # minutes that a process waits for the others before it ends with an error
-    precision: Precision = "auto"
-    sync_batchnorm: bool = False  # statistics of the cases of all GPUs, not of each one's own
-    recompute: bool = False  # gradient checkpointing of the backbones: less memory, a third more time, batch norms seen twice
-    compile: bool = False  # torch.compile; where that fails, say why and go on without
-    deterministic: bool = False  # the same losses to the last bit on the same machine, slower on a GPU
-    progress: bool = True
-    profile: bool = False  # trace a few steps of each stage, and say where they went
+    px: int = setting(300, "side of the crop, pixels", low=32)
+    prior_center: list[float] = setting([0.5, 0.5], "center (x, y) of the spatial prior, from crops.prior_origin")
+    prior_sigma: float = setting(0.0, "standard deviation of the spatial prior; 0: no prior", low=0)
+    extent: float = setting(2.0, "box_method=moments: half side in standard deviations of the heat", positive=True)
+    min_side: float = setting(0.2, "smallest side of the box", positive=True, high=1)
+    max_side: float = setting(0.8, "largest side of the box", positive=True, high=1)
+    fallback_side: float = setting(0.5, "side of the centered box that replaces a degenerate heat map's", positive=True, high=1)
 
 
 @dataclass
-class Wandb:
-    """Weights & Biases; falls back to offline where there is no key or no network."""
+class CropsConfig:
+    """From heat map to box to crop. Each region is a record; they are found in this order, each hidden before the next."""
 
-    enabled: bool = False
-    project: str = "baa"
-    entity: str | None = None
-    figures: bool = False  # figures show radiographs: sending them is an export of patient data
+    carpal: RegionConfig = group(
+        RegionConfig, "the first region", prior_center=[0.5, 0.69], extent=1.5, max_side=0.4, fallback_side=0.3
+    )
+    hand: RegionConfig = group(RegionConfig, "the second region", prior_center=[0.5, 0.4], min_side=0.4, fallback_side=0.6)
+    boxes: Literal["live", "cached"] = setting("live", "find boxes in every batch, or once per radiograph")
+    precision: Literal["auto", "32-true", "bf16-mixed"] = setting("auto", "of the frozen locator; auto: the trainer's")
+    cam_mode: Literal["relu", "absolute", "deviation", "class"] = setting(
+        "relu",
+        "Grad-CAM: evidence for an older hand, of either sign, for its side of the mean age, or for the likeliest age bin",
+    )
+    box_method: Literal["peak", "moments"] = setting("peak", "box of the hottest connected cells, or by mean and spread")
+    threshold: float = setting(0.5, "box_method=peak: share of the maximum that counts as hot", low=0, high=1)
+    margin: float = setting(0.03, "box_method=peak: added on each side, share of the image", low=0, high=0.5)
+    sharpness: float = setting(2.0, "box_method=moments: power of the heat map", low=0.01)
+    prior_origin: Literal["image", "heat_map"] = setting("image", "from the image's corner or the first map's mean")
+    prior_floor: float = setting(0.0, "added to the heat map before the prior, share of its maximum", low=0)
+
+    def regions(self) -> dict[str, RegionConfig]:
+        """The regions by name, in their order."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.type is RegionConfig}
+
+
+REGIONS = tuple(CropsConfig().regions())
+STREAMS = (*REGIONS, "whole")
+
+
+@dataclass
+class StreamWeightsConfig:
+    """Factor of each stream before concatenation."""
+
+    carpal: float = setting(1.0, "factor of the carpal stream")
+    hand: float = setting(1.0, "factor of the hand stream")
+    whole: float = setting(1.0, "factor of the whole-radiograph stream")
+
+
+@dataclass
+class FusionConfig:
+    """Feature exchange between streams, stream weights, and sex (eq. 3)."""
+
+    width: int = setting(512, "features that each stream is projected to", low=1)
+    mode: Literal["whole", "channel", "none"] = setting("whole", "features, empty channels or nothing is exchanged")
+    exchange: float = setting(1.0, "mode=whole: 0 is concatenation, 1 is the paper's exchange", low=0, high=1)
+    exchange_learned: bool = setting(False, "train the exchange weight")
+    sparsity: float = setting(1e-3, "mode=channel: weight of the penalty that empties channels", low=0)
+    weights: StreamWeightsConfig = group(StreamWeightsConfig, "factor of each stream")
+    weights_learned: bool = setting(False, "train the stream factors")
+    sex_at: list[str] = setting(
+        ["fused"],
+        "where sex is added: each stream before (projected) or after (fused) the exchange, or to all (joined); []: nowhere",
+        choices=("projected", "fused", "joined"),
+    )
+    alpha_image: float = setting(1.0, "weight of image features, alpha_D of eq. 3")
+    alpha_sex: float = setting(1.0, "weight of sex features, alpha_G of eq. 3")
+    alpha_learned: bool = setting(True, "train both alphas")
+
+
+@dataclass
+class EstimatorConfig:
+    """Stage 2: crops and sex to age."""
+
+    streams: list[str] = setting(["carpal", "hand"], "what it reads: crops, and whole, the radiograph", choices=STREAMS)
+    carpal: StreamConfig = group(StreamConfig, "backbone of the carpal crop", name="legacy_xception", conv_pool=True)
+    hand: StreamConfig = group(StreamConfig, "backbone of the hand crop", name="resnet50")
+    whole: StreamConfig = group(StreamConfig, "backbone of the whole radiograph", name="resnet50")
+    whole_px: int = setting(300, "side of the whole stream's view, pixels", low=32)
+    fusion: FusionConfig = group(FusionConfig, "how the streams and sex are joined")
+    head: Head = setting("regression", "one number, or the mean of a distribution over bins of age")
+    hidden: int = setting(0, "width of a hidden layer before the age; 0: none", low=0)
+    dropout: float = setting(0.0, "share of features dropped before the age in training", low=0, high=1)
+    auxiliary: float = setting(0.0, "weight of the loss of each stream's own age", low=0)
+    random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
+    flip_average: bool = setting(True, "evaluation: average the ages of a radiograph and its mirror image")
+    fit: FitConfig = group(FitConfig, "its optimization")
+
+
+@dataclass
+class JointConfig:
+    """Stage 3: locator and estimator fine-tuned together."""
+
+    start: str | None = setting(None, "an estimator to start from: pretrained, a checkpoint or a bundle; null: this run's")
+    locator_lr: float = setting(1e-5, "learning rate of the locator; joint.fit.lr is the estimator's", low=0)
+    locator_weight: float = setting(0.1, "weight of the locator's own loss", low=0)
+    channel_weights: Literal["constant", "differentiated"] = setting("constant", "Grad-CAM's, under a loss")
+    frozen_statistics: bool = setting(True, "keep the estimator's batch norm statistics")
+    locator_frozen: int = setting(0, "groups of its layers that are not trained: 1 the stem, 2 a stage more, ...", low=0)
+    estimator_frozen: int = setting(0, "the same for each backbone of the estimator", low=0)
+    random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
+    fit: FitConfig = group(FitConfig, "its optimization", epochs=6, lr=3e-5, schedule="onecycle")
+
+
+@dataclass
+class TrainerConfig:
+    """Where and how it computes, in Lightning's words."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "device kind")
+    devices: str = setting("auto", "processes per node: auto, or a number")
+    num_nodes: int = setting(1, "nodes", low=1)
+    timeout: float = setting(10.0, "minutes that a process waits for the others before it ends with an error", low=0.1)
+    precision: Precision = setting("auto", "auto: 32-true on CPUs, bf16-mixed on CUDA GPUs that have it")
+    limit_train_batches: int | None = setting(None, "end each epoch after this many batches", low=1)
+    sync_batchnorm: bool = setting(False, "share batch norm statistics between GPUs")
+    gradient_checkpointing: bool = setting(False, "less memory, a third more time; batch norms see batches twice")
+    compile: bool = setting(False, "compile the networks with torch.compile")
+    deterministic: bool = setting(False, "the same losses to the last bit on the same machine; slower on a GPU")
+    progress: bool = setting(True, "show progress bars")
+    profile: bool = setting(False, "write Lightning's PyTorch profile of each stage to STAGE/")
+
+
+@dataclass
+class WandbConfig:
+    """Weights & Biases. Runs are kept offline without a key or network."""
+
+    enabled: bool = setting(False, "log to W&B")
+    project: str = setting("baa", "W&B project")
+    entity: str | None = setting(None, "W&B account or team; null: your default")
+    figures: bool = setting(False, "send figures too. They show radiographs: this exports patient data")
 
 
 @dataclass
 class Config:
     """A run."""
 
-    name: str = ""  # the config file's
-    runs: str = "runs"
-    seed: int = 0
-    stages: list[str] = field(default_factory=lambda: ["locator", "estimator"])
-    weights: str | None = None  # whose networks to start from, with their settings: pretrained, or runs/NAME/STAGE/bundle
-    data: Data = field(default_factory=Data)
-    locator: Locator = field(default_factory=Locator)
-    crops: Crops = field(default_factory=Crops)
-    estimator: Estimator = field(default_factory=Estimator)
-    joint: Joint = field(default_factory=Joint)
-    trainer: Trainer = field(default_factory=Trainer)
-    wandb: Wandb = field(default_factory=Wandb)
+    name: str = setting("", "name of the run and its folder; default: the config file's name")
+    runs: str = setting("runs", "folder of all runs")
+    seed: int = setting(0, "seed of everything that is drawn", low=0, high=2**32 - 1)
+    stages: list[str] = setting(["locator", "estimator"], "stages to train, in this order", choices=STAGES)
+    weights: str | None = setting(None, "a model to start from, with its settings: pretrained, or a bundle")
+    data: DataConfig = group(DataConfig, "radiographs")
+    locator: LocatorConfig = group(LocatorConfig, "stage 1: whole radiograph to age, and heat maps")
+    crops: CropsConfig = group(CropsConfig, "heat map to box to crop")
+    estimator: EstimatorConfig = group(EstimatorConfig, "stage 2: crops and sex to age")
+    joint: JointConfig = group(JointConfig, "stage 3: both networks together")
+    trainer: TrainerConfig = group(TrainerConfig, "where and how it computes")
+    wandb: WandbConfig = group(WandbConfig, "Weights & Biases")
 
     @property
     def folder(self) -> Path:

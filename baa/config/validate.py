@@ -1,172 +1,145 @@
-"""What the types of the schema cannot say: ranges, and settings that do not go together."""
+"""Checks of a config: each setting by the range in its schema, then settings that must agree with each other."""
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from baa.config.schema import Config
+from baa.config.schema import REGIONS, STAGES, Config
 from baa.errors import InputError
+from baa.model_card import has_locator
 
-STAGES = ("locator", "estimator", "joint")
-STREAMS = ("carpal", "hand", "whole")
-SEX_PLACES = ("projected", "fused", "joined")
 
-SHARES = ("smallest", "largest", "typical")
-"""Of the settings of boxes, those that are shares of the image."""
+def walk(node: Any, above: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Every setting below a group of settings, as (dotted key, its field in the schema, value)."""
+    for entry in fields(node):
+        key, value = above + entry.name, getattr(node, entry.name)
+        if is_dataclass(value):
+            yield from walk(value, f"{key}.")
+        else:
+            yield key, entry, value
 
-SMALLEST_RATE = 1e-12
-RANGES: dict[str, tuple[float, float]] = {
-    "seed": (0, 2**32 - 1),
-    "data.phantom.count": (1, math.inf),
-    "data.phantom.seed": (0, math.inf),
-    "data.source_px": (32, math.inf),
-    "data.workers": (0, math.inf),
-    "data.balance": (0, 1),
-    "data.hide_sex": (0, 1),
-    "data.limit": (1, math.inf),
-    "data.augment.degrees": (0, 180),
-    "data.augment.scale": (0, 0.9),
-    "data.augment.shift": (0, 1),
-    "data.augment.contrast": (0, 1),
-    "data.augment.brightness": (0, 1),
-    "data.augment.flip": (0, 1),
-    "locator.px": (32, math.inf),
-    "locator.dropout": (0, 1),
-    "locator.erase": (0, 1),
-    "crops.threshold": (0, 1),
-    "crops.margin": (0, 0.5),
-    "crops.sharpness": (0.01, math.inf),
-    "crops.floor": (0, math.inf),
-    "estimator.whole_px": (32, math.inf),
-    "estimator.fusion.width": (1, math.inf),
-    "estimator.fusion.exchange": (0, 1),
-    "estimator.fusion.sparsity": (0, math.inf),
-    "estimator.hidden": (0, math.inf),
-    "estimator.dropout": (0, 1),
-    "estimator.auxiliary": (0, math.inf),
-    "estimator.erase": (0, 1),
-    "joint.locator_lr": (0, math.inf),
-    "joint.locator_weight": (0, math.inf),
-    "joint.locator_frozen": (0, math.inf),
-    "joint.estimator_frozen": (0, math.inf),
-    "joint.erase": (0, 1),
-    "trainer.num_nodes": (1, math.inf),
-    "trainer.timeout": (0.1, math.inf),
-    **{
-        f"{stage}.fit.{setting}": limits
-        for stage in STAGES
-        for setting, limits in {
-            "epochs": (1, math.inf),
-            "batch_size": (2, math.inf),  # batch norm has nothing to say of one
-            "accumulate": (1, math.inf),
-            "lr": (SMALLEST_RATE, math.inf),
-            "weight_decay": (0, math.inf),
-            "clip": (SMALLEST_RATE, math.inf),
-            "ema": (0, 1 - SMALLEST_RATE),
-            "warmup": (0, 1),
-            "grow_from": (0.25, 1),
-            "epoch_steps": (1, math.inf),
-        }.items()
-    },
-}
+
+def allowed(entry: Field[Any]) -> str:
+    """The range of a setting in words; empty without one."""
+    low, high = entry.metadata["low"], entry.metadata["high"]
+    if entry.metadata["choices"]:
+        return ", ".join(entry.metadata["choices"])
+    if low is not None and high is not None:
+        return f"between {low} and {high}"
+    words = ["positive" if entry.metadata["positive"] else "", "" if low is None else f"at least {low}"]
+    return ", ".join(filter(None, [*words, "" if high is None else f"at most {high}"]))
 
 
 def check(config: Config) -> None:
-    """Refuse what cannot be.
+    """Refuse settings out of range and settings that contradict each other.
 
     Raises:
-        InputError: a setting out of its range, or settings that do not go together.
+        InputError: with every problem found.
     """
-    problems = list(_out_of_range(config))
-    for setting, chosen, known in (
-        ("stages", config.stages, STAGES),
-        ("estimator.streams", config.estimator.streams, STREAMS),
-        ("estimator.fusion.sex_at", config.estimator.fusion.sex_at or ["fused"], SEX_PLACES),
-    ):
-        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(known):
-            problems.append(f"{setting} is {chosen}; it takes each of {', '.join(known)} at most once, and at least one")
-    if not problems and config.stages != [stage for stage in STAGES if stage in config.stages]:
-        problems.append(f"stages is {config.stages}; their order is {', '.join(STAGES)}")
-    if "joint" in config.stages:
-        if not set(config.estimator.streams) - {"whole"}:
-            problems.append("stages: joint needs crops between its networks; estimator.streams has none")
-        if config.joint.fit.grow_from < 1:
-            problems.append("joint.fit.grow_from: joint trains at full size, it takes 1")
-        if config.crops.rule == "moments":
-            if config.crops.sharpness < 1:
-                problems.append(f"crops.sharpness is {config.crops.sharpness}; joint differentiates it and takes 1 or more")
-            if config.trainer.deterministic and config.trainer.accelerator != "cpu":
-                problems.append(
-                    "trainer.deterministic: joint needs crops.rule=peak, or trainer.accelerator=cpu (a crop's gradient)"
-                )
-    if config.locator.backbone.weights == "locator":
-        problems.append("locator.backbone.weights is locator; it has none of its own yet, take imagenet, none, or a file")
+    problems = [
+        f"{key}: {problem}"
+        for key, entry, value in walk(config)
+        for item in (value if isinstance(value, list) else [value])
+        if (problem := _out_of_range(entry, item))
+    ]
+    _refuse(problems or list(_contradictions(config)))
+
+
+def check_sources(config: Config, card: dict[str, Any] | None) -> None:
+    """Refuse a run with a network that is neither trained nor given.
+
+    Args:
+        config: the settings of a new run.
+        card: the card of the model that `weights` names.
+
+    Raises:
+        InputError: with every problem found.
+    """
+    _refuse(list(_missing_sources(config, card)))
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def _out_of_range(entry: Field[Any], value: Any) -> str | None:
+    low, high, positive, choices = (entry.metadata[name] for name in ("low", "high", "positive", "choices"))
+    if isinstance(value, str):
+        return f"{value!r} is none of {', '.join(choices)}" if choices and value not in choices else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(value):
+        return f"{value} is not a finite number"
+    if positive and value <= 0:
+        return f"{value} is not positive"
+    below, over = low is not None and value < low, high is not None and value > high
+    if (below or over) and low is not None and high is not None:
+        return f"{value} is not between {low} and {high}"
+    return f"{value} is below {low}" if below else f"{value} is above {high}" if over else None
+
+
+def _contradictions(config: Config) -> Iterator[str]:
+    streams, split, crops = config.estimator.streams, config.data.split, config.crops
+    for key, chosen in (("stages", config.stages), ("estimator.streams", streams)):
+        if not chosen:
+            yield f"{key}: the list is empty; name at least one"
+    for key, chosen in (("estimator.streams", streams), ("estimator.fusion.sex_at", config.estimator.fusion.sex_at)):
+        if len(set(chosen)) < len(chosen):
+            yield f"{key}: {chosen} names one of them twice"
+    if config.stages != [stage for stage in STAGES if stage in config.stages]:
+        yield f"stages: {config.stages} is out of order; the order is {', '.join(STAGES)}, each at most once"
     for stage in STAGES:
         fit = getattr(config, stage).fit
         if fit.schedule == "onecycle" and fit.warmup == 1:
-            problems.append(f"{stage}.fit.warmup is 1; one cycle also falls, it takes less")
-    split = config.data.split
+            yield f"{stage}.fit.warmup: 1 leaves no steps in which the learning rate of one cycle falls; give less"
+    for name, region in crops.regions().items():
+        if region.min_side > region.max_side:
+            yield f"crops.{name}.min_side: {region.min_side} is above crops.{name}.max_side, {region.max_side}"
+        if len(region.prior_center) != 2:
+            yield f"crops.{name}.prior_center: {region.prior_center} is not [x, y]"
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
-        problems.append(f"data.split: val={split.val} and test={split.test} leave nothing to train on, or nothing to choose by")
+        yield f"data.split: val={split.val} and test={split.test}; val must be positive, and both must leave cases to train on"
     if not re.fullmatch(r"auto|[1-9]\d*", config.trainer.devices):
-        problems.append(f"trainer.devices is {config.trainer.devices}; it takes auto or how many, 1 or more")
+        yield f"trainer.devices: {config.trainer.devices} is neither auto nor a number from 1"
+    if config.locator.backbone.weights == "locator":
+        yield "locator.backbone.weights: locator is for streams of the estimator; give imagenet, none or a weights file"
+    if "joint" in config.stages:
+        yield from _joint_contradictions(config)
+
+
+def _joint_contradictions(config: Config) -> Iterator[str]:
     crops = config.crops
-    for setting in ("extents", "smallest", "largest", "typical", "spreads"):
-        pair = getattr(crops, setting)
-        most = 1.0 if setting in SHARES else math.inf
-        if len(pair) != 2 or min(pair) < 0 or max(pair) > most or (setting != "spreads" and min(pair) == 0):
-            limit = " up to 1" if setting in SHARES else ""
-            problems.append(f"crops.{setting} is {pair}; it takes two numbers above 0{limit}, carpal and hand")
-    if len(crops.px) != 2 or min(crops.px) < 32:
-        problems.append(f"crops.px is {crops.px}; it takes two sides of at least 32 pixels, carpal and hand")
-    if [len(centre) for centre in crops.centres] != [2, 2]:
-        problems.append(f"crops.centres is {crops.centres}; it takes [[x, y], [x, y]], carpal and hand")
-    if not problems and any(low > high for low, high in zip(crops.smallest, crops.largest, strict=True)):
-        problems.append(f"crops.smallest is {crops.smallest}, above crops.largest, {crops.largest}")
-    if problems:
-        raise InputError("; ".join(problems))
-
-
-def check_sources(config: Config, card: Mapping[str, Any] | None) -> None:
-    """Refuse a run whose networks would come from nowhere.
-
-    Args:
-        config: of a run to begin.
-        card: of the model that `weights` names.
-
-    Raises:
-        InputError: a stage starts from another that is neither trained nor given.
-    """
-    problems = []
-    borrowing = [name for name in config.estimator.streams if getattr(config.estimator, name).weights == "locator"]
-    crops = set(config.estimator.streams) - {"whole"}
-    given = config.locator.checkpoint or config.weights
-    if "estimator" in config.stages and (crops or borrowing) and "locator" not in config.stages and not given:
-        problems.append(
-            f"estimator.streams {'has crops' if crops else 'takes weights'} from a locator but no stage trains one; "
-            "add it to stages, or give locator.checkpoint or weights"
+    if not set(config.estimator.streams) & set(REGIONS):
+        yield f"stages: joint trains through crops; add one of {', '.join(REGIONS)} to estimator.streams"
+    if crops.box_method == "moments" and crops.sharpness < 1:
+        yield f"crops.sharpness: {crops.sharpness} has no finite gradient for joint; give 1 or more"
+    if crops.box_method == "moments" and config.trainer.deterministic and config.trainer.accelerator != "cpu":
+        yield (
+            "trainer.deterministic: a crop's gradient is not deterministic on a GPU; "
+            "give crops.box_method=peak or trainer.accelerator=cpu"
         )
-    for name in borrowing if "locator" in config.stages else ():
+
+
+def _missing_sources(config: Config, card: dict[str, Any] | None) -> Iterator[str]:
+    stages, streams = config.stages, config.estimator.streams
+    borrowing = [name for name in streams if getattr(config.estimator, name).weights == "locator"]
+    given = config.locator.checkpoint or config.weights
+    if "estimator" in stages and "locator" not in stages and not given and (borrowing or set(streams) & set(REGIONS)):
+        yield "stages: the estimator needs a locator; add locator to stages, or give locator.checkpoint or weights"
+    for name in borrowing if "locator" in stages else ():
         if (own := getattr(config.estimator, name).name) != config.locator.backbone.name:
-            problems.append(f"estimator.{name}.weights=locator: {name} is {own}, the locator {config.locator.backbone.name}")
-    if "joint" in config.stages and "estimator" not in config.stages and not (config.joint.start or config.weights):
-        problems.append("stages: joint starts from an estimator; add that to stages, or give joint.start or weights")
-    if config.crops.reading == "class" and config.locator.head != "distribution" and not given:
-        problems.append("crops.reading=class needs locator.head=distribution")
-    if card is not None and card["stage"] == "locator" and config.stages != ["locator"]:
-        problems.append(f"weights: {config.weights} holds a locator alone; take it as locator.checkpoint, or stages=[locator]")
-    if card is not None and not card["locator"] and "locator" in config.stages:
-        problems.append(f"weights: {config.weights} reads the whole hand, it holds no locator; take locator out of stages")
-    if problems:
-        raise InputError("; ".join(problems))
-
-
-def _out_of_range(config: Config) -> Iterator[str]:
-    for setting, (low, high) in RANGES.items():
-        value: Any = config
-        for name in setting.split("."):
-            value = getattr(value, name)
-        if value is not None and not low <= value <= high:
-            limits = f"from {low} to {high}" if high < math.inf else f"{low} or more"
-            yield f"{setting} is {value}; it takes {limits}"
+            yield (
+                f"estimator.{name}.weights: locator has the weights of {config.locator.backbone.name}, "
+                f"but estimator.{name}.name is {own}; make both names the same"
+            )
+    if "joint" in stages and "estimator" not in stages and not (config.joint.start or config.weights):
+        yield "stages: joint needs an estimator; add estimator to stages, or give joint.start or weights"
+    if config.crops.cam_mode == "class" and config.locator.head != "distribution" and not given:
+        yield "crops.cam_mode: class needs bins of age; give locator.head=distribution"
+    if card is not None and card["stage"] == "locator" and stages != ["locator"]:
+        yield f"weights: {config.weights} holds a locator alone; take it as locator.checkpoint, or give stages=[locator]"
+    if card is not None and not has_locator(card) and "locator" in stages:
+        yield f"weights: {config.weights} holds no locator, it reads the whole radiograph; remove locator from stages"

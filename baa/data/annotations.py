@@ -1,4 +1,4 @@
-"""What experts have marked on radiographs: to measure by, never to train on."""
+"""What experts annotated on radiographs. It serves evaluation only; training never reads it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -8,69 +8,82 @@ from baa.data.cases import Box, Case
 from baa.data.tables import read_rows
 from baa.errors import InputError
 
-CARPAL, HAND, NEITHER = "Wrist", ("MCP", "PIP", "DIP"), ("Radius", "Ulna")
-"""The regions that experts have marked, by the true region that they are of."""
+ANNOTATED = {"carpal": ("Wrist",), "hand": ("MCP", "PIP", "DIP")}
+"""Region -> the annotated parts whose union is its box."""
 
-BEYOND = 0.05
-"""Of the side: as far past the edge of the film as a mark may lie."""
+IGNORED = ("Radius", "Ulna")
+"""Annotated parts that belong to no region."""
+
+TOLERANCE = 0.05
+"""How far an annotation may reach beyond the edge of the radiograph, as a share of its side."""
 
 
-def with_truth(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
-    """Add the expert boxes and points that stand in `roi.csv` and `capitate.csv` layout.
+def with_annotations(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
+    """Add annotated boxes and capitate centers to cases.
 
-    `roi`: id, region, xmin, ymin, xmax, ymax as shares of the radiograph; the Wrist is the true carpal region, the union
-    of MCP, PIP and DIP the true hand region. `capitate`: id, x, y.
+    Args:
+        cases: those without an annotation stay as they are.
+        roi: a CSV with columns id, region, xmin, ymin, xmax, ymax. Edges are shares of the radiograph's width and height.
+        capitate: a CSV with columns id, x, y, shares too.
 
     Raises:
-        InputError: a file or a column is missing, a cell is no share of the radiograph, a box has its edges the wrong way
-            round, a region is none of these, or a file speaks of none of the cases.
+        InputError: a file or column is missing, an edge is not a share, a box has no area, a region is unknown, or no id of
+            a file is one of the cases'.
     """
     known = {case.id for case in cases}
-    carpal: dict[str, Box] = {}
-    hand: dict[str, Box] = {}
-    points: dict[str, tuple[float, float]] = {}
-    if roi is not None:
-        for id_, region, *edges in _known_rows(roi, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"], known):
-            box = Box(*_shares(roi, "data.roi", id_, edges))
-            if not (box.x0 < box.x1 and box.y0 < box.y1):
-                raise InputError(
-                    f"data.roi: {roi}, id {id_}: its {region} has no area; xmin lies before xmax, ymin before ymax"
-                )
-            if region == CARPAL:
-                carpal[id_] = box
-            elif region in HAND:
-                old = hand.get(id_, box)
-                low, high = map(min, old[:2], box[:2]), map(max, old[2:], box[2:])
-                hand[id_] = Box(*low, *high)
-            elif region not in NEITHER:
-                marked = ", ".join((CARPAL, *HAND, *NEITHER))
-                raise InputError(f"data.roi: {roi}, id {id_}: region {region!r} is none of {marked}")
-    if capitate is not None:
-        for id_, *point in _known_rows(capitate, "data.capitate", ["id", "x", "y"], known):
-            x, y = _shares(capitate, "data.capitate", id_, point)
-            points[id_] = (x, y)
+    boxes = _read_boxes(roi, known) if roi is not None else {}
+    points = _read_points(capitate, known) if capitate is not None else {}
     return [
         replace(
             case,
-            carpal=carpal.get(case.id, case.carpal),
-            hand=hand.get(case.id, case.hand),
+            gt_boxes=case.gt_boxes | boxes.get(case.id, {}),
             capitate=points.get(case.id, case.capitate),
         )
         for case in cases
     ]
 
 
+def _read_boxes(file: Path, known: Collection[str]) -> dict[str, dict[str, Box]]:
+    """Boxes by id and region."""
+    boxes: dict[str, dict[str, Box]] = {}
+    for id_, part, *edges in _known_rows(file, "data.roi", ["id", "region", "xmin", "ymin", "xmax", "ymax"], known):
+        box = Box(*_shares(file, "data.roi", id_, edges))
+        if not (box.x0 < box.x1 and box.y0 < box.y1):
+            raise InputError(f"data.roi: {file}, id {id_}: {part} has no area; xmin must be below xmax, ymin below ymax")
+        regions = [region for region, parts in ANNOTATED.items() if part in parts]
+        if not regions and part not in IGNORED:
+            parts = ", ".join((*(part for parts in ANNOTATED.values() for part in parts), *IGNORED))
+            raise InputError(f"data.roi: {file}, id {id_}: region {part!r} is unknown; use one of {parts}")
+        found = boxes.setdefault(id_, {})
+        for region in regions:
+            found[region] = _union(found.get(region, box), box)
+    return boxes
+
+
+def _union(a: Box, b: Box) -> Box:
+    return Box(min(a.x0, b.x0), min(a.y0, b.y0), max(a.x1, b.x1), max(a.y1, b.y1))
+
+
+def _read_points(file: Path, known: Collection[str]) -> dict[str, tuple[float, float]]:
+    """Points (x, y) by id."""
+    points = {}
+    for id_, *cells in _known_rows(file, "data.capitate", ["id", "x", "y"], known):
+        x, y = _shares(file, "data.capitate", id_, cells)
+        points[id_] = (x, y)
+    return points
+
+
 def read_ids(file: Path, known: Collection[str]) -> frozenset[str]:
-    """The ids in a CSV's `id` column, each once.
+    """Read the `id` column of a CSV, without repetition.
 
     Raises:
-        InputError: no such file or column, or none of the ids is known.
+        InputError: the file or the column is missing, or no id is known.
     """
     return frozenset(id_ for (id_,) in _known_rows(file, "data.split.test_ids", ["id"], known))
 
 
 def _known_rows(file: Path, setting: str, names: list[str], known: Collection[str]) -> list[list[str]]:
-    """The cells of these columns, the id first."""
+    """The stripped cells of these columns, id first. Blank rows are skipped."""
     if not file.is_file():
         raise InputError(f"{setting}: {file} is not a file")
     table = read_rows(file)
@@ -78,7 +91,7 @@ def _known_rows(file: Path, setting: str, names: list[str], known: Collection[st
         raise InputError(f"{setting}: {file} has no column {', '.join(sorted(missing))}")
     rows = [[cell.strip() for cell in row] for row in table[names].itertuples(index=False) if any(row)]
     if rows and not any(row[0] in known for row in rows):
-        raise InputError(f"{setting}: no id in {file} is one of the radiographs'; its first is {rows[0][0]!r}")
+        raise InputError(f"{setting}: no id in {file} is a radiograph's; its first id is {rows[0][0]!r}")
     return rows
 
 
@@ -87,6 +100,8 @@ def _shares(file: Path, setting: str, id_: str, cells: Sequence[str]) -> list[fl
         shares = [float(cell) for cell in cells]
     except ValueError as error:
         raise InputError(f"{setting}: {file}, id {id_}: {error}") from error
-    if outside := [share for share in shares if not -BEYOND <= share <= 1 + BEYOND]:
-        raise InputError(f"{setting}: {file}, id {id_}: {outside[0]:g} is no share of the radiograph; give pixels / its side")
+    if outside := [share for share in shares if not -TOLERANCE <= share <= 1 + TOLERANCE]:
+        raise InputError(
+            f"{setting}: {file}, id {id_}: {outside[0]:g} is not a share of the radiograph's side; divide pixels by its side"
+        )
     return shares

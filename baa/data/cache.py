@@ -1,4 +1,4 @@
-"""Decoded radiographs on disk: square, grey, 8 bit, at full and half the side, memory-mapped, built once in parallel."""
+"""The cache of decoded radiographs: square, 8 bit gray, at full and half the side, memory-mapped, built once in parallel."""
 
 import hashlib
 import os
@@ -19,10 +19,10 @@ from baa.errors import InputError
 from baa.nets.view import whole_factor
 
 FORMAT = 7
-"""Counted up whenever the same file would become other pixels."""
+"""Part of the cache's key. Increase it whenever the same file decodes to other pixels."""
 
-AGAIN_SECONDS = 600.0
-"""After which an image that could not be read is tried again."""
+RETRY_SECONDS = 600.0
+"""Time after which an image that could not be read is tried again."""
 
 FEATURES = datasets.Features(
     {
@@ -37,10 +37,16 @@ FEATURES = datasets.Features(
 
 
 class Radiographs(NamedTuple):
-    """Cases and, row by row, their pixels.
+    """Cases and their pixels.
 
-    `row[i]` is where case i lies in `table`, `column` what pixels of it are read, of side `px`; `key` is the cache's, the same
-    for the same images; `inverted` names the negatives that were turned.
+    cases: the readable ones.
+    row: the row of each case in `table`.
+    table: the memory-mapped cache, with features `FEATURES`.
+    key: of the cache; the same for the same images in the same order.
+    px: side of the pixels in `column`.
+    problems: of the images that could not be read.
+    inverted: ids of negatives, whose levels have been inverted.
+    column: `pixels`, or `halved` for half the side.
     """
 
     cases: list[Case]
@@ -53,55 +59,55 @@ class Radiographs(NamedTuple):
     column: str = "pixels"
 
     def for_views(self, px: int) -> "Radiographs":
-        """The same radiographs at half the side, a quarter of the bytes, if a view of `px` would average such blocks anyway."""
+        """Use the pixels at half the side, a quarter of the bytes, if a view of `px` averages 2 x 2 blocks anyway."""
         if self.column == "halved" or whole_factor(self.px, px) % 2:
             return self
         return self._replace(px=self.px // 2, column="halved")
 
     def pixels(self, index: int) -> np.ndarray:
-        """Source pixels of a case, uint8 [px, px], read-only."""
-        pixels = self.table.data.column(self.column)[self.row[index]].as_buffer()  # not a copy, as the table's rows would be
+        """The pixels of a case, uint8 [px, px], read-only."""
+        pixels = self.table.data.column(self.column)[self.row[index]].as_buffer()  # no copy, unlike table[row]
         return np.frombuffer(pixels, np.uint8).reshape(self.px, self.px)
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(width, height) of each case's file."""
+        """(width, height) of each case's image file."""
         widths, heights = self.table["width"][:], self.table["height"][:]
         return [(widths[row], heights[row]) for row in self.row]
 
     def keep(self, kept: Sequence[bool]) -> "Radiographs":
-        """Only some of the cases."""
+        """Select the cases whose entry in `kept`, one per case, is true."""
         chosen = [i for i, keep in enumerate(kept) if keep]
         return self._replace(cases=[self.cases[i] for i in chosen], row=[self.row[i] for i in chosen])
 
 
 def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) -> Radiographs:
-    """Decode every case's image, or map what an earlier run decoded.
+    """Decode the images of all cases, or map what an earlier run decoded.
 
-    The key is the images' own bytes (size, head and tail), their order and `px`; labels are no part of it. The cache is
-    built in a folder of its own and renamed when whole, under a lock: a killed build leaves nothing that a later run
-    would believe, and of many processes one builds. What could not be read ten minutes ago or earlier is tried again.
+    The key is a digest of the images' fingerprints, their order and `px`, not of labels. A lock lets one process build while
+    the others wait. It builds in a temporary folder and renames that at the end, so a killed build is never used. Images that
+    could not be read are tried again after `RETRY_SECONDS`.
 
     Args:
-        cases: any number, ids unique.
-        folder: where caches lie.
+        cases: at least one, with unique ids.
+        folder: parent folder of all caches.
         px: side of the square source.
-        workers: processes that decode.
+        workers: number of decoding processes.
 
     Returns:
-        The readable cases; the unreadable are in `problems`.
+        The readable cases. The others are in `problems`.
 
     Raises:
-        InputError: no case at all, or the folder cannot be written.
+        InputError: there are no cases, or the folder cannot be written.
     """
     if not cases:
-        raise InputError("data: not one usable case in this source")
+        raise InputError("data: the source has no usable case; check data.source and the files it reads")
     key = _key(cases, px)
     target = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
-            if target.is_dir() and _readable_by_now(cases, target, px):
-                target.rename(_building(target, os.getpid()))
+            if target.is_dir() and _readable_now(cases, target, px):
+                target.rename(_building_folder(target, os.getpid()))
             if not target.is_dir():
                 _build(cases, target, px, workers)
     except OSError as error:
@@ -125,13 +131,13 @@ def _open(folder: Path) -> datasets.Dataset:
     return datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
 
 
-def _readable_by_now(cases: Sequence[Case], target: Path, px: int) -> bool:
-    """Whether an image that had an error has none any more: a disk that answers again, a codec that was installed.
+def _readable_now(cases: Sequence[Case], target: Path, px: int) -> bool:
+    """Whether an image that failed before can be read now: a disk is back, a codec was installed.
 
-    Not at once again, so that all processes of a job read the same cases.
+    The answer is no within `RETRY_SECONDS` of the last try, so that all processes of a job get the same cases.
     """
     failed = [case.image for case, error in zip(cases, _open(target)["error"][:], strict=True) if error]
-    if not failed or time.time() - target.stat().st_mtime < AGAIN_SECONDS:
+    if not failed or time.time() - target.stat().st_mtime < RETRY_SECONDS:
         return False
     os.utime(target)
     return any(not _decode_row({"case": i}, failed, px)["error"] for i in range(len(failed)))
@@ -142,19 +148,19 @@ def _key(cases: Sequence[Case], px: int) -> str:
     for case in cases:
         try:
             digest.update(case.image.fingerprint())
-        except OSError:  # it will be a row with its reason
+        except OSError:  # decoding will report the reason
             digest.update(b"unreadable")
     return digest.hexdigest()
 
 
-def _building(target: Path, process: int | str) -> Path:
+def _building_folder(target: Path, process: int | str) -> Path:
     return target.with_name(f"{target.name}.building-{process}")
 
 
 def _build(cases: Sequence[Case], target: Path, px: int, workers: int) -> None:
-    for left in target.parent.glob(_building(target, "*").name):
-        shutil.rmtree(left)  # the lock is ours: whoever left it is dead
-    building = _building(target, os.getpid())
+    for stale in target.parent.glob(_building_folder(target, "*").name):
+        shutil.rmtree(stale)  # this process holds the lock, so its builder is dead
+    building = _building_folder(target, os.getpid())
     building.mkdir()
     rows = datasets.Dataset.from_dict({"case": list(range(len(cases)))})
     rows.map(

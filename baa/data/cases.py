@@ -1,7 +1,7 @@
-"""A case: a radiograph, what is known of its child, and what is wrong with those that cannot be used."""
+"""A case: a radiograph with the age and sex of its child; and the problems of rows that make none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,7 +16,10 @@ SHOWN_PROBLEMS = 50
 
 @runtime_checkable
 class Image(Protocol):
-    """Anything that a radiograph can be had from: a file, a stretch of a tar, a phantom's recipe."""
+    """A source of one radiograph: a file, a member of a tar, a phantom.
+
+    `fingerprint` changes whenever `load` returns other pixels. `load` decodes, padded to a square of `px`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -27,7 +30,7 @@ class Image(Protocol):
 
 
 class Box(NamedTuple):
-    """A true box, as shares of the radiograph's width and height (before padding)."""
+    """A box in shares of the radiograph's width and height, before padding."""
 
     x0: float
     y0: float
@@ -39,8 +42,9 @@ class Box(NamedTuple):
 class Case:
     """One radiograph.
 
-    `months` is None where only a prediction is wanted; `split` is one of `SPLITS` where the source says so. The true
-    carpal and hand boxes and the centre of the capitate (x, y) serve to measure where the locator looks, never to train.
+    months: bone age; None if only a prediction is wanted.
+    split: one of `SPLITS` if the source gives one.
+    gt_boxes: annotated box of each region, by its name. Like `capitate`, the center (x, y), it serves evaluation only.
     """
 
     id: str
@@ -48,33 +52,35 @@ class Case:
     months: float | None
     sex: Sex
     split: str | None = None
-    carpal: Box | None = None
-    hand: Box | None = None
+    gt_boxes: dict[str, Box] = field(default_factory=dict)
     capitate: tuple[float, float] | None = None
 
 
 class Problem(NamedTuple):
-    """A row or an image that cannot be used, where it is, and why."""
+    """A row or an image that cannot be used: its id, its place and the reason."""
 
     id: str
     place: str
     reason: str
 
 
+CaseList = tuple[list[Case], list[Problem]]
+
+
 def refusal(problems: Sequence[Problem], listed_in: Path) -> InputError:
-    """One error that lists the problems, and names the file that has room for all of them."""
+    """One error that shows the first problems and names the file that lists all."""
     lines = [f"  {problem.place}: {problem.reason} (id {problem.id or '?'})" for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"  ... and {len(problems) - SHOWN_PROBLEMS} more")
-    mend = f"mend them (all stand in {listed_in}), or set them aside with data.on_bad=skip"
-    return InputError(f"{len(problems)} bad rows or images; {mend}:\n" + "\n".join(lines))
+    remedy = f"fix them (full list: {listed_in}) or skip them with data.on_bad=skip"
+    return InputError(f"data: {len(problems)} rows or images cannot be used; {remedy}:\n" + "\n".join(lines))
 
 
 def parse_months(text: str, months_per_unit: float = 1.0, *, most: float = MAX_MONTHS) -> float:
-    """An age cell to months, at most so many.
+    """Convert an age cell to months.
 
     Raises:
-        ValueError: no number, below 0, or above the most.
+        ValueError: the age is missing, not a number, or outside 0 to `most` months.
     """
     if not text.strip():
         raise ValueError("age is missing")
@@ -94,14 +100,14 @@ SPLIT_WORDS = {
 
 
 def parse_split(text: str) -> str | None:
-    """A split cell (`train`, `Validation`, ...) to one of `SPLITS`; blank is None.
+    """Convert a split cell (`train`, `Validation`, ...) to one of `SPLITS`; blank is None.
 
     Raises:
-        ValueError: a word that is none of these.
+        ValueError: another word.
     """
     word = text.strip().lower()
     if word and word not in SPLIT_WORDS:
-        raise ValueError(f"split {text!r} is none of {', '.join(SPLITS)}; name no column of splits if they are not to count")
+        raise ValueError(f"split {text!r} is none of {', '.join(SPLITS)}; to ignore the column, set data.table.split=null")
     return SPLIT_WORDS[word] if word else None
 
 
@@ -116,19 +122,19 @@ CODES_OF = {
     "male": {**dict.fromkeys(("true", "1", "1.0"), Sex.MALE), **dict.fromkeys(("false", "0", "0.0"), Sex.FEMALE)},
     "female": {**dict.fromkeys(("true", "1", "1.0"), Sex.FEMALE), **dict.fromkeys(("false", "0", "0.0"), Sex.MALE)},
 }
-"""By the column's name, which alone says what a yes means."""
+"""Codes by the name of their column, which alone defines what a yes means."""
 
 
 def parse_sex(text: str, column: str = "sex") -> Sex:
-    """A sex cell (`male`, `M`, `True` in a column `male`, ...) to a `Sex`; blank is unknown.
+    """Convert a sex cell (`male`, `M`, `True` in a column `male`, ...) to a `Sex`; blank is unknown.
 
     Raises:
-        ValueError: a word that is none of these, or a code in a column that is not called after a sex.
+        ValueError: another word, or a code in a column that is not named male or female.
     """
     word = text.strip().lower()
     words = SEX_WORDS | CODES_OF.get(column.strip().lower(), {})
     if word in words:
         return words[word]
     if any(word in codes for codes in CODES_OF.values()):
-        raise ValueError(f"sex {text!r} may mean either in a column {column!r}; write male or female")
+        raise ValueError(f"sex {text!r} is ambiguous in a column {column!r}; write male or female")
     raise ValueError(f"sex {text!r} is none of male, female, unknown")

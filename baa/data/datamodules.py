@@ -7,87 +7,89 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.profiler import record_function
 from torch.utils.data import DataLoader, DistributedSampler
 
-from baa.data.balance import BalancedSampler
 from baa.data.batch import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
-from baa.data.sampling import LateLoader, RestOfEpoch, ignore_signals
-from baa.nets.backbone import GreyImage
+from baa.data.sampling import BalancedSampler, LateLoader, RestOfEpoch, ignore_signals
+from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper, Regions
-from baa.nets.input_check import Recogniser, recognise
-from baa.nets.view import Film
+from baa.nets.input_check import InputCheck
+from baa.nets.two_stage import upright_regions
+from baa.nets.view import View
 from baa.patient import Sex
-
-PHASE = "baa: "
-"""What a step's phases are called in a trace."""
 
 
 class HandDataModule(L.LightningDataModule):
     """Whole radiographs in batches; augmented in training.
 
     Args:
-        radiographs: by split; those that a run does not need may be absent.
+        radiographs: by split; splits that a run does not need may be absent.
+        regions: names of the regions whose annotated boxes a batch carries.
+        cached_boxes: boxes [N, R, 4] by split, found in the source.
         batch_size: of one process.
         workers: loader processes.
-        augment: [B, 1, S, S] in [0, 1] -> `Film`, applied in training.
-        balance: how much more often rare ages are trained on, see `BalancedSampler`; 0: each case once an epoch.
-        hide_sex: probability that training does not tell the sex of a case.
-        seed: of the order and the augmentation of the training cases.
-        judged: the split that `test` reads.
+        augment: [B, 1, S, S] in [0, 1] -> `View`, applied in training.
+        balance: how much more often rare ages are drawn, see `BalancedSampler`; 0: each case once an epoch.
+        sex_dropout: probability that training hides the sex of a case.
+        seed: of the order and the augmentation of training cases.
+        eval_split: the split that `test` reads.
     """
 
     def __init__(
         self,
         radiographs: Mapping[str, Radiographs],
         *,
+        regions: tuple[str, ...] = (),
+        cached_boxes: Mapping[str, Tensor] | None = None,
         batch_size: int,
         workers: int = 0,
-        augment: Callable[[Tensor], Film] = Film.plain,
+        augment: Callable[[Tensor], View] = View.of,
         balance: float = 0.0,
-        hide_sex: float = 0.0,
+        sex_dropout: float = 0.0,
         seed: int = 0,
-        judged: str = "test",
+        eval_split: str = "test",
     ) -> None:
         super().__init__()
-        self.judged = judged
-        self.datasets = {split: RadiographDataset(cases) for split, cases in radiographs.items()}
+        self.cached_boxes = cached_boxes or {}
+        self.datasets = {
+            split: RadiographDataset(cases, regions, self.cached_boxes.get(split)) for split, cases in radiographs.items()
+        }
         self.batch_size = batch_size
         self.workers = workers
         self.augment = augment
         self.balance = balance
-        self.hide_sex = hide_sex
+        self.sex_dropout = sex_dropout
         self.seed = seed
+        self.eval_split = eval_split
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        # The order depends on (seed, epoch) alone, which makes a resumed run the unbroken one.
+        # The order depends on (seed, epoch) alone, so that a resumed run equals the unbroken one.
         dataset = self.datasets["train"]
-        draw: Callable[..., DistributedSampler[Any]] = DistributedSampler
+        sampler: Callable[..., DistributedSampler[Any]] = DistributedSampler
         if self.balance:
-            draw = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
-        rank, world = self._rank_and_world()
-        order = RestOfEpoch(draw(dataset, num_replicas=world, rank=rank, seed=self.seed), self._done)
+            sampler = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
+        rank, world_size = self._rank_and_world_size()
+        order = RestOfEpoch(sampler(dataset, num_replicas=world_size, rank=rank, seed=self.seed), self._done)
         return LateLoader(dataset, sampler=order, drop_last=len(order) > self.batch_size, **self._loading())
 
     def _done(self) -> int:
-        """How many cases of this epoch a resumed run has trained on, in this process."""
+        """Count the cases of this epoch that a resumed run has already trained on, in this process."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size if self.trainer else 0
 
     def val_dataloader(self) -> DataLoader[Sample]:
         return self._each_once("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._each_once(self.judged)
+        return self._each_once(self.eval_split)
 
     def _each_once(self, split: str) -> DataLoader[Sample]:
-        """Each case once, on one of the processes: a `DistributedSampler` would repeat some to make all shares even."""
-        rank, world = self._rank_and_world()
-        share = range(rank, len(self.datasets[split]), world)
+        """Load each case once, in one of the processes. A `DistributedSampler` would repeat some to make shares even."""
+        rank, world_size = self._rank_and_world_size()
+        share = range(rank, len(self.datasets[split]), world_size)
         return DataLoader(self.datasets[split], sampler=share, collate_fn=whole_batch, **self._loading())
 
-    def _rank_and_world(self) -> tuple[int, int]:
-        """Of this process, and the number of processes."""
+    def _rank_and_world_size(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loading(self) -> dict[str, Any]:
@@ -100,8 +102,8 @@ class HandDataModule(L.LightningDataModule):
         }
 
     def on_before_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:
-        # Augmentation and dropout follow (seed, batch, process) alone, for the same reason. Lightning's epoch hooks would not
-        # do: the first epoch after a resume gets none.
+        # Augmentation and dropout depend on (seed, batch, process) alone, for the same reason. Lightning's epoch hooks do not
+        # serve: the first epoch after a resume has none.
         if self.trainer is not None and self.trainer.training:
             number = self.trainer.fit_loop.total_batch_idx + 1
             torch.manual_seed((self.seed * 1_000_003 + number) * 1009 + self.trainer.global_rank)
@@ -111,29 +113,27 @@ class HandDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         source = batch.image.float().div_(255)
         training = self.trainer is not None and self.trainer.training
-        film = self.augment(source) if training else Film.plain(source)
-        whole = Batch(film, *batch[1:])
-        if not (training and self.hide_sex):
+        whole = Batch.of(batch, self.augment(source) if training else View.of(source))
+        if not (training and self.sex_dropout):
             return whole
-        hidden = torch.rand(len(source), device=source.device) < self.hide_sex
+        hidden = torch.rand(len(source), device=source.device) < self.sex_dropout
         return whole._replace(sex=whole.sex.masked_fill(hidden, Sex.UNKNOWN))
 
 
 class CropDataModule(HandDataModule):
-    """Radiographs, and the crops that a frozen locator cuts from them, after the augmentation and on the device.
+    """Radiographs and their crops, cut after augmentation and on the device.
 
-    Or from boxes that it found before, carried along with the augmentation: two looks at a case then serve a whole training.
-    The locator is no submodule of what is trained, so nobody else would save it: this module's state is the locator's,
-    and goes into the checkpoint of whatever is trained on its crops.
+    A frozen locator finds the regions in each batch (batched Grad-CAM), or cached boxes are moved with the augmentation. The
+    locator is no submodule of what is trained, so this module's state carries its weights into the checkpoint.
 
     Args:
         radiographs: by split.
-        crop: its `state_dict` is kept.
-        recipe: plain data from which `crop` can be built again, kept beside its state.
-        remembered: boxes [N, 2, 4] by split; a split without is looked at live.
-        recogniser: of what the locator of `crop` makes of a hand; a test then looks live, and reads each hand in the pose that
-            `recognise` gives it. None reads radiographs as they are.
-        batch_size, workers, augment, balance, hide_sex, seed, judged: as of `HandDataModule`.
+        crop: finds and cuts the regions.
+        locator_source: where the locator comes from (file and digest), kept in the checkpoint.
+        input_check: rotates and mirrors radiographs in tests, where regions are then found in every batch. None reads them
+            as they are.
+        cached_boxes: boxes [N, R, 4] by split; for other splits the locator runs.
+        settings: of `HandDataModule`.
     """
 
     def __init__(
@@ -141,61 +141,46 @@ class CropDataModule(HandDataModule):
         radiographs: Mapping[str, Radiographs],
         crop: RegionCropper,
         *,
-        recipe: dict[str, Any],
-        remembered: Mapping[str, Tensor] | None = None,
-        recogniser: Recogniser | None = None,
-        batch_size: int,
-        workers: int = 0,
-        augment: Callable[[Tensor], Film] = Film.plain,
-        balance: float = 0.0,
-        hide_sex: float = 0.0,
-        seed: int = 0,
-        judged: str = "test",
+        locator_source: dict[str, Any] | None = None,
+        input_check: InputCheck | None = None,
+        cached_boxes: Mapping[str, Tensor] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            radiographs,
-            batch_size=batch_size,
-            workers=workers,
-            augment=augment,
-            balance=balance,
-            hide_sex=hide_sex,
-            seed=seed,
-            judged=judged,
-        )
-        self.remembered = remembered or {}
-        for split, boxes in self.remembered.items():
-            self.datasets[split] = RadiographDataset(radiographs[split], boxes)
+        super().__init__(radiographs, regions=tuple(crop.regions), cached_boxes=cached_boxes, **settings)
         self.crop = crop.requires_grad_(False)
-        self.recipe = recipe
-        self.recogniser = recogniser
+        self.locator_source = locator_source or {}
+        self.input_check = input_check
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
         whole = super().on_after_batch_transfer(batch, dataloader_idx)
-        crop = self.crop.to(whole.film.source.device)
-        recalled = self._split() in self.remembered
-        if self.recogniser is not None and self.trainer is not None and self.trainer.testing:
-            film, regions = self.look(whole.film.source)
-            return whole._replace(film=film, regions=regions)
-        with record_function(f"{PHASE}crops"):
-            return whole._replace(regions=crop.recall(whole.film, whole.remembered) if recalled else crop(whole.film))
+        crop = self.crop.to(whole.view.source.device)
+        if self.input_check is not None and self.trainer is not None and self.trainer.testing:
+            view, regions = self.localize(whole.view.source)
+            return whole._replace(view=view, regions=regions)
+        cached = self._split() in self.cached_boxes
+        return whole._replace(regions=crop.crop_at(whole.view, whole.cached_boxes) if cached else crop(whole.view))
 
     @torch.no_grad()
-    def look(self, source: GreyImage) -> tuple[Film, Regions]:
-        """Radiographs [B, 1, S, S] in [0, 1] as a test reads them, and their regions where they are in what was given."""
+    def localize(self, source: GrayImage) -> tuple[View, Regions]:
+        """Return radiographs [B, 1, S, S] as a test reads them, and their regions with boxes and heat maps in the source."""
         crop = self.crop.to(source.device)
-        if self.recogniser is None:
-            return (film := Film.plain(source)), crop(film)
-        found = recognise(crop, self.recogniser.to(source.device), source)
-        return found.film, found.regions_as_given()
+        check = None if self.input_check is None else self.input_check.to(source.device)
+        oriented, regions = upright_regions(crop, check, source)
+        assert regions is not None
+        assert regions.heat is not None
+        view = oriented.view
+        if check is not None:
+            regions = regions._replace(boxes=view.boxes_in_source(regions.boxes), heat=view.maps_in_source(regions.heat))
+        return view, regions
 
     def _split(self) -> str:
         if self.trainer is None or self.trainer.testing:
-            return self.judged
+            return self.eval_split
         return "train" if self.trainer.training else "val"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recipe": self.recipe, "weights": self.crop.state_dict()}
+        return {"source": self.locator_source, "locator": self.crop.locator.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.crop.load_state_dict(state_dict["weights"])
+        self.crop.locator.load_state_dict(state_dict["locator"])

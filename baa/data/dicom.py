@@ -1,7 +1,7 @@
-"""DICOM: a file's stored values to grey levels, dark background, and what it says of the patient. Nothing else of it is kept.
+"""A DICOM file to gray levels, bones bright, and the patient's sex and age. Nothing else of the header is kept.
 
-The order is the standard's (PS3.3, C.11): modality LUT or rescale, VOI LUT or window, then the photometric interpretation. No
-message holds anything that was read from a file, but terms of the standard's own and numbers.
+The order is the standard's (PS3.3, C.11): modality LUT or rescale, VOI LUT or window, then the photometric interpretation. To
+protect patients, messages quote nothing from a file but numbers and terms of the standard.
 """
 
 import io
@@ -20,75 +20,79 @@ from baa.errors import InputError
 from baa.patient import MONTHS_PER, Sex
 
 RADIOGRAPHS = frozenset({"CR", "DX", "RG", "OT", ""})
-"""Modalities of projection radiography; OT is what secondary captures are often called."""
+"""Modalities of projection radiography. Secondary captures are often OT."""
 
 HANDS = ("HAND", "WRIST", "FINGER", "CARP", "THUMB", "EXTREM", "UPPER", "UP_EXM", "ARM")
-"""Body parts that a radiograph of the hand is filed under contain one of these."""
+"""The body part of a hand radiograph contains one of these."""
 
 AGE_UNITS = {"Y": "years", "M": "months", "W": "weeks", "D": "days"}
 SEXES = {"M": Sex.MALE, "F": Sex.FEMALE}
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
 SQUARE = 0.01
-"""Pixels whose sides differ by less are square."""
+"""Pixels whose sides differ by less than this share count as square."""
 
 PREAMBLE = 128
 HEADER_BYTES = 2048
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its messages quote values
 
 
 class Patient(NamedTuple):
-    """What a file says of whom it shows: sex, and the chronological age in months, None where it says nothing."""
+    """The patient in a file's header: sex, and chronological age in months or None."""
 
     sex: Sex = Sex.UNKNOWN
     months: float | None = None
 
 
 class DicomImage(NamedTuple):
-    """Grey levels (mode `L` or `F`), bones bright; the patient; what was odd, in words."""
+    """Gray levels (mode `F`), bones bright; the patient; notes on what is unusual."""
 
-    grey: Image.Image
+    gray: Image.Image
     patient: Patient
     notes: tuple[str, ...]
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether the bytes begin as a DICOM file does."""
+    """Whether the bytes begin like a DICOM file."""
     return data[PREAMBLE : PREAMBLE + 4] == b"DICM"
 
 
 def read_dicom(data: bytes, max_pixels: int) -> DicomImage:
-    """The image of a DICOM file of one radiograph.
+    """Read a DICOM file of one radiograph.
 
     Args:
-        data: of the file.
-        max_pixels: that an image may have.
+        data: the bytes of the file.
+        max_pixels: the largest accepted image.
 
     Raises:
-        InputError: another modality, several frames, colours from a palette, too large, cut short, or compressed in a way that
-            nothing here decodes.
+        InputError: the file has another modality, several frames, a color palette or too many pixels, is truncated, or no
+            decoder reads its compression.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote values
+        warnings.simplefilter("ignore")  # warnings quote values
         image = _read(data, max_pixels)
-    if image is None:  # out of reach of the exception, which quotes values too
-        raise InputError(f"a DICOM file that cannot be decoded{_syntax(data)}: cut short, damaged, or unusual")
+    if image is None:  # raised outside of `except`: the original exception quotes values too
+        raise InputError(
+            f"the DICOM file cannot be decoded{_syntax(data)}: it is truncated, damaged, or of an unsupported kind"
+        )
     levels, shape, patient, notes = image
     if not np.isfinite(levels).all():
-        raise InputError("a DICOM file whose rescaling gives no numbers")
-    grey = Image.fromarray(levels)
-    if shape != grey.size:
-        grey = grey.resize(shape, Image.Resampling.BILINEAR)
-        notes = (*notes, f"pixels made square: boxes are in an image of {shape[0]} x {shape[1]}")
-    return DicomImage(grey, patient, notes)
+        raise InputError("the DICOM rescale gives values that are not numbers")
+    gray = Image.fromarray(levels)
+    if shape != gray.size:
+        gray = gray.resize(shape, Image.Resampling.BILINEAR)
+        notes = (*notes, f"pixels were not square: boxes refer to an image resized to {shape[0]} x {shape[1]}")
+    return DicomImage(gray, patient, notes)
 
 
 def _read(data: bytes, max_pixels: int) -> tuple[np.ndarray, tuple[int, int], Patient, tuple[str, ...]] | None:
-    """Levels [H, W], size with square pixels, patient, notes; None for what cannot be read."""
+    """Levels [H, W], (width, height) with square pixels, patient, notes; None if the file cannot be read."""
     try:
         if DEFLATED.encode() in data[:HEADER_BYTES]:
-            raise InputError("a DICOM file in the deflated transfer syntax, whose size nobody knows before; store it otherwise")
+            raise InputError(
+                "the DICOM file is deflated, so its decoded size is unknown in advance; store it in another transfer syntax"
+            )
         dataset = pydicom.dcmread(io.BytesIO(data))
         _refuse(dataset, max_pixels)
         return _levels(dataset), _square_pixels(dataset), _patient(dataset), _notes(dataset)
@@ -102,25 +106,25 @@ def _refuse(dataset: Dataset, max_pixels: int) -> None:
     modality = str(dataset.get("Modality") or "").upper()
     if modality not in RADIOGRAPHS:
         named = f"modality {modality}" if len(modality) == 2 and modality.isalpha() else "another modality"
-        raise InputError(f"a DICOM file of {named}; radiographs are CR, DX or RG")
+        raise InputError(f"the DICOM file has {named}; radiographs have CR, DX or RG")
     if "PixelData" not in dataset:
-        raise InputError("a DICOM file without an image")
+        raise InputError("the DICOM file holds no image")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
-        raise InputError(f"a DICOM file of {frames} frames; give one radiograph a file")
+        raise InputError(f"the DICOM file holds {frames} frames; give one radiograph per file")
     if str(dataset.PhotometricInterpretation) == "PALETTE COLOR":
-        raise InputError("a DICOM file of colours from a palette; radiographs are grey")
+        raise InputError("the DICOM file uses a color palette; store the radiograph as gray")
     if dataset.Rows * dataset.Columns > max_pixels:
         raise InputError(
-            f"an image of {dataset.Columns} x {dataset.Rows} pixels; the limit is {max_pixels // 1_000_000} million"
+            f"the image has {dataset.Columns} x {dataset.Rows} pixels; the limit is {max_pixels // 1_000_000} million"
         )
 
 
 def _levels(dataset: Dataset) -> np.ndarray:
-    """Grey levels [H, W], float32, bones bright."""
+    """Gray levels [H, W], float32, bones bright."""
     stored = dataset.pixel_array
     if stored.ndim == 3:
-        colours = (stored >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
-        return np.asarray(Image.fromarray(colours).convert("L"), np.float32)
+        colors = (stored >> max(0, int(dataset.BitsStored) - 8)).astype(np.uint8)
+        return np.asarray(Image.fromarray(colors).convert("L"), np.float32)
     padded = _padding(dataset, stored)
     values = np.asarray(apply_modality_lut(stored, dataset), np.float64)
     levels = _windowed(dataset, values)
@@ -133,17 +137,17 @@ def _levels(dataset: Dataset) -> np.ndarray:
 
 
 def _windowed(dataset: Dataset, values: np.ndarray) -> np.ndarray:
-    """Through the VOI LUT or the window, unless that leaves nothing to see."""
+    """Apply the VOI LUT or the window, unless the result is uniform or the header is invalid."""
     try:
         tables = dataset.get("VOILUTSequence")
-        through = _looked_up(tables[0], values) if tables else np.asarray(apply_windowing(values, dataset), np.float64)
+        windowed = _looked_up(tables[0], values) if tables else np.asarray(apply_windowing(values, dataset), np.float64)
     except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
         return values
-    return through if np.ptp(through) > 0 else values
+    return windowed if np.ptp(windowed) > 0 else values
 
 
 def _looked_up(item: Dataset, values: np.ndarray) -> np.ndarray:
-    """Through a LUT. (pydicom's keeps the places in the type of the entries, where 4096 of 8 bits wrap around.)"""
+    """Apply a LUT. pydicom's `apply_voi` stores indices in the dtype of the entries: 4096 entries of 8 bits wrap around."""
     count, first, bits = (int(number) for number in item.LUTDescriptor)
     count = count or 1 << 16
     stored = item.LUTData
@@ -152,12 +156,12 @@ def _looked_up(item: Dataset, values: np.ndarray) -> np.ndarray:
         entries = np.frombuffer(stored, np.uint8 if packed else np.uint16)
     else:
         entries = np.asarray(stored) & ((1 << bits) - 1)
-    places = np.clip(values - first, 0, count - 1).astype(np.int64)
-    return entries[:count].astype(np.float64)[places]
+    indices = np.clip(values - first, 0, count - 1).astype(np.int64)
+    return entries[:count].astype(np.float64)[indices]
 
 
 def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Where the detector saw nothing, bool [H, W]."""
+    """Where the image is padding, not detector signal: bool [H, W]."""
     first = dataset.get("PixelPaddingValue")
     if first is None or isinstance(first, bytes | MultiValue):
         return np.zeros(stored.shape, bool)
@@ -166,7 +170,7 @@ def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
 
 
 def _square_pixels(dataset: Dataset) -> tuple[int, int]:
-    """Width and height of the image with square pixels, by whichever spacing the file gives (rows first)."""
+    """Width and height of the image with square pixels, by the first spacing (row, column) that the header has."""
     width, height = int(dataset.Columns), int(dataset.Rows)
     for name in SPACINGS:
         spacing = dataset.get(name)
@@ -189,12 +193,12 @@ def _patient(dataset: Dataset) -> Patient:
 def _notes(dataset: Dataset) -> tuple[str, ...]:
     part = str(dataset.get("BodyPartExamined") or "").upper()
     if part and not any(hand in part for hand in HANDS):
-        return ("the file names another part of the body than the hand",)
+        return ("the DICOM header names another body part than the hand",)
     return ()
 
 
 def _syntax(data: bytes) -> str:
-    """The transfer syntax by its name in the standard, as part of a sentence; nothing if there is none."""
+    """The standard's name of the transfer syntax, in parentheses; empty if there is none."""
     try:
         syntax = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).file_meta.TransferSyntaxUID
         return f" ({syntax.name})" if syntax.is_transfer_syntax and not syntax.is_private else ""

@@ -1,6 +1,6 @@
-"""What is not one whole upright hand, made of radiographs that are: turned, halved, doubled, come too close to, in pieces.
+"""Out-of-distribution images from radiographs of one upright hand: rotated, half, two hands, a detail, shuffled tiles, noise.
 
-That a network which has learnt to tell such things apart also notices what it was never shown is from Hendrycks et al., "Using
+A network that learns to recognize such corruptions also detects unseen kinds of inputs: Hendrycks et al., "Using
 Self-Supervised Learning Can Improve Model Robustness and Uncertainty", NeurIPS 2019, https://arxiv.org/abs/1906.12340.
 """
 
@@ -13,23 +13,28 @@ from scipy import ndimage
 from baa.data.radiograph import levels_on_square
 
 KEPT = (0.4, 0.6)
-"""Of a hand's side, where one is halved."""
+"""Range of the share of the image that remains of a half hand."""
 
 CLOSE = (0.2, 0.35)
+"""Range of the side of a detail, as a share of the image."""
+
 PIECES = 6
+"""Shuffled tiles per side."""
+
 GRAINS_PX = (0.0, 1.0, 3.0, 8.0, 20.0, 40.0)
+"""Standard deviations of the Gaussian blur of noise images, in pixels."""
 
 
-def mishaps(film: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """One of each kind.
+def corruptions(film: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield three rotations of a radiograph, then one image of each other corruption.
 
     Args:
         film: a square radiograph [S, S] uint8.
-        other: another one.
-        rng: what is drawn from.
+        other: a second radiograph, for two hands in one image.
+        rng: random generator.
 
     Yields:
-        [S, S] uint8, with levels stretched and padded to a square as files are read.
+        [S, S] uint8. Like image files, all but the rotations are padded to a square and their gray levels are stretched.
     """
     for quarters in (1, 2, 3):
         yield np.rot90(film, quarters).copy()

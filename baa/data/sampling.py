@@ -1,30 +1,66 @@
-"""An epoch of training that can go on in its middle."""
+"""The order of training cases: balanced by age, and resumable in the middle of an epoch."""
 
 import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from baa.data.batch import Sample, whole_batch
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""What a scheduler, an agent or a person stops a job with; USR1 is what Slurm is told to send before the time limit."""
+"""Signals that stop a job. Slurm sends USR1 before the time limit."""
 
 
 def ignore_signals(worker: int) -> None:
-    """Of a loader's process: whoever stops a run may signal all its processes, and it needs their batches to the end."""
+    """Ignore signals in a loader process: a signal may go to all processes of a run, which still needs their batches."""
     for signum in SIGNALS:
         signal.signal(signum, signal.SIG_IGN)
 
 
-class RestOfEpoch(Sampler[int]):
-    """What an order leaves of its epoch.
+MONTHS_PER_BAND = 12
+
+
+class BalancedSampler(DistributedSampler[Any]):
+    """Draw rare ages more often: as many cases per epoch as there are, with replacement, by (seed, epoch) alone.
 
     Args:
-        order: a matter of the epoch alone, so that a resumed run has the unbroken one's.
-        done: how many cases of it are done, asked whenever the order is begun.
+        dataset: N cases.
+        months: their ages.
+        balance: 0 draws each case equally often, 1 each year of age.
+        num_replicas, rank, seed: of `DistributedSampler`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        months: Float[Tensor, " case"],
+        *,
+        balance: float,
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+        band = (months / MONTHS_PER_BAND).long()
+        self.odds = band.bincount()[band].float().pow(-balance)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        drawn = torch.multinomial(self.odds, self.total_size, replacement=True, generator=generator)
+        return iter(drawn[self.rank :: self.num_replicas].tolist())
+
+
+class RestOfEpoch(Sampler[int]):
+    """The rest of an epoch that has been interrupted.
+
+    Args:
+        order: depends on the epoch alone, so that a resumed run has the order of the unbroken one.
+        done: returns how many of its cases are done; called at the start of each iteration.
     """
 
     def __init__(self, order: DistributedSampler[Any], done: Callable[[], int]) -> None:
@@ -42,11 +78,11 @@ class RestOfEpoch(Sampler[int]):
 
 
 class LateLoader(DataLoader[Sample]):
-    """Draws nothing before its first batch is asked for.
+    """A loader that draws nothing before its first batch is requested.
 
-    Lightning makes the iterator of a resumed run's first epoch before it has told the sampler which epoch that is, and workers
-    would begin at once. (Its protocol for loaders with a state does not help where a schedule asks how many steps there will
-    be: the loader is then made before the state is read.)
+    Lightning makes the iterator of a resumed run's first epoch before it sets the sampler's epoch, and workers would start at
+    once. (Its protocol for stateful loaders does not help a schedule that needs the number of steps: the loader is then made
+    before the state is read.)
     """
 
     def __init__(self, dataset: Dataset[Sample], **settings: Any) -> None:

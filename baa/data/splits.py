@@ -1,4 +1,4 @@
-"""Which case is trained on, which chooses, which judges: decided once, by id."""
+"""The split of each case, by its id or its source."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from baa.errors import InputError
 
 
 def hashed_split(case_id: str, seed: int, val_share: float, test_share: float) -> str:
-    """The split of an id: the same on every machine, whatever other cases there are."""
+    """The split of an id. It is the same on every machine and does not depend on other cases."""
     digest = hashlib.sha256(f"{seed}:{case_id}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < test_share:
@@ -26,33 +26,34 @@ def assign_splits(
     test_share: float = 0.1,
     test_ids: frozenset[str] = frozenset(),
 ) -> list[Case]:
-    """Give every case its split.
+    """Give each case its split.
+
+    If the source's split has no validation cases, they are drawn from its training cases.
 
     Args:
-        cases: as a source gave them.
-        by: `source` (official files or a column), `hash` (of the id), or `auto`: the source's where it names one. A source that
-            has nobody to choose by has them drawn from those to train on.
-        seed, val_share, test_share: of the hash.
-        test_ids: ids that are in the test split whatever the rest says.
+        cases: as a source returned them.
+        by: `source` (official files or a column), `hash` (of the id), or `auto`: `source` if any case has a split, else `hash`.
+        seed, val_share, test_share: parameters of the hash.
+        test_ids: ids that are always in the test split.
 
     Raises:
-        InputError: cases are to keep the source's split and have none.
+        InputError: `by` is `source` and a case has no split.
     """
     if by == "auto":
         by = "source" if any(case.split for case in cases) else "hash"
-    if by == "source" and (adrift := [case.id for case in cases if case.split is None and case.id not in test_ids]):
+    if by == "source" and (without := [case.id for case in cases if case.split is None and case.id not in test_ids]):
         raise InputError(
-            f"{len(adrift)} of {len(cases)} cases, such as {adrift[0]}, have no split in the source (train, val or test); "
-            "give them one, or data.split.by=hash to draw all by id"
+            f"data.split: {len(without)} of {len(cases)} cases, such as {without[0]}, have no split in the source; "
+            "add train, val or test to each, or draw all splits by id with data.split.by=hash"
         )
 
-    none_chooses = not any(case.split == "val" and case.id not in test_ids for case in cases)
+    no_val = not any(case.split == "val" and case.id not in test_ids for case in cases)
 
     def split_of(case: Case) -> str | None:
         if case.id in test_ids:
             return "test"
         if by == "hash":
             return hashed_split(case.id, seed, val_share, test_share)
-        return hashed_split(case.id, seed, val_share, 0) if none_chooses and case.split == "train" else case.split
+        return hashed_split(case.id, seed, val_share, 0) if no_val and case.split == "train" else case.split
 
     return [replace(case, split=split_of(case)) for case in cases]

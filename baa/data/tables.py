@@ -1,4 +1,4 @@
-"""Tables as users have them: CSV files, Excel's workbooks and Parquet files."""
+"""Read tables: CSV files, Excel workbooks and Parquet files."""
 
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,36 @@ WORKBOOK, PARQUET = ".xlsx", ".parquet"
 
 
 def read_rows(file: Path) -> pd.DataFrame:
-    """The cells of a CSV, of a workbook's first sheet or of a Parquet file, under names without blanks about them.
+    """Read a CSV file, the first sheet of a workbook, or a Parquet file.
 
-    Cells are as they are written, and blank where there are none.
+    Cells are text as written, blank where empty. Column names are stripped.
 
     Raises:
-        InputError: none of the three, a file that cannot be opened, or a CSV with cells beyond its last column.
+        InputError: the file cannot be read as a table, or a CSV has cells beyond its last named column.
     """
     try:
         table = _read(file)
     except (ValueError, KeyError, BadZipFile, OSError) as error:
-        raise InputError(f"{file} is not a table that can be read: {error}") from error
+        raise InputError(f"{file} cannot be read as a table: {error}") from error
     return table.rename(columns=lambda name: str(name).strip())
 
 
 def _read(file: Path) -> pd.DataFrame:
-    as_it_is: dict[str, Any] = {"dtype": str, "keep_default_na": False}
+    as_written: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     if file.suffix.lower() == WORKBOOK:
-        return pd.read_excel(file, **as_it_is)
+        return pd.read_excel(file, **as_written)
     if file.suffix.lower() == PARQUET:
         cells = pd.read_parquet(file).astype(object)
         return cells.where(cells.notna(), "").astype(str)
-    table = pd.read_csv(file, skipinitialspace=True, skip_blank_lines=False, **as_it_is)  # blank ones count when lines are told
-    return table if isinstance(table.index, pd.RangeIndex) else _without_blank_end(table)
+    table = pd.read_csv(
+        file, skipinitialspace=True, skip_blank_lines=False, **as_written
+    )  # blank lines keep line numbers right
+    return table if isinstance(table.index, pd.RangeIndex) else _without_extra_commas(table)
 
 
-def _without_blank_end(table: pd.DataFrame) -> pd.DataFrame:
-    """A table whose lines end in more commas than its first: pandas takes their first cells for an index."""
+def _without_extra_commas(table: pd.DataFrame) -> pd.DataFrame:
+    """Undo what pandas does with rows that end in extra commas: it reads their first cells as an index."""
     names, cells = list(table), table.reset_index().to_numpy()
     if (cells[:, len(names) :] != "").any():
-        raise ValueError(f"its rows have {cells.shape[1]} cells under {len(names)} names")
+        raise ValueError(f"rows have {cells.shape[1]} cells and the header has {len(names)}")
     return pd.DataFrame(cells[:, : len(names)], columns=names)

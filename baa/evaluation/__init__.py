@@ -1,1 +1,1 @@
-"""A split judged, a checkpoint judged, the report page."""
+"""Evaluation of a split and of a trained model, and the report page."""

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one page of HTML that holds its pictures and needs no network."""
+"""The report page of an evaluation: one HTML file with its pictures, readable without a network."""
 
 import base64
 import html
@@ -24,7 +24,7 @@ PUBLISHED = (
     ("Deeplasia 2023", 3.87, "hand masks, three networks averaged"),
     ("Bram et al. 2025", 3.68, "five networks averaged"),
 )
-"""MAE in months on the 200 radiographs of RSNA's official test set, whose labels are the means of six readings, unless said."""
+"""MAE in months, unless noted on the 200 radiographs of RSNA's official test set, labeled by six readers each."""
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222; }
@@ -39,10 +39,10 @@ JPEG_QUALITY = 80
 
 
 class Report(NamedTuple):
-    """What a page shows.
+    """The content of a page.
 
-    title; split: the prefix of the metrics' names; metrics; figures; worst: the cases that are furthest off, each with its
-    caption; card: of the model, what it is made of left out.
+    title; split: prefix of the metrics' names; metrics; figures; worst: pictures of the cases with the largest errors, with
+    captions; card: description of the model.
     """
 
     title: str
@@ -54,9 +54,9 @@ class Report(NamedTuple):
 
 
 def page(report: Report) -> str:
-    """The page, HTML."""
+    """Return the page as HTML."""
     parts = [_headline(report), _published(report), _pictures(report.figures), _groups(report)]
-    parts += [_values("Where it looked", _localised(report)), _values("Fusion weights that were learnt", _fusion(report))]
+    parts += [_values("Regions against annotations", _localized(report)), _values("Trained fusion weights", _fusion(report))]
     parts += [_worst(report.worst), _card(report.card)]
     body = "\n".join(part for part in parts if part)
     title = html.escape(report.title)
@@ -69,13 +69,13 @@ def page(report: Report) -> str:
 def _headline(report: Report) -> str:
     m, s = report.metrics, report.split
     if f"{s}/mae" not in m:
-        return "<p>No case has a known age: nothing is measured.</p>"
+        return "<p>No case has a known age, so there are no errors to report.</p>"
     low, high = m[f"{s}/mae_ci"]  # type: ignore[misc]
     return (
         f"<p><b>MAE {m[f'{s}/mae']:.2f} months</b> (95 % {low:.2f} to {high:.2f}) on {m[f'{s}/cases']} radiographs; "
         f"RMSE {m[f'{s}/rmse']:.2f}, bias {m[f'{s}/bias']:+.2f}; within 6 months {m[f'{s}/within_6']:.0%}, "
         f"within 12 months {m[f'{s}/within_12']:.0%}.</p>"
-        '<p class="note">A research tool, not a medical device: nobody may be treated by what it says.</p>'
+        '<p class="note">A research tool, not a medical device: do not treat anybody by its answers.</p>'
     )
 
 
@@ -86,14 +86,14 @@ def _published(report: Report) -> str:
     ours = ("this model, these radiographs", report.metrics[f"{report.split}/mae"], f"95 %: {low:.2f} to {high:.2f}")
     rows = [(who, f"{mae:.2f}", how) for who, mae, how in (ours, *PUBLISHED)]
     return (
-        "<h2>Beside published figures</h2><p>Theirs are on RSNA's official test set where nothing else is said. Its labels are "
-        "the means of six readings; on single readings models have come out about 1 to 2.5 months worse.</p>"
+        "<h2>Beside published figures</h2><p>Published figures are on RSNA's official test set unless noted. Its labels are "
+        "means of six readings. On labels of one reader the same models have a MAE about 1 to 2.5 months higher.</p>"
         + _table(pd.DataFrame(rows, columns=["who", "MAE, months", ""]))
     )
 
 
 def _groups(report: Report) -> str:
-    """A row for each group of cases, by sex and by age."""
+    """Make a table with one row per group of cases, by sex and by age."""
     groups, rows = by_group(report.metrics, report.split), []
     shares: dict[str, float] = {}
     inside, width = share_inside(COVERAGE), interval_width(COVERAGE)
@@ -109,11 +109,11 @@ def _groups(report: Report) -> str:
             rows.append(row | {"bias": f"{metrics['bias']:+.2f}"})
         if inside in metrics:
             shares |= {f"{group}: {name}": metrics[name] for name in (inside, width)}
-    table = f"<h2>By whom it is wrong</h2>{_table(pd.DataFrame(rows))}" if rows else ""
-    return table + _values("Intervals: share of true ages inside, and width in months", shares)
+    table = f"<h2>Error by subgroup</h2>{_table(pd.DataFrame(rows))}" if rows else ""
+    return table + _values("Intervals: share of true ages inside, and mean width in months", shares)
 
 
-def _localised(report: Report) -> Metrics:
+def _localized(report: Report) -> Metrics:
     names = ("pointing", "iou", "coverage", "fallback", "marked", "capitate")
     return {name: value for name, value in report.metrics.items() if any(word in name for word in names)}
 
@@ -145,7 +145,7 @@ def _worst(worst: Sequence[tuple[str, Image.Image]]) -> str:
         image.save(stream, "JPEG", quality=JPEG_QUALITY)
         picture = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
         shown.append(f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>")
-    return f'<h2>Furthest off</h2><div class="figures worst">{"".join(shown)}</div>' if shown else ""
+    return f'<h2>Largest errors</h2><div class="figures worst">{"".join(shown)}</div>' if shown else ""
 
 
 def _card(card: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: what its page shows, gathered."""
+"""The content of an evaluation's report page."""
 
 from pathlib import Path
 from typing import Any
@@ -7,45 +7,49 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from baa.atomic_io import write_whole
+from baa.atomic_io import write_atomic
 from baa.checkpoints.bundle import describe
-from baa.checkpoints.trained_model import Restored
+from baa.checkpoints.trained_model import TrainedModel
 from baa.data.datamodules import CropDataModule, HandDataModule
 from baa.evaluation.page import Report, page
-from baa.metrics.ages import Predictions, by_group
+from baa.evaluation.split import region_names
+from baa.metrics.ages import by_group
 from baa.metrics.coverage import COVERAGES, share_inside
+from baa.metrics.predictions import Predictions
 from baa.plots.figures import age_figure, agreement_figure, coverage_figure, error_figure
 from baa.plots.overlay import Drawing, overlay
 
 WORST = 20
 
 
-def write_report(file: Path, model: Restored, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> None:
-    """Write the page of a verdict.
+def write_report(
+    file: Path, trained: TrainedModel, data: HandDataModule, metrics: dict[str, Any], predictions: Predictions
+) -> None:
+    """Write the report page of an evaluated split.
 
     Args:
         file: of the page.
-        model: that was judged.
-        data: that it was judged on.
-        metrics, predictions: the verdict.
+        trained: the model.
+        data: that it was evaluated on.
+        metrics, predictions: of the split.
     """
-    split, dataset = data.judged, data.datasets[data.judged]
+    split, dataset = data.eval_split, data.datasets[data.eval_split]
     cases = dataset.radiographs.cases
     known = [i for i, case in enumerate(cases) if case.months is not None]
     off = (predictions.months - dataset.labels.months).abs()
     report = Report(
-        title=f"{model.stage}: {len(cases)} radiographs ({split})",
+        title=f"{trained.stage}: {len(cases)} radiographs ({split})",
         split=split,
         metrics=metrics,
         figures=_figures(data, metrics, predictions) if known else [],
         worst=[_shown(data, predictions, i) for i in sorted(known, key=lambda i: -float(off[i]))[:WORST]],
-        card=describe(model) | {"trained or chosen on": f"{len(model.lineage.seen)} radiographs"},
+        card=describe(trained) | {"trained or chosen on": f"{len(trained.provenance.seen_ids)} radiographs"},
     )
-    write_whole(file, page(report))
+    write_atomic(file, page(report))
 
 
 def _figures(data: HandDataModule, metrics: dict[str, Any], predictions: Predictions) -> list[Figure]:
-    split, cases = data.judged, data.datasets[data.judged].radiographs.cases
+    split, cases = data.eval_split, data.datasets[data.eval_split].radiographs.cases
     months = predictions.months.numpy()
     pairs = np.array([(case.months, read) for case, read in zip(cases, months, strict=True) if case.months is not None])
     groups = by_group(metrics, split)
@@ -57,13 +61,13 @@ def _figures(data: HandDataModule, metrics: dict[str, Any], predictions: Predict
 
 
 def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str, Image.Image]:
-    dataset = data.datasets[data.judged]
+    dataset = data.datasets[data.eval_split]
     case, image = dataset.radiographs.cases[i], dataset[i].image
     heat = boxes = None
     if isinstance(data, CropDataModule):
-        _, regions = data.look(image[None].float() / 255)
+        _, regions = data.localize(image[None].float() / 255)
         assert regions.heat is not None
         boxes, heat = regions.boxes[0].numpy(), regions.heat[0].numpy()
-    true, read = float(dataset.labels.months[i]), float(predictions.months[i])
-    caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, read {read:.0f} months ({read - true:+.0f})"
-    return caption, overlay(Drawing(image[0].numpy(), heat, boxes, [caption]))
+    true, predicted = float(dataset.labels.months[i]), float(predictions.months[i])
+    caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, predicted {predicted:.0f} months ({predicted - true:+.0f})"
+    return caption, overlay(Drawing(image[0].numpy(), heat, boxes, lines=[caption], regions=region_names(data)))

@@ -5,65 +5,139 @@ import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from baa.atomic_io import replacing, write_whole
+from baa.atomic_io import atomic_path, write_atomic
 from baa.checkpoints.bundle import describe
-from baa.checkpoints.load import restore
-from baa.config.load import load
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.checkpoints.trained_model import TrainedModel, cropper_arguments
+from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
-from baa.inference.whole_path import Answer, WholePath
+from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
+from baa.nets.backbone import GrayImage
+from baa.nets.cropper import RegionCropper
+from baa.nets.heads import clamp_to_age_range
+from baa.nets.two_stage import BoneAgeModel
+from baa.nets.view import View
 from baa.patient import Sex
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 
 OPSET = 20
-"""The first whose GridSample is as torch's."""
+"""The first ONNX version whose GridSample equals torch's."""
 
 TRIALS = 4
-MONTHS_APART, BOXES_APART_PX = 0.05, 1.0
-"""More than this between the exported graph and torch on phantoms, and nothing is written."""
+MOST_MONTHS, MOST_PIXELS = 0.05, 1.0
+"""Largest accepted difference between graph and torch on phantoms, in months and in pixels of boxes."""
 
 INPUTS = ("source", "sex")
 
 
-def export(checkpoint: Path, out: Path, coverage: float) -> dict[str, float]:
-    """Write the whole path of a model as one graph, and beside it what it takes and gives, as JSON.
+class Outputs(NamedTuple):
+    """What an exported graph returns.
+
+    months, lower, upper [B]; the bounds are NaN if too few calibration cases exist; boxes [B, R, 4] as shares of the square;
+    heat [B, R, h, w], not negative.
+    """
+
+    months: Tensor
+    lower: Tensor
+    upper: Tensor
+    boxes: Tensor
+    heat: Tensor
+
+
+class ExportedModel(nn.Module):
+    """The two-stage model and its interval as one graph without autograd. It neither rotates radiographs nor warns.
 
     Args:
-        checkpoint: of an estimator, or a bundle.
+        trained: an estimator that reads crops.
+        coverage: of the interval, on data like the validation split.
+
+    Shapes:
+        source [B, 1, S, S] in [0, 1], square, of side `data.source_px`; sex [B] of `Sex` -> the fields of `Outputs`, as a
+        plain tuple that loads where baa is not installed
+
+    Raises:
+        InputError: a model of another kind, or one whose heat maps have no closed form.
+    """
+
+    half_widths: Tensor
+    band_ends: Tensor
+
+    def __init__(self, trained: TrainedModel, coverage: float) -> None:
+        super().__init__()
+        own = trained.model
+        if own.estimator is None or trained.locator is None:
+            raise InputError("export: only an estimator that reads crops can be exported; this model is not one")
+        arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}
+        cropper = RegionCropper(trained.locator, **arguments, closed_form=True)
+        self.model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
+        middles = [(low + end) / 2 for low, end in CALIBRATED_BANDS_MONTHS.values()]
+        widths = [[half_width(trained.calibration, sex, months, coverage) for months in middles] for sex in Sex]
+        known = [[torch.nan if width is None else width for width in row] for row in widths]
+        ends = [float(end) for _, end in CALIBRATED_BANDS_MONTHS.values()]
+        self.register_buffer("half_widths", torch.tensor(known), persistent=False)
+        self.register_buffer("band_ends", torch.tensor(ends), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, source: GrayImage, sex: Int[Tensor, " batch"]) -> tuple[Tensor, ...]:
+        view = View.of(source)
+        regions = self.model.regions(view)
+        assert regions is not None
+        assert regions.heat is not None
+        months = self.model(view, sex, regions).months
+        half = self._half_width(months, sex)
+        lower, upper = (clamp_to_age_range(months + reach) for reach in (-half, half))
+        return tuple(Outputs(months, lower, upper, regions.boxes, regions.heat))
+
+    def _half_width(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        band = (months[:, None] >= self.band_ends[None, :-1]).sum(dim=1)
+        return self.half_widths[sex, band]
+
+
+def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float]:
+    """Write a model as one graph, and beside it a JSON file that describes inputs, outputs and limits.
+
+    Args:
+        trained: an estimator that reads crops.
         out: a file that ends in .onnx or .pt2.
         coverage: of the intervals.
 
     Returns:
-        How far the graph was from torch on phantoms: months, and pixels of boxes.
+        The largest difference between graph and torch on phantoms: `months`, and `pixels` of boxes.
 
     Raises:
-        InputError: the model has no whole path, the name of the file says no format, or the graph answers otherwise.
+        InputError: the model cannot be exported, the file name has another suffix, or the graph answers differently.
     """
     kind = next((kind for kind, suffix in SUFFIXES.items() if out.suffix == suffix), None)
     if kind is None:
-        raise InputError(f"--out: {out} says no format; end it in {' or '.join(SUFFIXES.values())}")
-    model = restore(checkpoint)
-    path, px = WholePath(model, coverage), load(None, base=model.settings).data.source_px
+        raise InputError(f"--out: {out} has no known suffix; end it in {' or '.join(SUFFIXES.values())}")
+    model, px = ExportedModel(trained, coverage), trained.settings["data"]["source_px"]
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(TRIALS, seed=0)])
     example = torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(TRIALS) % len(Sex)
-    with replacing(out) as fresh:
-        run = (_onnx if kind == "onnx" else _torch)(path, example, fresh)
-        apart = _apart(path, run, example, px)
-        if not (apart["months"] <= MONTHS_APART and apart["pixels"] <= BOXES_APART_PX):
-            raise InputError(f"the exported graph is {apart['months']:.2f} months off torch: nothing was written")
-    write_whole(out.with_suffix(".json"), json.dumps(_told(px, coverage) | describe(model._replace(recogniser=None)), indent=2))
-    return apart
+    with atomic_path(out) as fresh:
+        run = (_onnx if kind == "onnx" else _torch)(model, example, fresh)
+        difference = _difference(model, run, example, px)
+        if not (difference["months"] <= MOST_MONTHS and difference["pixels"] <= MOST_PIXELS):
+            raise InputError(f"export: the graph differs from torch by {difference['months']:.2f} months; nothing was written")
+    description = _description(px, coverage, tuple(cropper_regions(model))) | describe(trained, checks_input=False)
+    write_atomic(out.with_suffix(".json"), json.dumps(description, indent=2))
+    return difference
 
 
-def _onnx(path: WholePath, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
+def cropper_regions(model: ExportedModel) -> list[str]:
+    """Return the names of the regions that a graph finds."""
+    assert model.model.cropper is not None
+    return list(model.model.cropper.regions)
+
+
+def _onnx(model: ExportedModel, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -73,11 +147,11 @@ def _onnx(path: WholePath, example: tuple[Tensor, Tensor], file: Path) -> Callab
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            path,
+            model,
             example,
             file,
             input_names=list(INPUTS),
-            output_names=list(Answer._fields),
+            output_names=list(Outputs._fields),
             dynamic_shapes={"source": {0: "batch"}, "sex": {0: "batch"}},
             opset_version=OPSET,
             dynamo=True,
@@ -88,27 +162,30 @@ def _onnx(path: WholePath, example: tuple[Tensor, Tensor], file: Path) -> Callab
     return lambda *inputs: session.run(None, dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True)))
 
 
-def _torch(path: WholePath, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
+def _torch(model: ExportedModel, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
     batch = torch.export.Dim("batch")
     with torch.no_grad():
-        program = torch.export.export(path, example, dynamic_shapes={"source": {0: batch}, "sex": {0: batch}})
+        program = torch.export.export(model, example, dynamic_shapes={"source": {0: batch}, "sex": {0: batch}})
     torch.export.save(program, file)
     loaded = torch.export.load(file).module()
     return lambda *inputs: [x.numpy() for x in loaded(*inputs)]
 
 
 @torch.no_grad()
-def _apart(path: WholePath, run: Callable[..., list[np.ndarray]], example: tuple[Tensor, Tensor], px: int) -> dict[str, float]:
-    """On another number of radiographs than the graph was made with."""
+def _difference(
+    model: ExportedModel, run: Callable[..., list[np.ndarray]], example: tuple[Tensor, Tensor], px: int
+) -> dict[str, float]:
+    """Compare graph and torch on another batch size than the graph was made with."""
     inputs = [x[: TRIALS - 1].contiguous() for x in example]
-    ours, theirs = Answer(*path(*inputs)), Answer(*map(torch.from_numpy, run(*inputs)))
+    ours, theirs = Outputs(*model(*inputs)), Outputs(*map(torch.from_numpy, run(*inputs)))
     return {
         "months": float((ours.months - theirs.months).abs().max()),
         "pixels": float((ours.boxes - theirs.boxes).abs().max()) * px,
     }
 
 
-def _told(px: int, coverage: float) -> dict[str, Any]:
+def _description(px: int, coverage: float, regions: tuple[str, ...]) -> dict[str, Any]:
+    names, count = " and ".join(regions), len(regions)
     return {
         "inputs": {
             "source": f"float32 [batch, 1, {px}, {px}] in 0 to 1: bones bright, the longer side fills the square, the rest is "
@@ -117,9 +194,9 @@ def _told(px: int, coverage: float) -> dict[str, Any]:
         },
         "outputs": {
             "months": "float32 [batch], bone age",
-            "lower": f"float32 [batch], months; {100 * coverage:.3g} % of these hold the truth; NaN where too few tell",
-            "upper": "float32 [batch], likewise",
-            "boxes": "float32 [batch, 2, 4], carpal and hand: x0, y0, x1, y1 as shares of the square",
-            "heat": "float32 [batch, 2, rows, columns], where the network looked, first and second, not negative",
+            "lower": f"float32 [batch], months; lower bound of the {100 * coverage:.3g} % interval; NaN without calibration",
+            "upper": "float32 [batch], months; its upper bound",
+            "boxes": f"float32 [batch, {count}, 4], {names}: x0, y0, x1, y1 as shares of the square",
+            "heat": f"float32 [batch, {count}, rows, columns], heat maps of {names}, not negative",
         },
     }

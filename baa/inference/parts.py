@@ -1,4 +1,4 @@
-"""A table in parts: each is written whole or not at all, and what is there is not done again."""
+"""A table in parts, each written atomically, so that a job that is started again does only what is missing."""
 
 import contextlib
 import csv
@@ -11,17 +11,17 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from baa.atomic_io import replacing
+from baa.atomic_io import atomic_path
 
-SHARD = 256
-"""Rows of a part: what a killed process loses at most."""
+PART_ROWS = 256
+"""Rows of a part, the most that a killed process loses."""
 
 
-class Shards:
-    """The rows of a job, in `folder/NUMBER.parquet` until all are there.
+class Parts:
+    """The rows of a job, in `folder/NUMBER.parquet` until the table is complete.
 
-    Any number of processes work at one job, also on machines that share nothing but the folder. Which parts are whose follows
-    from their numbers alone; whoever finishes last merges.
+    Any number of processes work on a job, also on machines that share only the folder. The number of a part decides which
+    process computes it. The process that finishes last merges them.
 
     Args:
         folder: of this job and no other.
@@ -35,24 +35,24 @@ class Shards:
         self.columns = list(columns)
 
     def missing(self, process: int, processes: int) -> Iterator[range]:
-        """The rows of each part that is this process's and is not there yet."""
+        """Yield the rows of each part that this process has to compute and that does not exist yet."""
         for number in range(process, self._total, processes):
             if not self._file(number).exists():
-                yield range(number * SHARD, min((number + 1) * SHARD, self.count))
+                yield range(number * PART_ROWS, min((number + 1) * PART_ROWS, self.count))
 
     def write(self, first: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Keep a part that begins with row `first`."""
-        file = self._file(first // SHARD)
+        """Write the part that begins with row `first`."""
+        file = self._file(first // PART_ROWS)
         file.parent.mkdir(parents=True, exist_ok=True)
         own = file.with_suffix(f".{uuid.uuid4().hex}")  # a job that was queued again may overlap with itself
         pd.DataFrame(list(rows), columns=self.columns).to_parquet(own, index=False)
         own.replace(file)
 
     def merge(self, file: Path) -> dict[str, int] | None:
-        """Write the table of all parts, each row once and in order; nothing while a part is missing.
+        """Write the table of all parts, in order; nothing while a part is missing.
 
         Returns:
-            In how many rows each column says something, or None.
+            For each column the number of rows with a value; None while a part is missing.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / ".lock"):
@@ -60,7 +60,7 @@ class Shards:
             if not all(part.exists() for part in parts):
                 return None
             filled = dict.fromkeys(self.columns, 0)
-            with replacing(file) as growing, growing.open("w", newline="") as handle:
+            with atomic_path(file) as growing, growing.open("w", newline="") as handle:
                 csv.writer(handle, lineterminator="\n").writerow(self.columns)
                 for part in parts:
                     rows = pd.read_parquet(part)
@@ -69,14 +69,14 @@ class Shards:
         return filled
 
     def remove(self) -> None:
-        """Once nobody else works at the job; the folder of jobs too, if this was the only one."""
+        """Remove the parts, and the folder of jobs if it is then empty. Call it when no other process works on the job."""
         shutil.rmtree(self.folder)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
 
     @property
     def _total(self) -> int:
-        return -(-self.count // SHARD)
+        return -(-self.count // PART_ROWS)
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06}.parquet"

@@ -1,48 +1,88 @@
-"""Files to months: the logic of `python -m baa.predict`."""
+"""Files to predictions: the logic of `python -m baa.predict`."""
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-from lightning.pytorch.callbacks import BasePredictionWriter
-from torch import Tensor
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from baa.assembly.modules import crop_arguments
-from baa.assembly.trainer import build_lone_trainer
 from baa.atomic_io import make_folder
-from baa.checkpoints.load import digest, restore
-from baa.checkpoints.trained_model import Restored
-from baa.config.load import load
-from baa.data.batch import Batch
+from baa.checkpoints.trained_model import TrainedModel
 from baa.data.cache import FORMAT
-from baa.inference.files import FileDataModule, FileSample
-from baa.inference.inputs import Asked
-from baa.inference.parts import Shards
-from baa.inference.rows import COLUMNS, Answers, Overlays
-from baa.inference.tta import disagreement
+from baa.data.sampling import ignore_signals
+from baa.inference.files import FileDataset, FileSample
+from baa.inference.inputs import InputFile
+from baa.inference.parts import Parts
+from baa.inference.prediction import Prediction, columns
+from baa.inference.read import make_prediction, read
 from baa.machine import keep_freed_memory
-from baa.metrics.coverage import COVERAGE
-from baa.modules.base import AgeModule
-from baa.nets.cropper import RegionCropper
-from baa.runtime.distributed import place_in_job
-from baa.runtime.preemption import StopAtOnce, stoppable
+from baa.runtime.distributed import rank_and_world_size
+from baa.runtime.preemption import stoppable_work
 
 TABLE, PARTS, OVERLAYS = "predictions.csv", "parts", "overlays"
-READING = 2
-"""Counted up whenever the same model would answer otherwise of the same pixels."""
+READING = 3
+"""Increased whenever the same model would answer differently on the same pixels."""
 
 
-def predict(
-    checkpoint: Path,
-    asked: Sequence[Asked],
+def predict_stream(
+    trained: TrainedModel,
+    inputs: Sequence[InputFile],
+    *,
+    device: torch.device,
+    coverage: float,
+    strict: bool = False,
+    disagree: bool = False,
+    batch_size: int,
+    workers: int = 0,
+    progress: bool = False,
+    places: Sequence[int] | None = None,
+) -> Iterator[Prediction]:
+    """Yield the prediction of each radiograph in order. One that cannot be read is a prediction with an error.
+
+    Args:
+        trained: the model, on the device.
+        inputs: radiographs, and what is known of their patients.
+        device: that the networks run on.
+        coverage: of the intervals, on data like the validation split.
+        strict: whether a radiograph that is not recognized gets an error instead of an age.
+        disagree: whether to read slightly moved views too.
+        batch_size: radiographs at a time.
+        workers: processes that decode; 0 decodes here.
+        progress: whether to show a bar.
+        places: of the inputs to read; default: all.
+    """
+    places = range(len(inputs)) if places is None else places
+    loader: DataLoader[FileSample] = DataLoader(
+        FileDataset(inputs, places, trained.settings["data"]["source_px"]),
+        batch_size=batch_size,
+        num_workers=workers,
+        worker_init_fn=ignore_signals,
+        pin_memory=device.type == "cuda",
+    )
+    with tqdm(total=len(places), desc="radiographs", disable=not progress) as bar:
+        for sample in loader:
+            source = sample.image.to(device, non_blocking=True).float().div_(255)
+            reading = read(trained, source, sample.sex.to(device), disagree=disagree)
+            for i, place in enumerate(sample.place.tolist()):
+                yield make_prediction(i, reading, sample, inputs[place].name, trained, coverage, strict=strict)
+            bar.update(len(source))
+
+
+def predict_files(
+    trained: TrainedModel,
+    inputs: Sequence[InputFile],
     out: Path,
     *,
-    coverage: float = COVERAGE,
+    job: str,
+    device: torch.device,
+    coverage: float,
     overlays: bool = True,
     strict: bool = False,
     disagree: bool = False,
@@ -50,134 +90,90 @@ def predict(
     workers: int,
     progress: bool = True,
 ) -> tuple[int, int | None]:
-    """Estimate the bone age of every file, and write `out/predictions.csv`, a row a file, in the order given.
+    """Write `out/predictions.csv`, one row per file, in order; and `out/overlays/NAME.png`.
 
-    Started by torchrun or srun, each process reads its share of the files. The parts of the table lie in `out/parts/`: started
-    again, with as many processes or others, the same job does only what is missing. Those of a job of one process are removed
-    once the table is whole; those of several stay, since another process may still look for them.
+    Under torchrun or srun each process reads its share of the files. Parts of the table lie in `out/parts/`: the same job,
+    started again with any number of processes, does only what is missing. A job of one process removes its parts at the
+    end. Those of several processes stay, since another process may still look for them.
 
     Args:
-        checkpoint: of any stage, or a bundle.
-        asked: the files, and what is known of their patients.
+        trained: the model, on the device.
+        inputs: files, and what is known of their patients.
         out: a folder, made if need be.
-        coverage: share of the intervals that are to hold the truth.
-        overlays: whether to draw `out/overlays/NAME.png` of each file.
-        strict: whether a file whose answer cannot be relied on is refused instead.
-        disagree: whether to say how far apart readings of each film are when it is mirrored and turned a little.
-        batch_size: radiographs at a time.
-        workers: processes that decode.
-        progress: whether to draw a bar.
+        job: a name that follows from the model, the settings and the files, see `job_name`.
+        overlays: whether to draw pictures.
+        device, coverage, strict, disagree, batch_size, workers, progress: see `predict_stream`.
 
     Returns:
-        How many files there are, and how many of them could not be read; None while other processes are still at their share.
+        The number of files, and how many could not be read; None while other processes are still at work.
 
     Raises:
-        InputError: the checkpoint cannot be used, or the folder not be made.
+        InputError: the folder cannot be made.
     """
-    restored = restore(checkpoint)
     make_folder(out)
     keep_freed_memory()
-    restored.lineage.tell()
-    draw = Overlays(out / OVERLAYS, asked) if overlays else None
-    answers = Answers(asked, restored.calibration, coverage, draw, strict=strict)
-    job = _job(checkpoint, restored, answers, disagree)
-    how: dict[str, Any] = {"batch_size": batch_size, "workers": workers, "progress": progress}
-    return predict_files(restored, answers, out, job=job, disagree=disagree, **how)
-
-
-def _job(checkpoint: Path, restored: Restored, answers: Answers, disagree: bool) -> str:
-    """A name that follows from the model, from how it reads, and from the files as they are.
-
-    Parts of another job answer another question.
-    """
-    how = f"{digest(checkpoint)}:{json.dumps(restored.settings['crops'])}:{FORMAT}:{READING}:{answers.coverage}"
-    how += f":{answers.draw is not None}:{answers.strict}:{disagree}:{sorted(answers.calibration.items())}:{COLUMNS}"
-    said = hashlib.blake2b(how.encode(), digest_size=8)
-    for one in answers.asked:
-        said.update(f"{one.sex}:{one.months}:{one.by}:".encode() + os.fsencode(one.file))
-        with contextlib.suppress(OSError):  # one that is gone will be a row with its reason
-            state = one.file.stat()
-            said.update(f":{state.st_size}:{state.st_mtime_ns}\n".encode())
-    return said.hexdigest()
-
-
-def predict_files(
-    restored: Restored,
-    answers: Answers,
-    out: Path,
-    *,
-    job: str,
-    disagree: bool = False,
-    batch_size: int,
-    workers: int,
-    progress: bool,
-) -> tuple[int, int | None]:
-    """`predict` with a checkpoint that has been read; `job` names it and the files."""
-    asked = answers.asked
-    process, processes = place_in_job()
-    config = load(None, [f"trainer.progress={progress and not process}"], base=restored.settings)
-    crop = None
-    if restored.locator is not None:
-        crop = RegionCropper(restored.locator, **crop_arguments(config)).requires_grad_(False)
-    shards = Shards(out / PARTS / job, len(asked), COLUMNS)
-    missing = list(shards.missing(process, processes))
+    trained.provenance.log_licences()
+    regions = () if trained.model.cropper is None else tuple(trained.model.cropper.regions)
+    rank, world_size = rank_and_world_size()
+    parts = Parts(out / PARTS / job, len(inputs), columns(regions))
+    missing = list(parts.missing(rank, world_size))
+    names = unique_names([given.file.stem for given in inputs])
     if missing:
-        places = [place for part in missing for place in part]
-        px = config.data.source_px
-        recogniser = restored.recogniser
-        data = FileDataModule(asked, places, px=px, crop=crop, recogniser=recogniser, batch_size=batch_size, workers=workers)
-        writer = PredictionWriter(shards, missing, answers, crop, disagree=disagree)
-        with stoppable("the same command reads what is missing", lone=True) as stop:
-            trainer = build_lone_trainer(config, [writer, StopAtOnce(stop)])
-            trainer.predict(restored.module, data, return_predictions=False)
-    filled = shards.merge(out / TABLE)
+        stream = predict_stream(
+            trained,
+            inputs,
+            device=device,
+            coverage=coverage,
+            strict=strict,
+            disagree=disagree,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress and not rank,
+            places=list(itertools.chain(*missing)),
+        )
+        with stoppable_work("run the same command to read what is missing", independent=True):
+            for part in missing:
+                rows = []
+                for place in part:
+                    prediction = next(stream)
+                    rows.append(prediction.make_row())
+                    if overlays and not prediction.error:
+                        prediction.plot(out / OVERLAYS / f"{names[place]}.png")
+                parts.write(part.start, rows)
+    filled = parts.merge(out / TABLE)
     if filled is None:
-        return len(asked), None
-    if processes == 1:
-        shards.remove()
-    return len(asked), filled["error"]
+        return len(inputs), None
+    if world_size == 1:
+        parts.remove()
+    return len(inputs), filled["error"]
 
 
-class PredictionWriter(BasePredictionWriter):
-    """Rows as they come, into parts of the table; memory does not grow with the files.
+def job_name(digest: str, trained: TrainedModel, inputs: Sequence[InputFile], **settings: Any) -> str:
+    """Name a job by the model, the settings and the files as they are. Parts of another job answer another question.
 
     Args:
-        shards: that take them.
-        parts: the places of the files of each part, in the order they come in.
-        answers: what is said of each file.
-        crop: that cuts the regions, None of a network of the whole hand.
-        disagree: whether each film is read in other ways too.
+        digest: of the model's weights.
+        trained: the model.
+        inputs: files, and what is known of their patients.
+        settings: everything else that changes an answer.
     """
+    calibration = sorted(trained.calibration.items())
+    parts = [digest, trained.settings["crops"], FORMAT, READING, sorted(settings.items()), calibration]
+    name = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8)
+    for given in inputs:
+        name.update(f"{given.sex}:{given.months}:{given.sex_source}:".encode() + os.fsencode(given.file))
+        with contextlib.suppress(OSError):  # a missing file will be a row with its reason
+            state = given.file.stat()
+            name.update(f":{state.st_size}:{state.st_mtime_ns}\n".encode())
+    return name.hexdigest()
 
-    def __init__(
-        self, shards: Shards, parts: Sequence[range], answers: Answers, crop: RegionCropper | None, *, disagree: bool
-    ) -> None:
-        super().__init__("batch")
-        self.shards = shards
-        self.parts = iter(parts)
-        self.answers = answers
-        self.crop = crop
-        self.disagree = disagree
-        self.part = range(0)
-        self.rows: list[dict[str, Any]] = []
 
-    def write_on_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
-        batch: tuple[Batch, FileSample],
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        whole, sample = batch
-        assert isinstance(pl_module, AgeModule)
-        apart = disagreement(pl_module, whole, self.crop) if self.disagree else None
-        for i in range(len(prediction)):
-            if not self.rows:
-                self.part = next(self.parts)
-            self.rows.append(self.answers.give(i, prediction, whole, sample, apart))
-            if len(self.rows) == len(self.part):
-                self.shards.write(self.part.start, self.rows)
-                self.rows = []
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Number names that stand for several files; a file system may not distinguish capitals."""
+    taken: set[str] = set()
+    unique = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        unique.append(next(free for free in itertools.chain([name], numbered) if free.lower() not in taken))
+        taken.add(unique[-1].lower())
+    return unique

@@ -1,45 +1,53 @@
-"""How far apart the ages are that a model reads from one film, when that is mirrored or turned a little."""
+"""Test-time augmentation: how far apart the ages of slightly moved views of a radiograph are."""
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from baa.data.batch import Batch
-from baa.modules.base import AgeModule
-from baa.modules.joint import JointModule
-from baa.nets.cropper import RegionCropper
-from baa.nets.heads import possible
-from baa.nets.view import Film, Frame, compose
+from baa.nets.cropper import Regions
+from baa.nets.heads import clamp_to_age_range
+from baa.nets.two_stage import BoneAgeModel
+from baa.nets.view import View, about_center
 
 DEGREES = 8.0
-"""To either side: about half of what training turns by at most."""
+"""Rotation to either side: about half of the most in training."""
 
 
 @torch.no_grad()
-def disagreement(module: AgeModule, batch: Batch, cropper: RegionCropper | None) -> Float[Tensor, " batch"]:
-    """The highest age less the lowest one, in months, of the film as it is read, mirrored, and turned to either side.
+def disagreement(
+    model: BoneAgeModel, view: View, regions: Regions | None, sex: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Compute the highest age minus the lowest, in months: as read, mirrored, and rotated to either side.
 
     Args:
-        module: in eval mode.
-        batch: films as they are read, and their regions, which move with the film and are not looked for again.
-        cropper: that cut the regions; None for a network of the whole hand.
+        model: in eval mode.
+        view: of B, as read.
+        regions: of the view. They move with it and are not found again.
+        sex: of `Sex`.
     """
-    reader = module.estimator if isinstance(module, JointModule) else module
     ages = []
-    for frame in _frames(batch.film):
-        film = batch.film._replace(frame=compose(batch.film.frame, frame))
-        regions = cropper.recall(film, batch.regions.boxes) if cropper is not None and batch.regions is not None else None
-        ages.append(possible(reader.predict(batch._replace(film=film, regions=regions)).months))
-    readings = torch.stack(ages)
-    return readings.amax(dim=0) - readings.amin(dim=0)
+    for affine in _movements(view):
+        moved = view._replace(affine=view.affine @ affine)
+        if model.estimator is None:
+            ages.append(model(moved, sex).months)
+            continue
+        cut = None if regions is None else _cut(model, view, moved, regions)
+        ages.append(clamp_to_age_range(model.estimator(model.streams(moved, cut), sex).months))
+    months = torch.stack(ages)
+    return months.amax(dim=0) - months.amin(dim=0)
 
 
-def _frames(film: Film) -> list[Frame]:
-    """As it is, mirrored, turned to either side about its middle."""
-    frames = [[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]]
+def _cut(model: BoneAgeModel, view: View, moved: View, regions: Regions) -> Regions:
+    assert model.cropper is not None
+    return model.cropper.crop_at(moved, view.boxes_in_source(regions.boxes))
+
+
+def _movements(view: View) -> list[Float[Tensor, "batch 3 3"]]:
+    """Affine maps of the identity, a mirror image, and a rotation to either side, about the center."""
+    linear = [[[1.0, 0.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]]
     for degrees in (-DEGREES, DEGREES):
         c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        frames.append([[c, -s, (1 - c + s) / 2], [s, c, (1 - c - s) / 2]])
-    return [film.frame.new_tensor(frame).expand_as(film.frame) for frame in frames]
+        linear.append([[c, -s], [s, c]])
+    return [about_center(view.affine.new_tensor(matrix).expand(len(view.affine), 2, 2)) for matrix in linear]

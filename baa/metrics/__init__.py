@@ -1,1 +1,1 @@
-"""Numbers: how far ages are off, intervals, where the locator looked."""
+"""Metrics: age error, prediction intervals, localization."""

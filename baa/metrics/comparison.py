@@ -1,4 +1,4 @@
-"""Two sets of predictions of the same cases: is one nearer to the truth?"""
+"""Comparison of two prediction tables of the same cases: the paired difference of the MAE."""
 
 from pathlib import Path
 
@@ -6,54 +6,56 @@ import pandas as pd
 import torch
 
 from baa.errors import InputError
-from baa.metrics.ages import interval
+from baa.metrics.ages import bootstrap_interval
 
-NEEDED = ("id", "true_months", "predicted_months")
+COLUMNS = ("id", "true_months", "predicted_months")
 SAME_MONTHS = 1e-6
 
 
 def read_predictions(file: Path) -> pd.DataFrame:
-    """A `predictions.csv` of `fit` or `evaluate`, by id.
+    """Read a `predictions.csv` of `baa.fit` or `baa.evaluate`, indexed by id.
 
     Raises:
-        InputError: no such file, a column is missing, or an id stands in it twice.
+        InputError: the file or a column is missing, or an id is repeated.
     """
     if not file.is_file():
-        raise InputError(f"{file} is not a file; `fit` and `evaluate` write predictions.csv")
+        raise InputError(f"{file}: no such file; give a predictions.csv of `baa.fit` or `baa.evaluate`")
     try:
         table = pd.read_csv(file, dtype={"id": str})
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not a table: {error}") from error
-    if missing := [column for column in NEEDED if column not in table]:
-        raise InputError(f"{file} has no column {missing[0]}; it takes a predictions.csv of `fit` or `evaluate`")
-    if twice := list(table.id[table.id.duplicated()]):
-        raise InputError(f"{file}: id {twice[0]} stands in it twice")
+        raise InputError(f"{file}: not a CSV table ({error}); give a predictions.csv of `baa.fit` or `baa.evaluate`") from error
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{file}: no column {missing[0]}; give a predictions.csv of `baa.fit` or `baa.evaluate`")
+    if repeated := list(table.id[table.id.duplicated()]):
+        raise InputError(f"{file}: id {repeated[0]} is repeated; keep one row per id")
     return table.set_index("id")
 
 
 def refuse_other_cases(true_months: pd.Series, theirs: pd.DataFrame) -> None:
-    """Refuse predictions that ours cannot be compared with.
+    """Refuse a table that cannot be compared with our cases.
 
     Args:
-        true_months: of our cases, by id.
-        theirs: of `read_predictions`.
+        true_months: true ages of our cases, indexed by id.
+        theirs: the other table, from `read_predictions`.
 
     Raises:
-        InputError: fewer than two cases in common, or different truths for one.
+        InputError: fewer than two common cases, or a case with two different true ages.
     """
     both = pd.concat({"ours": true_months, "theirs": theirs.true_months}, axis=1, join="inner").dropna()
     if len(both) < 2:
-        raise InputError(f"--against: these predictions have {len(both)} cases in common with ours; a difference needs two")
-    other = both[(both.ours - both.theirs).abs() > SAME_MONTHS]
-    if len(other):
-        raise InputError(f"--against: the true age of {other.index[0]} is not the same in both; other labels, other cases?")
+        raise InputError(f"--against: {len(both)} cases in common; give predictions of at least 2 of the evaluated cases")
+    different = both[(both.ours - both.theirs).abs() > SAME_MONTHS]
+    if len(different):
+        raise InputError(
+            f"--against: the true age of {different.index[0]} differs; give predictions for the same cases and labels"
+        )
 
 
 def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, split: str) -> dict[str, float | list[float]]:
-    """Our MAE less theirs on the cases that both predicted, in months, with the paired bootstrap 95 % interval.
+    """Our MAE minus theirs on the common cases, in months, with the paired bootstrap 95 % interval.
 
     Raises:
-        InputError: fewer than two cases in common, or different truths for one.
+        InputError: fewer than two common cases, or a case with two different true ages.
     """
     refuse_other_cases(ours.true_months, theirs)
     both = ours.merge(theirs, left_index=True, right_index=True, suffixes=("_ours", "_theirs"))
@@ -63,5 +65,5 @@ def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, split: str) -> d
     return {
         f"{split}/paired_cases": len(both),
         f"{split}/mae_difference": float(difference.mean()),
-        f"{split}/mae_difference_ci": interval(difference),
+        f"{split}/mae_difference_ci": bootstrap_interval(difference),
     }

@@ -1,17 +1,17 @@
-"""The share of intervals that hold the true age: which are asked for, and what the metrics of them are called."""
+"""Coverage of prediction intervals: levels and metric names."""
 
 COVERAGE = 0.9
-"""Where nobody asks for another."""
+"""Default coverage."""
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, COVERAGE, 0.95)
-"""That an evaluation tries."""
+"""Coverages that an evaluation reports."""
 
 
 def share_inside(coverage: float) -> str:
-    """The name of the metric: covered_90."""
+    """Return the name of the metric for the share of true ages inside their intervals, such as covered_90."""
     return f"covered_{100 * coverage:.0f}"
 
 
 def interval_width(coverage: float) -> str:
-    """The name of the metric: interval_90_months."""
+    """Return the name of the metric for the mean interval width, such as interval_90_months."""
     return f"interval_{100 * coverage:.0f}_months"

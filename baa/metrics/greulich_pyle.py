@@ -1,9 +1,9 @@
-"""How far apart the bone ages of healthy children of one age lie.
+"""The standard deviation of bone age among healthy children of one age.
 
-Standard deviations of the skeletal age by chronological age and sex in the Brush Foundation's study, as tabled in W. W.
+Standard deviations of the skeletal age by chronological age and sex in the Brush Foundation's study, from the tables in W. W.
 Greulich and S. I. Pyle, Radiographic Atlas of Skeletal Development of the Hand and Wrist, 2nd edition, Stanford University
-Press 1959. They are of white children of Cleveland in the 1930s and of films read by people. The means there, which are
-up to half a deviation ahead of the years, are not taken: it is the custom to count from the chronological age.
+Press 1959. The study measured white children of Cleveland in the 1930s; people read the films. The tables also have means, up
+to half a deviation above the chronological age. They are not used: by convention, deviations count from the chronological age.
 """
 
 import numpy as np
@@ -22,13 +22,14 @@ DEVIATIONS_MONTHS = {
         *(10.23, 9.64, 10.23, 10.74, 11.73, 11.94, 10.24, 10.67, 11.30, 9.23, 7.31),
     ),
 }
-"""At `AGES_MONTHS`; that of girls ends at 16 years."""
+"""Standard deviations at `AGES_MONTHS`; the table of girls ends at 16 years."""
 
 
 def standard_deviation(age_months: float, sex: Sex) -> float | None:
-    """Of the bone age at a chronological age, in months; between two ages of the table on the line that joins them.
+    """The standard deviation of bone age at a chronological age, in months, interpolated linearly.
 
-    None outside the table (under 3 months, over 17 years of boys and 16 of girls) and of an unknown sex.
+    Returns:
+        None for an unknown sex and outside the table: below 3 months, above 17 years for boys and 16 for girls.
     """
     deviations = DEVIATIONS_MONTHS.get(sex)
     if deviations is None or not AGES_MONTHS[0] <= age_months <= AGES_MONTHS[len(deviations) - 1]:

@@ -3,80 +3,53 @@
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from baa.data.batch import Batch
-from baa.modules.base import AgeModule
-from baa.nets.cropper import REGIONS
+from baa.modules.base import AgeRegressionModule
 from baa.nets.estimator import Estimator
-from baa.nets.heads import AgeHead, AgePrediction, possible
+from baa.nets.heads import AgeHead, AgePrediction
+from baa.nets.two_stage import BoneAgeModel
 
 
-class EstimatorModule(AgeModule):
-    """Stage 2: the age from crops (or the whole radiograph) and the sex.
+class EstimatorModule(AgeRegressionModule):
+    """Train the estimator of a model. `CropDataModule` cuts its crops, so the model has no cropper here.
 
     Args:
-        net: arguments of `Estimator`.
-        optimisation: arguments of `AgeModule`.
-        whole_px: side of the `whole` stream's view.
-        sparsity: weight of the penalty that empties channels, for the `channel` exchange.
-        auxiliary: weight of the loss of each stream judged alone, if the net has them answer.
-        flip_average: evaluate on the mirror image too, and average.
+        model: with an estimator.
+        auxiliary: weight of the loss of each stream's own age.
+        optimization: arguments of `AgeRegressionModule`.
     """
 
-    net: Estimator
-
-    def __init__(
-        self,
-        net: dict[str, Any],
-        optimisation: dict[str, Any],
-        *,
-        whole_px: int = 300,
-        sparsity: float = 0.0,
-        auxiliary: float = 0.0,
-        flip_average: bool = True,
-    ) -> None:
-        super().__init__(**optimisation)
-        self.save_hyperparameters()
-        self.net = Estimator(**net)
-        self.whole_px = whole_px
-        self.sparsity = sparsity
+    def __init__(self, model: BoneAgeModel, *, auxiliary: float = 0.0, **optimization: Any) -> None:
+        super().__init__(**optimization)
+        self.model = model
         self.auxiliary = auxiliary
-        self.flip_average = flip_average
+
+    @property
+    def estimator(self) -> Estimator:
+        """The estimator of the model."""
+        assert self.model.estimator is not None
+        return self.model.estimator
 
     @property
     def head(self) -> AgeHead:
-        return self.net.head
+        return self.estimator.head
 
-    def learnt_weights(self) -> dict[str, Tensor]:
-        return self.net.learnt_weights()
-
-    def crops(self, batch: Batch) -> dict[str, Tensor]:
-        """What each stream of the net looks at."""
-        crops = dict(zip(REGIONS, map(self._shrunk, batch.regions.crops), strict=True)) if batch.regions is not None else {}
-        if "whole" in self.net.streams:
-            crops["whole"] = batch.film.view(self.side(self.whole_px))
-        return crops
-
-    def _shrunk(self, crop: Tensor) -> Tensor:
-        side = self.side(crop.shape[-1])
-        return crop if side == crop.shape[-1] else F.interpolate(crop, side, mode="bilinear", antialias=True)
+    def learned_weights(self) -> dict[str, Tensor]:
+        return self.estimator.fusion.learned_weights()
 
     def predict(self, batch: Batch) -> AgePrediction:
-        return self.net(self.crops(batch), batch.sex)
-
-    def months(self, batch: Batch) -> Tensor:
-        crops = self.crops(batch)
-        months = self.net(crops, batch.sex).months
-        if self.flip_average:
-            mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
-            months = (months + self.net(mirrored, batch.sex).months) / 2
-        return possible(months)
+        return self.model(batch.view, batch.sex, batch.regions, self.scale)
 
     def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
-        penalty: Tensor | float = 0.0
-        if self.net.exchange.mode == "channel":
-            penalty = self.sparsity * self.net.exchange.sparsity()
-        for answer in prediction.alone:
-            penalty = penalty + self.auxiliary * self.head.loss(answer, months, self.loss)
-        return penalty
+        return estimator_penalty(self.estimator, prediction, months, loss=self.loss, auxiliary=self.auxiliary)
+
+
+def estimator_penalty(
+    estimator: Estimator, prediction: AgePrediction, months: Tensor, *, loss: str, auxiliary: float
+) -> Tensor | float:
+    """Return what an estimator adds to its loss: the fusion's penalty, and the weighted loss of each stream's own age."""
+    penalty = estimator.fusion.penalty()
+    for alone in prediction.alone:
+        penalty = penalty + auxiliary * estimator.head.loss(alone, months, loss)
+    return penalty

@@ -1,92 +1,92 @@
-"""Stage 3: locator and estimator learn together, the crop between them."""
+"""Stage 3 under Lightning: locator and estimator are trained together, with the crop between them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.profiler import record_function
 
 from baa.data.batch import Batch
-from baa.data.datamodules import PHASE
-from baa.modules.base import AgeModule
-from baa.modules.estimator import EstimatorModule
-from baa.nets.cropper import RegionCropper, Regions
+from baa.modules.base import AgeRegressionModule
+from baa.modules.estimator import estimator_penalty
+from baa.nets.cropper import RegionCropper
+from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction, full_precision
-from baa.nets.locator import Locator
+from baa.nets.two_stage import BoneAgeModel
 
 
-class JointModule(AgeModule):
-    """Both networks on whole radiographs: loss = estimator's + `locator_weight` * locator's.
+class JointModule(AgeRegressionModule):
+    """Train both networks of a model: loss = estimator's + `locator_weight` * locator's.
 
-    With boxes by `moments` the estimator's loss also reaches the locator, through crop, box and heat map. The locator
-    stays in eval mode: its dropout would move the boxes, and its batch norms would learn from blacked-out views.
+    With boxes by `moments` the estimator's loss also reaches the locator, through crop, box and heat map. The locator stays in
+    eval mode: dropout would move the boxes, and its batch norms would learn from images with hidden regions.
 
     Args:
-        locator: arguments of `Locator`.
-        crops: arguments of `RegionCropper`, `graph` among them.
-        estimator: arguments of `EstimatorModule`.
-        optimisation: arguments of `AgeModule`; `lr` is the estimator's.
-        locator_lr: the locator's learning rate.
+        model: with cropper and estimator. The cropper's `differentiable` says how far a loss reaches.
+        locator_lr: learning rate of the locator; `lr` is the estimator's.
         locator_weight, locator_loss: of the locator's own loss.
-        frozen_statistics: whether the estimator's batch norms keep the statistics they start with.
-        frozen_groups: of layers of the (locator's, estimator's) backbones that do not learn, counted from the image.
+        auxiliary: weight of the loss of each stream's own age.
+        frozen_statistics: whether the estimator's batch norms keep their statistics.
+        locator_frozen, estimator_frozen: groups of backbone layers that are not trained, counted from the image.
+        optimization: arguments of `AgeRegressionModule`.
     """
 
     def __init__(
         self,
-        locator: dict[str, Any],
-        crops: dict[str, Any],
-        estimator: dict[str, Any],
-        optimisation: dict[str, Any],
+        model: BoneAgeModel,
         *,
         locator_lr: float,
         locator_weight: float,
         locator_loss: str,
+        auxiliary: float = 0.0,
         frozen_statistics: bool = True,
-        frozen_groups: Sequence[int] = (0, 0),
+        locator_frozen: int = 0,
+        estimator_frozen: int = 0,
+        **optimization: Any,
     ) -> None:
-        super().__init__(**optimisation)
-        self.save_hyperparameters(logger=False)  # a logger has the run's settings, under the same names
-        self.cropper = RegionCropper(Locator(**locator), **crops)
-        self.estimator = EstimatorModule(**estimator)
-        self.estimator.loss = self.loss
+        super().__init__(**optimization)
+        self.model = model
         self.locator_lr = locator_lr
         self.locator_weight = locator_weight
         self.locator_loss = locator_loss
+        self.auxiliary = auxiliary
         self.frozen_statistics = frozen_statistics
-        self._freeze(frozen_groups)
-        self.train()  # Lightning leaves modes as it finds them
-
-    def _freeze(self, groups: Sequence[int]) -> None:
-        """Whatever no gradient reaches is frozen for good: DDP would wait for it."""
-        locator = self.cropper.locator
-        if not self.locator_weight:
-            locator.head.requires_grad_(False)
-            if self.cropper.rule == "peak":
-                locator.requires_grad_(False)
-            elif self.cropper.graph == "weights":  # a linear answer's slope does not know its bias, an expectation's does
-                linear = locator.head.age.kind == "regression" or self.cropper.reading == "class"
-                last = locator.head.age.layers[-1]
-                (last.weight if linear else last).requires_grad_(True)
-        if groups[0]:
-            locator.backbone.freeze_first(groups[0])
-        if groups[1]:
-            for name in self.estimator.net.streams:
-                self.estimator.net.stream(name).backbone.freeze_first(groups[1])
+        self._freeze(locator_frozen, estimator_frozen)
+        self.train()  # Lightning keeps the modes that it finds
 
     @property
-    def net(self) -> nn.Module:  # type: ignore[override]
-        """What is compiled."""
-        return self.estimator.net
+    def cropper(self) -> RegionCropper:
+        """The cropper of the model."""
+        assert self.model.cropper is not None
+        return self.model.cropper
+
+    @property
+    def estimator(self) -> Estimator:
+        """The estimator of the model."""
+        assert self.model.estimator is not None
+        return self.model.estimator
 
     @property
     def head(self) -> AgeHead:
         return self.estimator.head
 
+    def _freeze(self, locator_groups: int, estimator_groups: int) -> None:
+        """Freeze whatever no gradient reaches: DDP would wait for it."""
+        locator = self.cropper.locator
+        if not self.locator_weight:
+            locator.head.requires_grad_(False)
+            if self.cropper.box_method == "peak":
+                locator.requires_grad_(False)
+            elif self.cropper.differentiable == "weights":  # the slope of a linear answer does not depend on its bias
+                linear = locator.head.age.kind == "regression" or self.cropper.cam_mode == "class"
+                last = locator.head.age.layers[-1]
+                (last.weight if linear else last).requires_grad_(True)
+        locator.backbone.freeze_first(locator_groups)
+        for name in self.estimator.streams:
+            self.estimator.stream(name).backbone.freeze_first(estimator_groups)
+
     def train(self, mode: bool = True) -> "JointModule":
-        """The estimator's batch norms follow `frozen_statistics`, and those of frozen layers never learn."""
+        """Keep the statistics of the estimator's batch norms if they are frozen, and always those of frozen layers."""
         super().train(mode)
         for module in self.estimator.modules():
             if isinstance(module, _BatchNorm):
@@ -94,41 +94,46 @@ class JointModule(AgeModule):
                 module.train(mode and not frozen)
         return self
 
-    def look(self, batch: Batch) -> tuple[Batch, AgePrediction]:
-        """A batch with its regions, and the age that the locator reads from the whole hand."""
-        device = batch.film.source.device.type
+    def _localize(self, batch: Batch) -> tuple[Batch, AgePrediction]:
+        """Add the regions to a batch; also return the locator's own ages, from the same features."""
+        device = batch.view.source.device.type
         half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
         self.cropper.half_precision = half
         with torch.autocast(device, enabled=False):  # geometry needs all its digits
-            view = batch.film.view(self.cropper.locator.px)
-            features = full_precision(self.cropper.features(view))
-            boxes, heat, fallback = self.cropper.cascade(view, features)
-            regions = Regions(boxes, heat, fallback, self.cropper.cut(batch.film, boxes))
+            image = batch.view.render(self.cropper.locator.px)
+            features = full_precision(self.cropper.features(image))
+            regions = self.cropper.localize(image, features)
+            regions = regions._replace(crops=self.cropper.cut(batch.view, regions.boxes))
             return batch._replace(regions=regions), self.cropper.locator.head(features)
 
-    def months(self, batch: Batch) -> Tensor:
-        return self.estimator.months(batch if batch.regions is not None else self.look(batch)[0])
+    def predict(self, batch: Batch) -> AgePrediction:
+        return self._read(self._localize(batch)[0])
+
+    def _read(self, batch: Batch) -> AgePrediction:
+        return self.model(batch.view, batch.sex, batch.regions, self.scale)
 
     def objective(self, batch: Batch) -> tuple[AgePrediction, Tensor]:
-        with record_function(f"{PHASE}crops"):
-            batch, whole = self.look(batch)
-        prediction, loss = self.estimator.objective(batch)
+        batch, whole = self._localize(batch)
+        prediction = self._read(batch)
+        loss = self.head.loss(prediction, batch.months, self.loss) + estimator_penalty(
+            self.estimator, prediction, batch.months, loss=self.loss, auxiliary=self.auxiliary
+        )
         if self.locator_weight:
-            locator_head = self.cropper.locator.head.age
-            loss = loss + self.locator_weight * locator_head.loss(whole, batch.months, self.locator_loss)
+            own = self.cropper.locator.head.age.loss(whole, batch.months, self.locator_loss)
+            loss = loss + self.locator_weight * own
         return prediction, loss
 
-    def learnt_weights(self) -> dict[str, Tensor]:
-        return self.estimator.learnt_weights()
+    def learned_weights(self) -> dict[str, Tensor]:
+        return self.estimator.fusion.learned_weights()
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
-        return [(self.estimator, self.optimisation["lr"]), (self.cropper.locator, self.locator_lr)]
+        return [(self.estimator, self.lr), (self.cropper.locator, self.locator_lr)]
 
-    def reach(self) -> str:
-        """What the locator learns from, in a line for the reader."""
+    def describe_gradients(self) -> str:
+        """Describe in one line what trains the locator."""
         own = f"its own loss, times {self.locator_weight}" if self.locator_weight else ""
-        crop = "the estimator's, through the crop" if self.cropper.rule == "moments" else ""
-        if self.cropper.rule == "peak" and not own:
-            return "boxes of crops.rule=peak pass no gradient on and joint.locator_weight is 0: the locator stays as it is"
-        told = f"the locator learns from {' and '.join(filter(None, (own, crop)))}"
-        return told if crop else f"{told}; boxes of crops.rule=peak pass nothing on to it"
+        crop = "the estimator's, through the crop" if self.cropper.box_method == "moments" else ""
+        if self.cropper.box_method == "peak" and not own:
+            return "boxes of crops.box_method=peak have no gradient and joint.locator_weight is 0: the locator is not trained"
+        line = f"the locator is trained by {' and '.join(filter(None, (own, crop)))}"
+        return line if crop else f"{line}; boxes of crops.box_method=peak have no gradient"

@@ -1,31 +1,29 @@
-"""Stage 1 under Lightning: the whole radiograph to an age."""
+"""Stage 1 under Lightning: the whole radiograph to an age, without sex."""
 
 from typing import Any
 
 from baa.data.batch import Batch
-from baa.modules.base import AgeModule
+from baa.modules.base import AgeRegressionModule
 from baa.nets.heads import AgeHead, AgePrediction
 from baa.nets.locator import Locator
+from baa.nets.two_stage import scaled_side
 
 
-class LocatorModule(AgeModule):
-    """Stage 1: the age from the whole radiograph, without the sex.
+class LocatorModule(AgeRegressionModule):
+    """Train a locator.
 
     Args:
-        net: arguments of `Locator`.
-        optimisation: arguments of `AgeModule`.
+        locator: the network.
+        optimization: arguments of `AgeRegressionModule`.
     """
 
-    net: Locator
-
-    def __init__(self, net: dict[str, Any], optimisation: dict[str, Any]) -> None:
-        super().__init__(**optimisation)
-        self.save_hyperparameters()
-        self.net = Locator(**net)
+    def __init__(self, locator: Locator, **optimization: Any) -> None:
+        super().__init__(**optimization)
+        self.locator = locator
 
     @property
     def head(self) -> AgeHead:
-        return self.net.head.age
+        return self.locator.head.age
 
     def predict(self, batch: Batch) -> AgePrediction:
-        return self.net(batch.film.view(self.side(self.net.px)))
+        return self.locator(batch.view.render(scaled_side(self.locator.px, self.scale)))

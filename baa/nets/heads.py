@@ -1,6 +1,6 @@
 """From a feature vector to an age in months, and the losses of an age.
 
-Standardisation lives here and nowhere else: a head answers in months, a loss works in standard deviations.
+Ages are standardized here and nowhere else: a head returns months, a loss works in standard deviations.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ Months = Float[Tensor, " batch"]
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Out of autocast's half precision; doubles stay what they are."""
+    """Convert half precision to float32; doubles stay doubles."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def possible(months: Months) -> Months:
-    """The nearest ages that there are: a regression may answer others."""
+def clamp_to_age_range(months: Months) -> Months:
+    """Clamp ages to 0 to 240 months. A regression may return others."""
     return months.clamp(min=0.0).clamp(max=MAX_MONTHS)
 
 
 class AgePrediction(NamedTuple):
-    """An age in months [B]; from a distribution head, the logits of its bins [B, K]; what each stream says alone."""
+    """Ages in months [B]; logits [B, K] of a distribution head's bins; the ages of each stream alone."""
 
     months: Tensor
     logits: Tensor | None = None
@@ -39,10 +39,10 @@ class AgePrediction(NamedTuple):
 
 
 class AgeHead(nn.Module):
-    """A feature vector to an age.
+    """Feature vector to age.
 
-    `regression` answers one number. `distribution` answers a softmax over ages 0, 6, ... 240 months, whose expectation
-    is the age: such a head has a class for Grad-CAM to favour, which a regression has not.
+    `regression` returns one number. `distribution` returns a softmax over ages 0, 6, ... 240 months, whose expectation is the
+    age. Its bins are classes for Grad-CAM, which a regression does not have.
 
     Args:
         features: width of the feature vector.
@@ -88,13 +88,13 @@ class AgeHead(nn.Module):
         return AgePrediction((answer.softmax(dim=1) * self.bins).sum(dim=1), answer)
 
     def loss(self, prediction: AgePrediction, months: Months, loss: str) -> Float[Tensor, ""]:
-        """The loss of a batch, eq. 4 of Li et al. 2023 for `mse`, in units of the training ages' deviation.
+        """Compute the loss of a batch, eq. 4 of Li et al. 2023 for `mse`, in standard deviations of the training ages.
 
-        A distribution head adds the cross entropy to the true age blurred by a Gaussian of 6 months, near the spread
-        of readers.
+        A distribution head adds the cross entropy to the true age blurred by a Gaussian of 6 months, close to the spread
+        between readers.
 
         Args:
-            prediction: what `forward` gave.
+            prediction: of `forward`.
             months: the true ages.
             loss: `mse`, `l1` or `smooth_l1`.
         """

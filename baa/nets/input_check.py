@@ -1,32 +1,31 @@
-"""Whether a radiograph shows what the locator knows: one whole hand, fingers up."""
+"""The input check: whether a radiograph shows one whole hand with its fingers up; rotation and mirroring to make it so."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baa.nets.backbone import FeatureMap, GreyImage
-from baa.nets.cropper import RegionCropper, Regions
-from baa.nets.laterality import SURE, Laterality
-from baa.nets.pose import QUARTERS, Pose, mirror, turn
-from baa.nets.view import Film
+from baa.nets.backbone import FeatureMap, GrayImage
+from baa.nets.laterality import PX, SURE, Laterality
+from baa.nets.view import Picture, View
+
+QUARTERS = 4
 
 GRID = 3
-"""Cells a side that a feature map is pooled to: what is where matters, since half a hand is made of the same parts."""
+"""Cells a side that a feature map is pooled to. Their places matter: half a hand consists of the same parts as a whole one."""
 
 
-class Recogniser(nn.Module):
-    """A linear reading of the locator's feature map, F'' of Li et al. 2023.
-
-    `laterality`, a network of its own, tells whether the hand lies mirrored.
+class InputCheck(nn.Module):
+    """A linear classifier of the locator's feature map (F'' of Li et al. 2023), and a network for laterality.
 
     Args:
         channels: of the feature map.
 
     Shapes:
-        feature map [B, C, h, w] -> strangeness [B]: above 0 where one whole upright hand is not recognised
+        feature map [B, C, h, w] -> OOD score [B]; above 0: not recognized as one whole upright hand
     """
 
     weight: Tensor
@@ -43,78 +42,87 @@ class Recogniser(nn.Module):
 
 
 def cells(features: FeatureMap) -> Float[Tensor, "batch channels 3 3"]:
-    """A feature map on the grid that recognition reads, fp32."""
+    """A feature map averaged to the input check's grid, float32."""
     return F.adaptive_avg_pool2d(features.float(), GRID)
 
 
-class Recognised(NamedTuple):
-    """Radiographs as they were read.
+class Oriented(NamedTuple):
+    """Radiographs in the orientation in which they are read.
 
-    film; regions; pose: how each was laid first; strangeness [B]: that is left; laterality [B]: the logit of having lain
-    mirrored.
+    view; ood_score [B] in that orientation; laterality [B]: the logit of being mirrored, before `mirrored` was applied;
+    quarters [B], mirrored [B]: the view is the source rotated counterclockwise by quarters of a circle, then mirrored;
+    locator_view [B, 1, px, px]: the view rendered for the locator; features [B, C, h, w]: its features. Scores are NaN, and
+    the last two None, for radiographs that were not checked.
     """
 
-    film: Film
-    regions: Regions
-    pose: Pose
-    strangeness: Tensor
-    laterality: Tensor
+    view: View
+    ood_score: Float[Tensor, " batch"]
+    laterality: Float[Tensor, " batch"]
+    quarters: Int64[Tensor, " batch"]
+    mirrored: Bool[Tensor, " batch"]
+    locator_view: Picture | None = None
+    features: FeatureMap | None = None
 
-    def regions_as_given(self) -> Regions:
-        """The regions with boxes and heat maps where they are in what was given."""
-        heat = self.regions.heat
-        return self.regions._replace(
-            boxes=self.pose.boxes_back(self.regions.boxes), heat=heat if heat is None else self.pose.lay_back(heat)
-        )
+    @classmethod
+    def as_given(cls, source: GrayImage) -> "Oriented":
+        """Radiographs [B, 1, S, S] as they are, not checked."""
+        unknown = source.new_full((source.shape[0],), torch.nan)
+        unmoved = torch.zeros(source.shape[0], dtype=torch.long, device=source.device)
+        return cls(View.of(source), unknown, unknown, unmoved, unmoved.bool())
 
 
-def recognise(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> Recognised:
-    """The regions of radiographs, each laid upright first, with its thumb where most have it.
+def orient(source: GrayImage, px: int, features: Callable[[Tensor], Tensor], input_check: InputCheck) -> Oriented:
+    """Rotate radiographs upright and mirror the clearly mirrored ones.
 
-    Every radiograph is looked at once; what is not recognised then, in the three other turns too; and, of what is recognised,
-    that which surely lies mirrored in its mirror image. A film is read in another pose only if it is recognised in that.
+    Score each radiograph as given. If it is not recognized, try the three other rotations. If it is recognized and clearly
+    mirrored, mirror it. A rotation or mirror image is used only if it is recognized.
 
     Args:
-        cropper: whose locator looks.
-        recogniser: trained on that locator.
         source: [B, 1, S, S] in [0, 1].
+        px: side of the locator's view.
+        features: of a locator's view [B, 1, px, px], a feature map [B, C, h, w].
+        input_check: trained on these features.
     """
-    look = _look(cropper, recogniser, source.clone())
-    pose = Pose.as_given(len(source), source.device)
-    strange = (look.strangeness > 0).nonzero()[:, 0]
-    for quarters in range(1, QUARTERS) if len(strange) else ():
-        other = _look(cropper, recogniser, turn(source[strange], quarters))
-        better = (other.strangeness <= 0) & (other.strangeness < look.strangeness[strange])
-        look.put(strange[better], other, better)
-        pose.quarters[strange[better]] = quarters
-    laterality = recogniser.laterality(look.source)
-    mirrored = ((look.strangeness <= 0) & (laterality > SURE)).nonzero()[:, 0]
+
+    def score(source: Tensor, quarters: Tensor, mirrored: Tensor) -> _Scored:
+        view = View.of(source).turned(quarters, mirrored).render(px)
+        seen = features(view)
+        return _Scored(quarters, mirrored, view, seen, input_check(seen))
+
+    as_given = torch.zeros(source.shape[0], dtype=torch.long, device=source.device)
+    scored = score(source, as_given, as_given.bool())
+    unknown = (scored.ood_score > 0).nonzero()[:, 0]
+    for quarters in range(1, QUARTERS) if len(unknown) else ():
+        other = score(source[unknown], torch.full_like(unknown, quarters), torch.zeros_like(unknown).bool())
+        scored = scored.updated(unknown, other, other.ood_score < scored.ood_score[unknown])
+    upright = View.of(source).turned(scored.quarters, scored.mirrored)
+    laterality = input_check.laterality(upright.render(PX))
+    mirrored = ((scored.ood_score <= 0) & (laterality > SURE)).nonzero()[:, 0]
     if len(mirrored):
-        other = _look(cropper, recogniser, mirror(look.source[mirrored]))
-        known = other.strangeness <= 0
-        look.put(mirrored[known], other, known)
-        pose.mirrored[mirrored[known]] = True
-    boxes, heat, fallback = cropper.cascade(look.view, look.features)
-    film = Film.plain(look.source)
-    regions = Regions(boxes, heat, fallback, cropper.cut(film, boxes))
-    return Recognised(film, regions, pose, look.strangeness, laterality)
+        other = score(source[mirrored], scored.quarters[mirrored], torch.ones_like(mirrored).bool())
+        scored = scored.updated(mirrored, other, torch.ones_like(mirrored).bool())
+    return Oriented(
+        view=View.of(source).turned(scored.quarters, scored.mirrored),
+        ood_score=scored.ood_score,
+        laterality=laterality,
+        quarters=scored.quarters,
+        mirrored=scored.mirrored,
+        locator_view=scored.locator_view,
+        features=scored.features,
+    )
 
 
-class _Look(NamedTuple):
-    """Radiographs [B, 1, S, S], the locator's view of them, its features, and their strangeness [B]."""
+class _Scored(NamedTuple):
+    """An orientation of radiographs, and what the locator and the input check make of it."""
 
-    source: Tensor
-    view: Tensor
+    quarters: Tensor
+    mirrored: Tensor
+    locator_view: Tensor
     features: Tensor
-    strangeness: Tensor
+    ood_score: Tensor
 
-    def put(self, rows: Tensor, other: "_Look", chosen: Tensor) -> None:
-        """The chosen ones of another look in the place of these rows."""
-        for mine, others in zip(self, other, strict=True):
-            mine[rows] = others[chosen]
-
-
-def _look(cropper: RegionCropper, recogniser: Recogniser, source: GreyImage) -> _Look:
-    view = Film.plain(source).view(cropper.locator.px)
-    features = cropper.features(view)
-    return _Look(source, view, features, recogniser(features))
+    def updated(self, rows: Tensor, other: "_Scored", allowed: Tensor) -> "_Scored":
+        """With the rows of another orientation where it is allowed and recognized."""
+        chosen = allowed & (other.ood_score <= 0)
+        pairs = zip(self, other, strict=True)
+        return _Scored(*(mine.index_copy(0, rows[chosen], theirs[chosen]) for mine, theirs in pairs))

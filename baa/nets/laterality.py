@@ -1,4 +1,4 @@
-"""Whether a hand lies the other way round than most: its thumb tells."""
+"""A network that detects mirrored radiographs by the position of the thumb."""
 
 import itertools
 
@@ -6,26 +6,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from baa.nets.backbone import GreyImage
-from baa.nets.view import Film
+from baa.nets.backbone import GrayImage
+from baa.nets.view import View
 
 PX = 96
 CHANNELS = (1, 12, 24, 48, 48)
 GROUPS = 6
 CELLS = PX // 2 ** len(CHANNELS)
-"""A side that are told apart: every convolution halves it, and averaging once more."""
+"""Side of the last feature map in cells: each convolution and the average pooling halve it."""
 
 SURE = 3.0
-"""A logit: 19 of 20."""
+"""Logit of a probability of 0.95."""
 
 
 class Laterality(nn.Module):
-    """A small network that says the opposite of a film's mirror image; of its own because the locator is trained on both sides.
+    """A small network whose logit changes its sign when the radiograph is flipped left to right.
 
-    Untrained it is sure of nothing.
+    It is separate from the locator, because the locator is trained on flipped radiographs too. The untrained logit is 0.
 
     Shapes:
-        source [B, 1, S, S] in [0, 1] -> logit [B] of lying mirrored to most of the films that it was trained on
+        source [B, 1, S, S] in [0, 1] -> logit [B]: mirrored, compared with the majority of the training radiographs
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Laterality(nn.Module):
         nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), last)
 
-    def forward(self, source: GreyImage) -> Float[Tensor, " batch"]:
-        view = Film.plain(source).view(PX)
-        as_it_is, mirrored = self.layers(torch.cat([view, view.flip(3)]))[:, 0].chunk(2)
-        return as_it_is - mirrored
+    def forward(self, source: GrayImage) -> Float[Tensor, " batch"]:
+        view = View.of(source).render(PX)
+        as_given, mirrored = self.layers(torch.cat([view, view.flip(3)]))[:, 0].chunk(2)
+        return as_given - mirrored

@@ -1,8 +1,7 @@
-"""Stage 1 of Li et al. 2023: a network of the whole radiograph that says where it looked.
+"""Stage 1 of Li et al. 2023: whole radiograph to age, with a feature map for Grad-CAM.
 
 CBAM is Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, https://arxiv.org/abs/1807.06521, from timm.
-timm, like its authors' released code, batch-normalises the spatial convolution; the paper does not, and neither do we
-unless asked to.
+timm and the authors' released code add batch norm to the spatial convolution. The paper does not; `cbam_norm` does.
 """
 
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 from timm.layers.cbam import CbamModule
 from torch import nn
 
-from baa.nets.backbone import Backbone, FeatureMap, GreyImage
+from baa.nets.backbone import Backbone, FeatureMap, GrayImage
 from baa.nets.heads import AgeHead, AgePrediction
 
 SPATIAL_KERNEL = 7
 
 
 class PooledAgeHead(nn.Module):
-    """Global average pool, then an `AgeHead`: all that Grad-CAM has to differentiate.
+    """Global average pool, then an `AgeHead`: the part that Grad-CAM differentiates.
 
     Shapes:
         feature map [B, C, h, w] -> AgePrediction of [B]
@@ -33,7 +32,7 @@ class PooledAgeHead(nn.Module):
 
 
 def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
-    """Channel attention, then spatial attention (eq. 1 and 2), [B, C, h, w] -> [B, C, h, w]."""
+    """Build channel attention, then spatial attention (eq. 1 and 2), [B, C, h, w] -> [B, C, h, w]."""
     block: Any = CbamModule(channels, spatial_kernel_size=SPATIAL_KERNEL)
     if not spatial_norm:
         block.spatial.conv = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2)
@@ -41,15 +40,14 @@ def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
 
 
 class Locator(nn.Module):
-    """Backbone, CBAM, global average pool, age. It does not see the sex: it is there to look, not to judge.
+    """Backbone, CBAM, global average pool, age. It is not given the sex: it serves to locate regions.
 
     Args:
         backbone: a timm model name.
-        px: side of the square view it looks at.
-        attention: `cbam`, `cbam_norm` (spatial convolution batch-normalised) or `none`.
+        px: side of its square view.
+        attention: `cbam`, `cbam_norm` (spatial convolution batch-normalized) or `none`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.
-        dropout: share of the pooled features dropped in training.
 
     Shapes:
         view [B, 1, px, px] in [0, 1] -> AgePrediction of [B]
@@ -64,7 +62,6 @@ class Locator(nn.Module):
         head: str = "regression",
         mean_months: float = 127.0,
         std_months: float = 41.0,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.px = px
@@ -72,13 +69,11 @@ class Locator(nn.Module):
         self.attention = (
             nn.Identity() if attention == "none" else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
         )
-        self.head = PooledAgeHead(
-            AgeHead(self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months, dropout=dropout)
-        )
+        self.head = PooledAgeHead(AgeHead(self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months))
 
-    def features(self, view: GreyImage) -> FeatureMap:
-        """The refined feature map F'' [B, C, h, w], where the heat map is read."""
+    def features(self, view: GrayImage) -> FeatureMap:
+        """Compute the refined feature map F'' [B, C, h, w], from which the heat map is read."""
         return self.attention(self.backbone(view))
 
-    def forward(self, view: GreyImage) -> AgePrediction:
+    def forward(self, view: GrayImage) -> AgePrediction:
         return self.head(self.features(view))

@@ -1,7 +1,8 @@
-"""Radiographs as they are looked at: turned, moved, exposed. Every view of one is a single resampling of its source.
+"""Views of radiographs: rotated, scaled, mirrored, exposed. Every picture of a view is one resampling of its source.
 
-A frame is an affine map [B, 2, 3] from the places of a picture to the places of another, both as shares of the side: composing
-frames is what lets augmentation, view and crop cost one interpolation together, and blur once.
+An affine map [B, 3, 3] takes places of one picture to places of another. A place is (x, y, 1); x and y are shares of the side,
+counted from edge to edge, so the center of pixel i of S lies at (i + 0.5) / S. Maps compose by `@`: augmentation, view and crop
+together cost one interpolation.
 """
 
 import math
@@ -9,74 +10,113 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
+from kornia.geometry.conversions import convert_affinematrix_to_homography
+from kornia.geometry.transform import remap
 from torch import Tensor
-from torch.nn import functional as F
 
-from baa.nets.backbone import GreyImage
+from baa.nets.backbone import GrayImage
 
-Frame = Float[Tensor, "batch 2 3"]
+Affine = Float[Tensor, "batch 3 3"]
 Boxes = Float[Tensor, "batch 4"]
 Picture = Float[Tensor, "batch 1 px px"]
+Maps = Float[Tensor, "batch channels rows columns"]
 
 SLACK = 0.25
-"""Shrinking by up to this more than a whole factor is left to bilinear interpolation alone."""
+"""Up to this much more than a whole factor of shrinking is left to bilinear interpolation alone."""
 
 
-class Film(NamedTuple):
-    """A batch on the light box.
+class View(NamedTuple):
+    """How a batch of radiographs is viewed.
 
-    source [B, 1, S, S] in [0, 1]; frame [B, 2, 3]: where in the source each place of the film lies; contrast, brightness [B]:
-    the factor and the addition that every view gets; hidden [B, 4]: a black rectangle on
-    the film, NaN for none; None where no film of the batch has one.
+    `source` is in [0, 1]. `affine` takes places of the view to places of the source. A picture of the view is multiplied by
+    `contrast`, then `brightness` is added. `erased` is a black rectangle on the view, (x0, y0, x1, y1): NaN for none, None if
+    no view of the batch has one.
+
+    Example:
+        >>> view = View.of(torch.rand(2, 1, 64, 64)).turned(torch.tensor([1, 0]), torch.tensor([False, True]))
+        >>> view.render(32).shape
+        torch.Size([2, 1, 32, 32])
+        >>> boxes = torch.tensor([[0.0, 0.0, 0.5, 0.25], [0.0, 0.0, 0.5, 0.25]])
+        >>> view.boxes_in_source(boxes[:, None])[:, 0]
+        tensor([[0.7500, 0.0000, 1.0000, 0.5000],
+                [0.5000, 0.0000, 1.0000, 0.2500]])
     """
 
-    source: Tensor
-    frame: Tensor
-    contrast: Tensor
-    brightness: Tensor
-    hidden: Tensor | None
+    source: Float[Tensor, "batch 1 side side"]
+    affine: Affine
+    contrast: Float[Tensor, " batch"]
+    brightness: Float[Tensor, " batch"]
+    erased: Boxes | None
 
     @classmethod
-    def plain(cls, source: GreyImage) -> "Film":
+    def of(cls, source: GrayImage) -> "View":
         """The radiographs as they are."""
         count = source.shape[0]
         return cls(
             source=source,
-            frame=torch.eye(2, 3, device=source.device, dtype=source.dtype).expand(count, 2, 3),
+            affine=torch.eye(3, device=source.device, dtype=source.dtype).expand(count, 3, 3),
             contrast=source.new_ones(count),
             brightness=source.new_zeros(count),
-            hidden=None,
+            erased=None,
         )
 
-    def view(self, px: int) -> Picture:
-        """The whole film at `px`, antialiased: pixels are averaged by whole factors first, which is cheap."""
+    def render(self, px: int) -> Picture:
+        """The whole view at `px`, antialiased: pixels are averaged by whole factors first, which is cheap."""
         source = average(self.source, whole_factor(self.source.shape[-1], px))
-        view = self._expose(resample(source, self.frame, px, _samples(source, 1.0, px)))
-        return view if self.hidden is None else black_out(view, self.hidden)
+        picture = self._expose(resample(source, self.affine, px, _samples(source, 1.0, px)))
+        return picture if self.erased is None else black_out(picture, self.erased)
 
-    def crop(self, boxes: Boxes, px: int, largest: float) -> Picture:
-        """What lies in each box of the film, at `px`; differentiable in the boxes.
+    def crop(self, boxes: Boxes, px: int, max_side: float) -> Picture:
+        """Cut a box from each view, straight from the source; differentiable in the boxes.
 
         Args:
-            boxes: shares of the film.
+            boxes: shares of the view.
             px: side of the crops.
-            largest: the side of the largest box; it sets how finely all are sampled.
+            max_side: side of the largest possible box, a share of the view. It sets how finely all crops are sampled.
         """
-        frame = compose(self.frame, box_frame(boxes))
-        crop = self._expose(resample(self.source, frame, px, _samples(self.source, largest, px)))
-        if self.hidden is None:
+        affine = self.affine @ box_affine(boxes)
+        crop = self._expose(resample(self.source, affine, px, _samples(self.source, max_side, px)))
+        if self.erased is None:
             return crop
         corner, sides = boxes[:, :2].repeat(1, 2), (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        return black_out(crop, (self.hidden - corner) / sides)
+        return black_out(crop, (self.erased - corner) / sides)
 
-    def _expose(self, image: Picture) -> Picture:
+    def turned(self, quarters: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]) -> "View":
+        """The view rotated counterclockwise by quarters of a circle, then mirrored left to right where `mirrored`."""
+        cos, sin = (1 - quarters) * ((quarters + 1) % 2), (2 - quarters) * (quarters % 2)  # exact, for 0 to 3
+        x_sign = 1 - 2 * mirrored.long()
+        linear = torch.stack([cos * x_sign, -sin, sin * x_sign, cos], dim=1).view(-1, 2, 2).to(self.affine)
+        turn = about_center(linear)
+        erased = self.erased if self.erased is None else map_boxes(self.erased, invert(turn))
+        return self._replace(affine=self.affine @ turn, erased=erased)
+
+    def boxes_in_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
+        """Boxes of the view where they lie in the source.
+
+        Exact for views in steps of 90 degrees and mirrored ones. For other angles: the smallest upright box around each.
+        """
+        return map_boxes(boxes, self.affine)
+
+    def boxes_from_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
+        """Square boxes of the source as squares on the view, with the same center and scale."""
+        inverse = invert(self.affine)
+        flat = boxes.reshape(boxes.shape[0], -1, 4)
+        center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, inverse)
+        half = (flat[:, :, 2:] - flat[:, :, :2]) / 2 * _determinant(inverse).abs().sqrt()[:, None, None]
+        return torch.cat([center - half, center + half], dim=2).view_as(boxes)
+
+    def maps_in_source(self, heat: Maps) -> Maps:
+        """Heat maps of the view where they lie in the source, without interpolation: exact for views in steps of 90 degrees."""
+        return _warp(heat, invert(self.affine), heat.shape[2], heat.shape[3], "nearest")
+
+    def _expose(self, picture: Picture) -> Picture:
         factor, addition = self.contrast.view(-1, 1, 1, 1), self.brightness.view(-1, 1, 1, 1)
-        return torch.addcmul(addition, image, factor).clamp_(0, 1)
+        return torch.addcmul(addition, picture, factor).clamp_(0, 1)
 
 
 def whole_factor(side: int, px: int) -> int:
-    """By how much a source is averaged, before a view of `px` is interpolated from it."""
+    """The factor by which a source is averaged before a view of `px` is interpolated from it."""
     return next(factor for factor in range(max(1, side // px), 0, -1) if side % factor == 0)
 
 
@@ -84,31 +124,37 @@ def _samples(source: Tensor, share: float, px: int) -> int:
     return max(1, math.ceil(source.shape[-1] * share / px - SLACK))
 
 
-def resample(source: GreyImage, frame: Frame, px: int, samples: int = 1) -> Picture:
-    """The picture that `frame` takes from the source, black where it leaves it.
+def resample(source: GrayImage, affine: Affine, px: int, samples: int = 1) -> Picture:
+    """The picture at `px` whose places `affine` takes to the source; black outside of it.
 
     Args:
         source: [B, 1, S, S].
-        frame: places of the picture to places of the source.
+        affine: places of the picture to places of the source.
         px: side of the picture.
         samples: bilinear samples a side, averaged into one pixel.
-
-    Shapes:
-        -> [B, 1, px, px]
     """
-    linear = frame[:, :, :2]
-    shift = 2 * frame[:, :, 2] + linear.sum(dim=2) - 1  # torch's places run from -1 to 1
-    places = (torch.arange(px * samples, device=frame.device, dtype=frame.dtype) + 0.5) * (2 / (px * samples)) - 1
-    columns = places[None, :, None] * linear[:, None, :, 0] + shift[:, None]
-    rows = places[None, :, None] * linear[:, None, :, 1]
-    if torch.compiler.is_compiling():  # and exporting: graphs know no complex numbers
-        grid = columns[:, None] + rows[:, :, None]
-    else:  # pairs added as complex numbers run on all lanes of a CPU: fifty times as fast as affine_grid there
-        grid = torch.view_as_real(torch.view_as_complex(columns)[:, None] + torch.view_as_complex(rows)[:, :, None])
-    return average(F.grid_sample(source, grid, align_corners=False), samples)
+    return average(_warp(source, affine, px * samples, px * samples, "bilinear"), samples)
 
 
-def average(image: GreyImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
+def _warp(image: Maps, affine: Affine, height: int, width: int, mode: str) -> Float[Tensor, "batch channels {height} {width}"]:
+    """Kornia's `remap` at the places that `affine` takes a picture's pixels to.
+
+    Of kornia's functions it is the cheapest here: the x and y of an affine map are sums of a row and a column. Its normalized
+    maps reach `grid_sample` as they are; without `align_corners` they run from -1 to 1 from edge to edge, as our shares do.
+    """
+    linear = affine[:, :2, :2]
+    shift = 2 * affine[:, :2, 2:] + linear.sum(dim=2, keepdim=True) - 1
+    along_x = linear[:, :, :1] * _centers(width, affine) + shift  # B 2 W
+    along_y = linear[:, :, 1:] * _centers(height, affine)  # B 2 H
+    x, y = (along_x[:, :, None, :] + along_y[:, :, :, None]).unbind(dim=1)
+    return remap(image, x, y, mode=mode, align_corners=False, normalized_coordinates=True)
+
+
+def _centers(px: int, like: Tensor) -> Float[Tensor, " px"]:
+    return (torch.arange(px, device=like.device, dtype=like.dtype) + 0.5) * (2 / px) - 1
+
+
+def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
     """The means of blocks of `factor` by `factor` pixels; `avg_pool2d` needs ten times as long on a CPU."""
     if factor == 1:
         return image
@@ -116,30 +162,7 @@ def average(image: GreyImage, factor: int) -> Float[Tensor, "batch 1 rows column
     return reduce(torch.add, (rows[..., i::factor] for i in range(factor))) / factor**2
 
 
-def box_frame(boxes: Boxes) -> Frame:
-    """Places of a box to places of what it lies on."""
-    x0, y0, x1, y1 = boxes.unbind(dim=1)
-    none = torch.zeros_like(x0)
-    return torch.stack([x1 - x0, none, x0, none, y1 - y0, y0], dim=1).view(-1, 2, 3)
-
-
-def compose(outer: Frame, inner: Frame) -> Frame:
-    """`inner` first, then `outer`."""
-    linear = outer[:, :, :2] @ inner[:, :, :2]
-    shift = outer[:, :, :2] @ inner[:, :, 2:] + outer[:, :, 2:]
-    return torch.cat([linear, shift], dim=2)
-
-
-def carry(boxes: Boxes, frame: Frame) -> Boxes:
-    """Square boxes of the source to the squares of the same place and size on the film that `frame` leads to the source."""
-    back = torch.linalg.inv(frame[:, :, :2])
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    moved = (back @ (centre - frame[:, :, 2])[:, :, None])[:, :, 0]
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * torch.linalg.det(back).abs().sqrt()[:, None]
-    return torch.cat([moved - half, moved + half], dim=1)
-
-
-def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
+def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
     """The view with a black rectangle over each box; a box of NaN hides nothing."""
     height, width = view.shape[-2:]
     x = (torch.arange(width, device=view.device) + 0.5) / width
@@ -148,3 +171,41 @@ def black_out(view: GreyImage, boxes: Boxes) -> GreyImage:
     columns = (x >= x0) & (x < x1)  # B W
     rows = (y >= y0) & (y < y1)  # B H
     return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def affine_of(linear: Float[Tensor, "batch 2 2"], shift: Float[Tensor, "batch 2"]) -> Affine:
+    """The affine map p -> linear p + shift."""
+    return convert_affinematrix_to_homography(torch.cat([linear, shift[:, :, None]], dim=2))
+
+
+def about_center(linear: Float[Tensor, "batch 2 2"]) -> Affine:
+    """The affine map with this linear part that leaves the center of the picture in its place."""
+    return affine_of(linear, 0.5 - 0.5 * linear.sum(dim=2))
+
+
+def box_affine(boxes: Boxes) -> Affine:
+    """Places of a box to places of the picture that it lies on."""
+    return affine_of(torch.diag_embed(boxes[:, 2:] - boxes[:, :2]), boxes[:, :2])
+
+
+def invert(affine: Affine) -> Affine:
+    """The inverse map, in closed form: `torch.linalg.inv` would make the host wait for a GPU."""
+    (a, b), (c, d) = (row.unbind(dim=1) for row in affine[:, :2, :2].unbind(dim=1))
+    linear = torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / _determinant(affine)[:, None, None]
+    return affine_of(linear, -(linear @ affine[:, :2, 2:])[:, :, 0])
+
+
+def map_boxes(boxes: Float[Tensor, "batch *regions 4"], affine: Affine) -> Float[Tensor, "batch *regions 4"]:
+    """The smallest upright boxes around what `affine` makes of boxes; NaN stays NaN."""
+    flat = boxes.reshape(boxes.shape[0], -1, 4)
+    center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, affine)
+    half = (flat[:, :, 2:] - flat[:, :, :2]) / 2 @ affine[:, :2, :2].abs().mT
+    return torch.cat([center - half, center + half], dim=2).view_as(boxes)
+
+
+def _map_points(points: Float[Tensor, "batch n 2"], affine: Affine) -> Float[Tensor, "batch n 2"]:
+    return points @ affine[:, :2, :2].mT + affine[:, None, :2, 2]
+
+
+def _determinant(affine: Affine) -> Float[Tensor, " batch"]:
+    return affine[:, 0, 0] * affine[:, 1, 1] - affine[:, 0, 1] * affine[:, 1, 0]

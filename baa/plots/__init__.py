@@ -1,1 +1,1 @@
-"""Pictures: figures and overlays."""
+"""Figures and overlays."""

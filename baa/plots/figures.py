@@ -1,4 +1,4 @@
-"""Figures of a run: where the locator looked (fig. 9 of Li et al. 2023), how the ages came out (fig. 10), how it learnt."""
+"""Figures of a run: localization (fig. 9 of Li et al. 2023), predicted ages (fig. 10), error, intervals, learning curve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,61 +10,83 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from baa.atomic_io import replacing
+from baa.atomic_io import atomic_path
 from baa.data.cases import Case
-from baa.nets.cropper import REGIONS
 from baa.patient import Sex
 
-REGION_COLOURS = {"carpal": "limegreen", "hand": "red"}
-SEX_COLOURS = {Sex.FEMALE: "tab:purple", Sex.MALE: "tab:orange", Sex.UNKNOWN: "tab:grey"}
+REGION_COLORS = {"carpal": "limegreen", "hand": "red"}
+OTHER_COLORS = ("deepskyblue", "orange", "magenta", "yellow")
+"""For regions without an entry in `REGION_COLORS`. Matplotlib, Pillow and CSS all have these names."""
+
+SEX_COLORS = {Sex.FEMALE: "tab:purple", Sex.MALE: "tab:orange", Sex.UNKNOWN: "tab:gray"}
+ROW_INCHES, COLUMN_INCHES = 7 / 3, 2.2
 
 
-def localisation_figure(
-    images: np.ndarray, heat: np.ndarray, boxes: np.ndarray, titles: Sequence[str], truth: np.ndarray | None = None
+def region_color(name: str, index: int) -> str:
+    """The color of a region.
+
+    Args:
+        name: the region's name.
+        index: its place among the regions, which selects a color if the name has none.
+    """
+    return REGION_COLORS.get(name, OTHER_COLORS[index % len(OTHER_COLORS)])
+
+
+def localization_figure(
+    images: np.ndarray,
+    heat: np.ndarray,
+    boxes: np.ndarray,
+    titles: Sequence[str],
+    regions: Sequence[str],
+    gt_boxes: np.ndarray | None = None,
 ) -> Figure:
-    """Radiographs in a row; below each, its heat maps before and after the carpal region is blacked out.
+    """One column per radiograph: the first row shows all boxes, the next rows show each region's heat map and box.
 
     Args:
         images: [N, S, S] in [0, 1].
-        heat: [N, 2, S, S], not negative.
-        boxes: [N, 2, 4] as shares of the square; carpal green, hand red.
-        titles: one for each.
-        truth: true boxes like `boxes`, NaN where unknown, dashed.
+        heat: [N, R, S, S], not negative.
+        boxes: [N, R, 4], shares of the square image.
+        titles: one per radiograph.
+        regions: names of the R regions.
+        gt_boxes: annotated boxes [N, R, 4], dotted; NaN where unknown.
     """
-    figure = Figure(figsize=(2.2 * len(images), 7), layout="constrained")
-    axes = figure.subplots(3, len(images), squeeze=False)
+    captions = ("boxes", *(f"heat map: {name}" for name in regions))
+    size = (COLUMN_INCHES * len(images), ROW_INCHES * len(captions))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(captions), len(images), squeeze=False)
     for column, title in enumerate(titles):
         for row, axis in enumerate(axes[:, column]):
             axis.imshow(images[column], cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0))
             axis.set_axis_off()
             if row:
                 axis.imshow(heat[column, row - 1], cmap="jet", alpha=0.4, extent=(0, 1, 1, 0))
-            for region, name in enumerate(REGIONS):
+            for region, name in enumerate(regions):
                 if row in (0, region + 1):
-                    _draw_box(axis, boxes[column, region], REGION_COLOURS[name], "-")
-                    if truth is not None:
-                        _draw_box(axis, truth[column, region], REGION_COLOURS[name], ":")
+                    color = region_color(name, region)
+                    _draw_box(axis, boxes[column, region], color, "-")
+                    if gt_boxes is not None:
+                        _draw_box(axis, gt_boxes[column, region], color, ":")
         axes[0, column].set_title(title, fontsize=9)
-    for axis, text in zip(axes[:, 0], ("boxes", "first look", "second look"), strict=True):
-        axis.text(-0.05, 0.5, text, rotation=90, va="center", ha="right", transform=axis.transAxes)
+    for axis, caption in zip(axes[:, 0], captions, strict=True):
+        axis.text(-0.05, 0.5, caption, rotation=90, va="center", ha="right", transform=axis.transAxes)
     return figure
 
 
-def _draw_box(axis: Axes, box: np.ndarray, colour: str, style: str) -> None:
+def _draw_box(axis: Axes, box: np.ndarray, color: str, style: str) -> None:
     x0, y0, x1, y1 = box
     if np.isfinite(box).all():
-        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linestyle=style, linewidth=1.5))
+        axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linestyle=style, linewidth=1.5))
 
 
 def age_figure(cases: Sequence[Case], months: np.ndarray, title: str) -> Figure:
-    """Predicted against true age, and the error over the age, by sex. Cases without an age are not drawn."""
+    """Predicted age and error against true age, by sex. Cases without an age are left out."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for sex in Sex:
         chosen = [i for i, case in enumerate(cases) if case.sex == sex and case.months is not None]
         if chosen:
             true = np.array([cases[i].months for i in chosen])
-            style = {"s": 14, "alpha": 0.7, "color": SEX_COLOURS[sex], "label": sex.name.lower()}
+            style = {"s": 14, "alpha": 0.7, "color": SEX_COLORS[sex], "label": sex.name.lower()}
             left.scatter(true, months[chosen], **style)
             right.scatter(true, months[chosen] - true, **style)
     left.axline((0, 0), slope=1, color="black", linewidth=0.8)
@@ -76,10 +98,12 @@ def age_figure(cases: Sequence[Case], months: np.ndarray, title: str) -> Figure:
 
 
 def agreement_figure(true: np.ndarray, months: np.ndarray) -> Figure:
-    """Bland and Altman, "Statistical methods for assessing agreement", Lancet 1986: difference over mean, and its limits.
+    """The difference of predicted and true age against their mean, with limits of agreement.
+
+    Bland and Altman, "Statistical methods for assessing agreement", Lancet 1986.
 
     Args:
-        true, months: ages [N].
+        true, months: true and predicted ages [N].
     """
     difference, mean = months - true, (months + true) / 2
     bias, spread = float(difference.mean()), float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
@@ -94,31 +118,33 @@ def agreement_figure(true: np.ndarray, months: np.ndarray) -> Figure:
 
 
 def error_figure(groups: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """MAE of groups with its interval: name -> (MAE, low, high), in months."""
+    """The MAE of subgroups with its interval: name -> (MAE, low, high), in months."""
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axis = figure.subplots()
     for row, (mae, low, high) in enumerate(groups.values()):
         axis.errorbar(mae, row, xerr=[[mae - low], [high - mae]], fmt="o", color="tab:blue", capsize=3)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.invert_yaxis()
-    axis.set(xlabel="MAE (months), 95 % interval", title="by whom it is wrong")
+    axis.set(xlabel="MAE (months), 95 % interval", title="error by subgroup")
     return figure
 
 
-def coverage_figure(asked: Sequence[float], found: Mapping[str, Sequence[float]]) -> Figure:
-    """Share of true ages inside intervals over the share that was asked for, a line for each group."""
+def coverage_figure(requested: Sequence[float], observed: Mapping[str, Sequence[float]]) -> Figure:
+    """The observed coverage of prediction intervals against the requested coverage, one line per subgroup."""
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axis = figure.subplots()
-    for name, shares in found.items():
-        axis.plot(asked, shares, marker=".", label=name)
+    for name, shares in observed.items():
+        axis.plot(requested, shares, marker=".", label=name)
     axis.axline((0, 0), slope=1, color="black", linewidth=0.8)
-    axis.set(xlabel="coverage asked for", ylabel="coverage found", title="intervals", xlim=(0.4, 1), ylim=(0.4, 1))
+    axis.set(
+        xlabel="requested coverage", ylabel="observed coverage", title="prediction intervals", xlim=(0.4, 1), ylim=(0.4, 1)
+    )
     axis.legend(fontsize="small")
     return figure
 
 
 def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
-    """MAE of training and validation, and the training loss, by epoch."""
+    """The training and validation MAE and the training loss by epoch."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in ("train/mae", "val/mae"):
@@ -132,5 +158,5 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
 
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG."""
-    with replacing(file) as fresh:
-        FigureCanvasAgg(figure).print_png(str(fresh))
+    with atomic_path(file) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))

@@ -1,1 +1,1 @@
-"""How processes run: distribution, signals, tracking, callbacks."""
+"""How processes run: distribution, signals, tracking, callbacks, checkpoint files."""

@@ -1,4 +1,4 @@
-"""What happens around the epochs: the run's own record of its curve, and of itself in each checkpoint."""
+"""Callbacks that keep a run's learning curve and its record."""
 
 import math
 from pathlib import Path
@@ -8,19 +8,18 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.callbacks import Callback
 
-from baa.atomic_io import write_whole
-from baa.checkpoints.provenance import Lineage
+from baa.atomic_io import write_atomic
 from baa.errors import InputError
 
 
 class LearningCurve(Callback):
-    """One row an epoch in `metrics.csv`.
+    """Write one row per epoch to a CSV file.
 
-    The rows live in the checkpoint: a resumed run goes on from the epoch it resumes at, with neither gap nor repetition.
-    (Lightning's CSVLogger deletes the file of the run that it resumes.)
+    The rows are part of the checkpoint, so the file of a resumed run has neither gaps nor repetitions. (Lightning's CSVLogger
+    deletes the file of the run that it resumes.)
 
     Raises:
-        InputError: at the end of an epoch whose loss or validation MAE is no number; that epoch is not kept.
+        InputError: the training loss or the validation MAE of an epoch is not finite. That epoch is not kept.
     """
 
     def __init__(self, file: Path) -> None:
@@ -29,15 +28,15 @@ class LearningCurve(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
         if not all(math.isfinite(values[name]) for name in ("train/loss", "val/mae")):
             raise InputError(
-                f"the network answers with no numbers after epoch {trainer.current_epoch + 1}; "
-                "give a lower fit.lr, or a fit.clip, and another name="
+                f"training: the loss or the validation MAE is not finite after epoch {trainer.current_epoch + 1}; "
+                "lower fit.lr or set fit.gradient_clip_val, and choose another name="
             )
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values})
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": learning_rate, **values})
         if trainer.is_global_zero:
-            write_whole(self.file, pd.DataFrame(self.rows).to_csv(index=False))
+            write_atomic(self.file, pd.DataFrame(self.rows).to_csv(index=False))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
@@ -46,15 +45,15 @@ class LearningCurve(Callback):
         self.rows = list(state_dict["rows"])
 
 
-class RunConfig(Callback):
-    """The run's stage and settings inside each checkpoint, so that a checkpoint suffices.
+class CheckpointRecord(Callback):
+    """Put the run's record and its world size into each checkpoint, so that the checkpoint alone describes the run.
 
-    And its lineage, so that an evaluation knows what it has not seen.
+    Args:
+        record: a plain dict, stored under the key `baa`.
     """
 
-    def __init__(self, stage: str, settings: dict[str, Any], origin: Lineage) -> None:
-        kept = {"seen": sorted(origin.seen), "licences": list(origin.licences)}
-        self.record = {"stage": stage, "settings": settings, **kept}
+    def __init__(self, record: dict[str, Any]) -> None:
+        self.record = record
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["baa"] = self.record | {"processes": trainer.world_size}

@@ -1,4 +1,4 @@
-"""A run that is asked to stop keeps what it has done, to the batch."""
+"""Signals: a run that is stopped keeps its progress up to the last optimizer step."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ from baa.data.sampling import SIGNALS
 
 
 class Preempted(SystemExit):
-    """The run was stopped from outside; whatever it had to keep is written.
+    """A signal stopped the run; all output that it had to keep is written.
 
-    The exit code of a job's first process tells of the signal, as a shell does. The others' do not: Lightning kills everything
-    where a process that it has started fails.
+    The exit code of rank 0 is 128 plus the signal's number, as in a shell. The other ranks exit with 0, because Lightning
+    kills all processes when one that it started fails.
 
     Args:
-        signum: of the signal.
+        signum: number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -32,10 +32,10 @@ class Preempted(SystemExit):
         self.reason = f"stopped by {signal.Signals(signum).name}"
 
 
-class Stop:
-    """Whether the run was asked to stop: raises `Preempted` at once or, while it is `deferred`, only takes note.
+class SignalHandler:
+    """Raise `Preempted` on a signal or, while `deferred`, only record the signal in `signum`.
 
-    A second SIGINT does not wait.
+    A second SIGINT is never deferred.
     """
 
     def __init__(self) -> None:
@@ -43,71 +43,71 @@ class Stop:
         self.deferred = False
         self.process = os.getpid()
 
-    def listen(self) -> None:
-        """Take the signals over, from Lightning too: its handlers save in the middle of a step, or speak to other processes."""
+    def install(self) -> None:
+        """Replace the handlers of `SIGNALS`, also Lightning's: they save in mid-step or message other processes."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
-                signal.signal(signum, self._hear)
+                signal.signal(signum, self._on_signal)
 
-    def _hear(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self.process:  # a child that was forked, such as one of a pool, which is ended so
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # a forked child, for example of a pool, which ends its children by a signal
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
-        impatient = signum == self.signum == signal.SIGINT
+        second_interrupt = signum == self.signum == signal.SIGINT
         self.signum = signum
-        if impatient or not self.deferred:
+        if second_interrupt or not self.deferred:
             raise Preempted(signum)
 
 
 @contextmanager
-def listening() -> Iterator[Stop]:
-    """A `Stop` that hears the signals; the former handlers are back at the end."""
+def handle_signals() -> Iterator[SignalHandler]:
+    """Install a `SignalHandler`; restore the former handlers at the end."""
     former = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    stop = Stop()
-    stop.listen()
+    handler = SignalHandler()
+    handler.install()
     try:
-        yield stop
+        yield handler
     finally:
         if threading.current_thread() is threading.main_thread():
-            for signum, handler in former.items():
-                signal.signal(signum, handler)
+            for signum, previous in former.items():
+                signal.signal(signum, previous)
 
 
 @contextmanager
-def stoppable(then: str, *, lone: bool = False) -> Iterator[Stop]:
-    """`listening`, where whoever stops the work is told how that leaves it.
+def stoppable_work(consequence: str, *, independent: bool = False) -> Iterator[SignalHandler]:
+    """`handle_signals` that also logs what a stop means for the work.
 
     Args:
-        then: what is told.
-        lone: whether each process works by itself: each one's exit code then tells of the signal.
+        consequence: the text to log when a signal stops the work.
+        independent: whether each process works by itself; each one's exit code is then 128 plus the signal's number.
     """
     try:
-        with listening() as stop:
-            yield stop
-    except Preempted as stopped:
-        if lone:
-            stopped.code = 128 + stopped.signum
-        rank_zero_info(f"{stopped.reason}; {then}")
+        with handle_signals() as handler:
+            yield handler
+    except Preempted as preempted:
+        if independent:
+            preempted.code = 128 + preempted.signum
+        rank_zero_info(f"{preempted.reason}; {consequence}")
         raise
 
 
-class StopAtOnce(Callback):
-    """Where nothing is trained a signal ends the process at once, with its own exit code. (Lightning ends with 1, or not yet.)
+class ExitOnSignal(Callback):
+    """End the process at once, with the signal's exit code, while nothing is trained. (Lightning ends with 1, or later.)
 
-    Processes that Lightning has started end too.
+    Processes that Lightning started end too.
 
     Args:
-        stop: of the command.
+        handler: the command's handler.
     """
 
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
+    def __init__(self, handler: SignalHandler) -> None:
+        self.handler = handler
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.stop.listen()
+        self.handler.install()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.stop.listen()
+        self.handler.install()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Preempted) and not trainer.training and trainer.strategy.launcher is not None:
@@ -115,40 +115,40 @@ class StopAtOnce(Callback):
 
 
 class Preemption(Callback):
-    """While a stage is trained, a signal is answered by all processes after the same step.
+    """Stop all processes of a training stage after the same step when one of them receives a signal.
 
-    They write a checkpoint in the middle of the epoch, then raise `Preempted`. After the last batch of an epoch there is no
-    middle any more: the epoch is judged, its own checkpoint suffices, and the next one is not begun.
+    They write a checkpoint in the middle of the epoch, then raise `Preempted`. After the last batch of an epoch the stop waits
+    for validation and the epoch's own checkpoint; the next epoch does not start.
 
     Args:
-        stop: of the run.
+        handler: the run's handler.
         file: where the checkpoint goes.
     """
 
-    def __init__(self, stop: Stop, file: Path) -> None:
-        self.stop = stop
+    def __init__(self, handler: SignalHandler, file: Path) -> None:
+        self.handler = handler
         self.file = file
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.stop.deferred = True
-        self.stop.listen()
+        self.handler.deferred = True
+        self.handler.install()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.current_epoch:
-            self._leave(trainer)
+            self._stop_if_signaled(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._leave(trainer, keep=True)
+            self._stop_if_signaled(trainer, save=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._leave(trainer)
-        self.stop.deferred = False
+        self._stop_if_signaled(trainer)
+        self.handler.deferred = False
 
-    def _leave(self, trainer: L.Trainer, *, keep: bool = False) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.stop.signum is not None, all=False):
-            if keep:
+    def _stop_if_signaled(self, trainer: L.Trainer, *, save: bool = False) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.handler.signum is not None, all=False):
+            if save:
                 trainer.save_checkpoint(self.file)
-            raise Preempted(self.stop.signum or signal.SIGTERM)
+            raise Preempted(self.handler.signum or signal.SIGTERM)

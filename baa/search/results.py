@@ -1,4 +1,4 @@
-"""What a sweep has found: its table, and pictures of it."""
+"""The results of a sweep: a table and figures."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ import pandas as pd
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from optuna.visualization import matplotlib as pictures
+from optuna.visualization import matplotlib as figures
 
-from baa.atomic_io import write_whole
+from baa.atomic_io import write_atomic
 from baa.plots.figures import save
 
 RUN = "run"
-"""User attribute of a trial that has been started: the id of its W&B run."""
+"""User attribute of a started trial: the id of its W&B run."""
 
 
 def results_table(study: optuna.Study, metric: str) -> pd.DataFrame:
-    """A row a trial, best first: number, state, metric, what was searched, id of the W&B run."""
+    """One row per trial, best first: number, state, metric, searched settings, id of the W&B run."""
     rows = [
         {"trial": trial.number, "state": trial.state.name.lower(), metric: trial.value}
         | trial.params
@@ -26,16 +26,16 @@ def results_table(study: optuna.Study, metric: str) -> pd.DataFrame:
         for trial in study.get_trials(deepcopy=False)
         if RUN in trial.user_attrs
     ]
-    small = study.direction == StudyDirection.MINIMIZE
+    minimize = study.direction == StudyDirection.MINIMIZE
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["trial", metric])
-    return table.sort_values(metric, ascending=small, ignore_index=True)
+    return table.sort_values(metric, ascending=minimize, ignore_index=True)
 
 
 def write_results(study: optuna.Study, metric: str, folder: Path) -> None:
-    """Write `trials.csv`, and where trials differ `parallel.png` and `importance.png`."""
-    write_whole(folder / "trials.csv", results_table(study, metric).to_csv(index=False))
+    """Write `trials.csv` and, if the values of trials differ, `parallel.png` and `importance.png`."""
+    write_atomic(folder / "trials.csv", results_table(study, metric).to_csv(index=False))
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) > 1:
-        pictures.plot_parallel_coordinate(study, target_name=metric)
+        figures.plot_parallel_coordinate(study, target_name=metric)
         save(plt.gcf(), folder / "parallel.png")
-        pictures.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+        figures.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
         save(plt.gcf(), folder / "importance.png")

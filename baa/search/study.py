@@ -1,8 +1,8 @@
-"""A sweep on this machine: Optuna proposes, processes train, and what has been tried survives a kill.
+"""A sweep on this machine: Optuna proposes trials, processes train them, and a journal keeps them after a kill.
 
-Optuna stands in for W&B's server, whose own search package (`sweeps`) still asks for NumPy 1. Where that has a Gaussian process
-for `bayes`, this has a tree-structured Parzen estimator, which learns from trials that were ended early too; `hyperband` is
-successive halving in both.
+Optuna replaces W&B's server, whose search package (`sweeps`) still requires NumPy 1. For `bayes`, W&B uses a Gaussian process;
+this module uses a tree-structured Parzen estimator, which also learns from pruned trials. Both implement `hyperband` as
+successive halving.
 """
 
 import json
@@ -29,29 +29,29 @@ from baa.config.load import to_plain
 from baa.errors import InputError
 from baa.search.results import RUN
 from baa.search.sweepfile import Sweep, allows
-from baa.search.trials import TrialProcess, share_of_the_machine
+from baa.search.trials import TrialProcess, resource_share
 
 STARTUP_TRIALS = 4
-"""Random ones, before there is anything to learn from."""
+"""Random trials before the sampler uses results."""
 
 POLL_SECONDS = 0.5
-HOPELESS_FAILURES = 3
-ASKED = "asked"
-"""User attribute of a study: the sweep and the overrides that it was begun with."""
+MAX_FAILURES_IN_A_ROW = 3
+DEFINITION = "definition"
+"""User attribute of a study: the sweep and the overrides that it was started with."""
 
 
 class Study:
     """A sweep and its trials so far, in a folder.
 
     Args:
-        sweep: what is searched.
-        folder: for the journal and the trials' logs; a study that is begun there goes on.
-        overrides: settings that go over the sweep file's.
-        seed: of the proposals.
+        sweep: the sweep file's content.
+        folder: for the journal and the trials' logs; a study in this folder is resumed.
+        overrides: settings that override the sweep file's.
+        seed: seed of the sampler.
 
     Raises:
-        InputError: a trial's command that `baa.fit` would refuse, another process that runs this study, or a study of something
-            else in the folder.
+        InputError: `baa.fit` would refuse a trial's command, another process runs this study, or the folder contains trials of
+            another sweep.
     """
 
     def __init__(self, sweep: Sweep, folder: Path, overrides: Sequence[str] = (), seed: int = 0) -> None:
@@ -64,43 +64,45 @@ class Study:
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise InputError(f"{folder}: another process runs this sweep; give another --out, or wait for it") from None
+            raise InputError(f"{folder}: another process runs this sweep; wait for it, or choose another --out") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / "trials.journal"))),
             study_name=sweep.file.stem,
-            direction="minimize" if sweep.minimise else "maximize",
+            direction="minimize" if sweep.minimize else "maximize",
             pruner=_pruner(sweep),
             load_if_exists=True,
         )
-        asked = _asked(sweep, overrides)
-        if self.optuna.user_attrs.get(ASKED, asked) != asked:
-            raise InputError(f"{folder} holds trials of another sweep, or of other settings; give another --out, or remove it")
-        self.optuna.set_user_attr(ASKED, asked)
+        definition = _definition(sweep, overrides)
+        if self.optuna.user_attrs.get(DEFINITION, definition) != definition:
+            raise InputError(
+                f"{folder}: holds trials of another sweep, or of other settings; choose another --out, or delete the folder"
+            )
+        self.optuna.set_user_attr(DEFINITION, definition)
         self.optuna.sampler = _sampler(sweep, seed + len(self.optuna.trials))
-        self._forget_never_begun()
+        self._fail_incomplete()
         self._enqueue()
         self.running: dict[int, tuple[optuna.Trial, TrialProcess, int]] = {}
         self.failures_in_a_row = 0
 
     def _check_commands(self) -> None:
-        """Nothing is started before a trial's settings are known to be good, and its folder its own."""
+        """Check before the first trial that the settings are valid and that each trial has its own folder."""
         for example in self.sweep.grid() if self.sweep.method == "grid" else [self.sweep.example()]:
             command = self.sweep.trial(example, self.overrides)
             if self.sweep.config(command, "one").folder == self.sweep.config(command, "other").folder:
                 raise InputError(
                     f"{self.sweep.file}: all trials would share a folder; "
-                    'give parameters a name: {value: "NAME/${oc.env:WANDB_RUN_ID}"}'
+                    'add to parameters: name: {value: "NAME/${oc.env:WANDB_RUN_ID}"}'
                 )
 
-    def _forget_never_begun(self) -> None:
-        """A kill while a trial was being proposed leaves one without all of its settings."""
+    def _fail_incomplete(self) -> None:
+        """Mark trials as failed that a kill left without all settings while they were proposed."""
         for trial in self._trials():
             if trial.state == TrialState.RUNNING and RUN not in trial.user_attrs:
                 self.optuna.tell(trial.number, state=TrialState.FAIL)
 
     def _enqueue(self) -> None:
-        """The grid, as far as it is not tried yet; or first of all what the config has without a sweep."""
+        """Enqueue the rest of a grid, or the config's own values as the first trial of another search."""
         known = [
             trial.params or trial.system_attrs.get("fixed_params")
             for trial in self._trials()
@@ -111,10 +113,10 @@ class Study:
                 if point not in known:
                     self.optuna.enqueue_trial(point)
         elif not known:
-            self.optuna.enqueue_trial(self._usual_point())
+            self.optuna.enqueue_trial(self._default_point())
 
-    def _usual_point(self) -> dict[str, Any]:
-        """What the config would have without a sweep, as far as the search allows it: tried first, to compare with."""
+    def _default_point(self) -> dict[str, Any]:
+        """The config's own values where the search space contains them: a baseline."""
         try:
             settings = to_plain(self.sweep.config(self.sweep.trial({}, self.overrides), "none"))
         except InputError:
@@ -129,33 +131,31 @@ class Study:
         return point
 
     def run(self, count: int, workers: int, progress: bool = True) -> None:
-        """Go on until so many trials are finished, those of an earlier call included, `workers` at a time.
+        """Run trials, `workers` at a time, until `count` are finished. Trials of an earlier call count too.
 
         Raises:
-            InputError: several trials failed in a row, or none was ever completed.
+            InputError: several trials failed in a row, or none was completed.
         """
         if self.sweep.method == "grid":
             count = min(count, sum(1 for _ in self.sweep.grid()))
-        left_behind = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+        interrupted = [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
         with tqdm(total=count, initial=self._finished(), desc="trials", disable=not progress) as bar:
             try:
                 while (finished := self._finished()) < count:
                     while len(self.running) < min(workers, count - finished):
-                        self._start(left_behind.pop(0) if left_behind else None, workers)
+                        self._start(interrupted.pop(0) if interrupted else None, workers)
                     time.sleep(POLL_SECONDS)
                     for number in list(self.running):
                         self._follow(number)
-                    if (more := self._finished() - bar.n) > 0:  # a bar that stands still is not printed again
+                    if (more := self._finished() - bar.n) > 0:  # tqdm would print an unchanged bar again
                         bar.update(more)
-                    if self.failures_in_a_row >= HOPELESS_FAILURES:
-                        raise InputError(
-                            f"{self.failures_in_a_row} trials failed in a row; the last said: {self._last_words()}"
-                        )
+                    if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                        raise InputError(f"{self.folder}: {self.failures_in_a_row} trials failed in a row; {self._advice()}")
             finally:
                 for _, process, _ in self.running.values():
                     process.end()
         if not any(trial.state == TrialState.COMPLETE for trial in self._trials()):
-            raise InputError(f"not one of the {count} trials was completed; the last said: {self._last_words()}")
+            raise InputError(f"{self.folder}: none of the {count} trials was completed; {self._advice()}")
 
     def _trials(self) -> list[FrozenTrial]:
         return self.optuna.get_trials(deepcopy=False)
@@ -163,12 +163,12 @@ class Study:
     def _finished(self) -> int:
         return sum(trial.state.is_finished() and RUN in trial.user_attrs for trial in self._trials())
 
-    def _start(self, begun: FrozenTrial | None, workers: int) -> None:
-        if begun is None:
+    def _start(self, interrupted: FrozenTrial | None, workers: int) -> None:
+        if interrupted is None:
             trial = self.optuna.ask(fixed_distributions=dict(self.sweep.searched))
             trial.set_user_attr(RUN, secrets.token_hex(4))
         else:
-            trial = optuna.Trial(self.optuna, begun._trial_id)
+            trial = optuna.Trial(self.optuna, interrupted._trial_id)
         run = trial.user_attrs[RUN]
         slot = min(set(range(workers)) - {taken for _, _, taken in self.running.values()})
         command = self.sweep.trial(trial.params, self.overrides)
@@ -180,8 +180,8 @@ class Study:
                 run=run,
                 group=self.sweep.file.stem,
                 log=self._log(trial.number),
-                environment=share_of_the_machine(slot, workers),
-                reported=max(begun.intermediate_values, default=0) if begun else 0,
+                environment=resource_share(slot, workers),
+                reported=max(interrupted.intermediate_values, default=0) if interrupted else 0,
             ),
             slot,
         )
@@ -189,9 +189,11 @@ class Study:
     def _log(self, number: int) -> Path:
         return self.folder / f"trial-{number:03}.log"
 
-    def _last_words(self) -> str:
+    def _advice(self) -> str:
+        """Where to look after failures: the log of the last failed trial, and its last line."""
         log = self._log(max(trial.number for trial in self._trials() if trial.state == TrialState.FAIL))
-        return (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+        lines = log.read_text(errors="replace").strip().splitlines()
+        return f"see {log.name}, which ends with: {lines[-1]}" if lines else f"{log.name} is empty"
 
     def _follow(self, number: int) -> None:
         trial, process, _ = self.running[number]
@@ -203,16 +205,16 @@ class Study:
         if code is None:
             if 0 < process.reported < process.epochs and trial.should_prune():
                 process.end()
-                self._tell(trial, None, TrialState.PRUNED, f"ended early, after epoch {process.reported}")
+                self._tell(trial, None, TrialState.PRUNED, f"pruned after epoch {process.reported}")
             return
         value = None if code else process.final(self.sweep.metric)
         if value is not None and math.isfinite(value):
             self._tell(trial, value, TrialState.COMPLETE, f"{self.sweep.metric} {value:.3f}")
         else:
-            said = f"exit code {code}" if code else f"{self.sweep.metric} is {value}"
-            self._tell(trial, None, TrialState.FAIL, f"failed ({said}), see {self._log(number)}")
+            reason = f"exit code {code}" if code else f"{self.sweep.metric} is {value}"
+            self._tell(trial, None, TrialState.FAIL, f"failed ({reason}), see {self._log(number)}")
 
-    def _tell(self, trial: optuna.Trial, value: float | None, state: TrialState, said: str) -> None:
+    def _tell(self, trial: optuna.Trial, value: float | None, state: TrialState, outcome: str) -> None:
         self.optuna.tell(trial, value, state=state)
         del self.running[trial.number]
         self.failures_in_a_row = self.failures_in_a_row + 1 if state == TrialState.FAIL else 0
@@ -220,13 +222,13 @@ class Study:
             f"{name.split('.')[-1]}={setting:.3g}" if isinstance(setting, float) else f"{name.split('.')[-1]}={setting}"
             for name, setting in trial.params.items()
         )
-        tqdm.write(f"trial {trial.number}: {said} ({chosen})", file=sys.stderr)
+        tqdm.write(f"trial {trial.number}: {outcome} ({chosen})", file=sys.stderr)
 
 
-def _asked(sweep: Sweep, overrides: Sequence[str]) -> str:
+def _definition(sweep: Sweep, overrides: Sequence[str]) -> str:
     searched = {name: distribution_to_json(space) for name, space in sweep.searched.items()}
-    aim = [sweep.method, sweep.metric, sweep.minimise, sweep.early]
-    return json.dumps([aim, sweep.command, dict(sweep.shared), searched, list(overrides)])
+    objective = [sweep.method, sweep.metric, sweep.minimize, sweep.early]
+    return json.dumps([objective, sweep.command, dict(sweep.shared), searched, list(overrides)])
 
 
 def _sampler(sweep: Sweep, seed: int) -> BaseSampler:

@@ -1,9 +1,10 @@
-"""A W&B sweep file: what is searched, how, and the command of a trial.
+"""W&B sweep files: search space, method, and command of a trial.
 
-The format is W&B's (https://docs.wandb.ai/models/sweeps/sweep-config-keys), of which this reads the part that a search on one
-machine needs; what it does not know it refuses, so that the same file never means two things.
+Format: https://docs.wandb.ai/models/sweeps/sweep-config-keys. This reads the keys that a search on one machine needs. It
+rejects every other key, so that a file never has another meaning here than under W&B.
 """
 
+import argparse
 import itertools
 import os
 import re
@@ -27,7 +28,7 @@ LOGARITHMIC = "log_uniform_values"
 DISTRIBUTIONS = ("constant", "categorical", "uniform", "int_uniform", "q_uniform", LOGARITHMIC)
 ENVIRONMENT = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 RUN_ID = "WANDB_RUN_ID"
-"""Where W&B's agent, and ours, tell a trial which run it is; sweep files name its folder by it."""
+"""Environment variable with the id of a trial's W&B run, set by W&B's agent and by `baa.sweep`. Run names may contain it."""
 
 PARAMETER_KEYS = {"value", "values", "min", "max", "q", "distribution"}
 HYPERBAND_KEYS = {"type", "min_iter", "eta"}
@@ -38,27 +39,33 @@ Space = CategoricalDistribution | FloatDistribution | IntDistribution
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says.
+    """The content of a sweep file.
 
-    file; method, one of `METHODS`; metric and whether it is to be small; command of a trial, macros unfilled; settings that all
-    trials share; what is searched by setting; of early termination the first epoch at which a trial may end, and eta: the best
-    1 in eta go on (None: every trial goes on to its end).
+    Attributes:
+        file: the sweep file.
+        method: one of `METHODS`.
+        metric: name of the metric.
+        minimize: whether lower is better.
+        command: command of a trial, with its macros.
+        shared: fixed settings of all trials.
+        searched: search space of each searched setting.
+        early: first epoch at which a trial may end, and eta: 1 in eta trials continues. None: no early termination.
     """
 
     file: Path
     method: str
     metric: str
-    minimise: bool
+    minimize: bool
     command: tuple[str, ...]
     shared: Mapping[str, Any]
     searched: Mapping[str, Space]
     early: tuple[int, int] | None
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination of what is searched.
+        """Yield every combination of the searched values.
 
         Raises:
-            InputError: a setting is searched on a continuous range.
+            InputError: a setting has a range instead of values.
         """
         for name, space in self.searched.items():
             if not isinstance(space, CategoricalDistribution):
@@ -68,14 +75,14 @@ class Sweep:
             yield dict(zip(self.searched, combination, strict=True))
 
     def example(self) -> dict[str, Any]:
-        """Some point of what is searched."""
+        """Return one point of the search space."""
         return {
             name: space.choices[0] if isinstance(space, CategoricalDistribution) else space.low
             for name, space in self.searched.items()
         }
 
     def trial(self, chosen: Mapping[str, Any], overrides: Sequence[str] = ()) -> list[str]:
-        """The command of a trial, as W&B's agent would fill it in, with this Python as `${interpreter}`."""
+        """Return the command of a trial with its macros filled as by W&B's agent; `${interpreter}` is this Python."""
         settings = [f"{name}={value}" for name, value in (*self.shared.items(), *chosen.items())]
         macros = {
             "${env}": ["/usr/bin/env"],
@@ -87,35 +94,37 @@ class Sweep:
         return [*itertools.chain(*filled), *overrides]
 
     def config(self, command: Sequence[str], run: str) -> Config:
-        """The config that a trial's command leads to, with `run` as the id of its W&B run.
+        """Load the config of a trial's command, with `run` as the id of its W&B run.
 
         Raises:
-            InputError: the command does not name a config, or has a setting that `baa.fit` refuses.
+            InputError: the command has no config, or a setting that `baa.fit` rejects.
         """
-        if "baa.fit" not in command or "--config" not in command:
+        parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+        parser.add_argument("--config", type=Path, action="append")
+        arguments, overrides = parser.parse_known_args(command[command.index("baa.fit") + 1 :] if "baa.fit" in command else [])
+        if not arguments.config:
             raise InputError(f"{self.file}: command: a trial runs `python -m baa.fit --config FILE ...`")
-        place = command.index("--config") + 1
         with _environment(RUN_ID, run):
-            return load(Path(command[place]), command[place + 1 :])
+            return load(arguments.config, overrides)
 
 
 def read_sweep(file: Path) -> Sweep:
     """Read a sweep file.
 
     Raises:
-        InputError: no such file, or something in it that a search here does not know.
+        InputError: the file is missing, not YAML, or has a key or value that is not supported.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}; sweep files lie in sweeps/") from error
+        raise InputError(f"{file}: {error.strerror or error}; sweep files are in sweeps/") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
-        raise InputError(f"{file}: parameters is missing; it names what is searched")
+        raise InputError(f"{file}: parameters is missing; it lists the settings to search")
     for key in content:
         if key not in KEYS:
-            raise InputError(f"{file}: {key} is not known here; W&B's agent may know it")
+            raise InputError(f"{file}: {key} is not known here; use W&B's agent for it")
     method = content.get("method")
     if method not in METHODS:
         raise InputError(f"{file}: method is {method}; it takes {', '.join(METHODS)}")
@@ -131,18 +140,18 @@ def read_sweep(file: Path) -> Sweep:
         if not isinstance(described, dict):
             raise InputError(f"{place}: it takes value:, values: or min: and max:")
         if unknown := described.keys() - PARAMETER_KEYS:
-            raise InputError(f"{place}: {sorted(unknown)[0]} is not known here; W&B's agent may know it")
+            raise InputError(f"{place}: {sorted(unknown)[0]} is not known here; use W&B's agent for it")
         if "value" in described:
             shared[name] = described["value"]
         else:
             searched[name] = _space(place, described)
     if not searched:
-        raise InputError(f"{file}: parameters: every one is a single value, nothing is left to search")
+        raise InputError(f"{file}: parameters: all have a single value, nothing is left to search")
     return Sweep(
         file=file,
         method=method,
         metric=metric["name"],
-        minimise=metric["goal"] == "minimize",
+        minimize=metric["goal"] == "minimize",
         command=tuple(str(part) for part in content.get("command") or ()),
         shared=shared,
         searched=searched,
@@ -162,7 +171,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 
 def _variable(found: re.Match[str]) -> str:
-    return os.environ.get(found[1], found[1])  # as the agent does
+    return os.environ.get(found[1], found[1])  # as W&B's agent does
 
 
 def _space(place: str, described: Mapping[str, Any]) -> Space:
@@ -197,7 +206,7 @@ def _early(file: Path, described: Any) -> tuple[int, int] | None:
 
 
 def allows(space: Space, value: Any) -> bool:
-    """Whether a setting's value is among those that are searched."""
+    """Return whether a value is in the search space of its setting."""
     if isinstance(space, CategoricalDistribution):
         return value in space.choices
     return isinstance(value, int | float) and space.low <= value <= space.high

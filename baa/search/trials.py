@@ -1,4 +1,4 @@
-"""One trial of a sweep: a process that trains, its log, and what it has reached so far."""
+"""A trial of a sweep: a training process, its log, and its metric so far."""
 
 import contextlib
 import ctypes
@@ -17,21 +17,24 @@ from baa.config.schema import Config
 from baa.machine import usable_cores
 from baa.search.sweepfile import RUN_ID
 
-PARENT_DEATH_SIGNAL = 1
-PATIENCE_SECONDS = 20.0
+PR_SET_PDEATHSIG = 1
+"""Option of Linux's `prctl`: the signal that a process gets when its parent dies."""
+
+TERMINATE_SECONDS = 20.0
+"""How long `SIGTERM` may take before `SIGKILL`."""
 
 
 class TrialProcess:
     """A running trial.
 
     Args:
-        command: of the process.
-        config: that it trains.
-        run: id of its W&B run, which is kept offline.
-        group: of W&B runs.
-        log: file that its output is added to.
-        environment: of the process, besides what it inherits.
-        reported: epochs whose metric is known already.
+        command: the command of the process.
+        config: the config that the command trains.
+        run: id of its W&B run, which is logged offline.
+        group: group of W&B runs.
+        log: file that its output is appended to.
+        environment: variables added to the inherited environment.
+        reported: number of epochs whose metric is already known.
     """
 
     def __init__(
@@ -58,15 +61,15 @@ class TrialProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_die_with_parent,
             )
 
     def exit_code(self) -> int | None:
-        """Of the process, None while it runs."""
+        """The exit code; None while the process runs."""
         return self.process.poll()
 
     def by_epoch(self, metric: str) -> dict[int, float]:
-        """A metric of the last stage by the epochs finished, counted from 1; empty if it is not known by epoch."""
+        """A metric of the last stage by finished epoch, counted from 1; empty if it is not logged per epoch."""
         with contextlib.suppress(FileNotFoundError, pd.errors.EmptyDataError):
             table = pd.read_csv(self.folder / self.stage / "metrics.csv")
             if metric in table:
@@ -74,30 +77,30 @@ class TrialProcess:
         return {}
 
     def final(self, metric: str) -> float | None:
-        """A metric of the run once it is whole: of the last epoch, or of the verdict on the test cases."""
-        verdict = read_json(self.folder / "metrics.json").get(self.stage)
-        if verdict is None:
+        """A metric of the finished run, from its evaluation or else its last epoch; None if there is none."""
+        evaluated = read_json(self.folder / "metrics.json").get(self.stage)
+        if evaluated is None:
             return None
-        value = verdict.get(metric, next(reversed(self.by_epoch(metric).values()), None))
+        value = evaluated.get(metric, next(reversed(self.by_epoch(metric).values()), None))
         return None if value is None else float(value)
 
     def end(self) -> None:
-        """Ask the process and its children to end, then make them."""
+        """End the process and its children by SIGTERM, then by SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
-                self.process.wait(PATIENCE_SECONDS)
+                self.process.wait(TERMINATE_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
-def share_of_the_machine(slot: int, workers: int) -> dict[str, str]:
-    """What keeps trials side by side out of each other's way: threads of their own, and where there are GPUs one of these.
+def resource_share(slot: int, workers: int) -> dict[str, str]:
+    """Environment variables that give a trial its share of the machine: CPU threads, and one GPU if there is one.
 
     Args:
-        slot: of the trial among those that run, from 0.
-        workers: how many may run.
+        slot: index of the trial among the running ones.
+        workers: the most trials that run at a time.
     """
     if workers == 1:
         return {}
@@ -108,7 +111,7 @@ def share_of_the_machine(slot: int, workers: int) -> dict[str, str]:
     return share
 
 
-def _end_with_parent() -> None:
-    """A sweep that is killed leaves no trial behind, which the next one would start beside it (Linux)."""
+def _die_with_parent() -> None:
+    """On Linux, kill the trial when its sweep dies; otherwise the resumed sweep would start a second process for it."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Remembered boxes: a frozen locator looks at each radiograph once, not once an epoch."""
+"""Cached boxes: a frozen locator finds the regions of each radiograph once, not in every epoch."""
 
 import hashlib
 import json
@@ -14,55 +14,55 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from baa.assembly.trainer import compute_device
-from baa.atomic_io import write_whole
+from baa.atomic_io import write_atomic
+from baa.config.load import to_plain
 from baa.config.schema import Config
 from baa.data.batch import RadiographDataset, whole_batch
 from baa.data.cache import Radiographs
 from baa.nets.cropper import RegionCropper
-from baa.nets.view import Film
+from baa.nets.view import View
 
-REMEMBERED_SPLITS = ("train", "val")
+CACHED_SPLITS = ("train", "val")
 
 
-def remember_boxes(
-    cropper: RegionCropper, recipe: dict[str, Any], cohort: dict[str, Radiographs], config: Config
+def cache_boxes(
+    cropper: RegionCropper, locator_source: dict[str, Any], splits: dict[str, Radiographs], config: Config
 ) -> dict[str, Tensor]:
-    """The boxes of every case to train and choose on, found in the radiograph as it is, or read from where they were kept.
+    """Find the boxes of all training and validation cases in the radiograph as it is, or read those that were kept.
 
-    They lie beside the cache, under the checksum of the locator's checkpoint, the crop settings and the cases; of many
-    processes one looks. The test split is always looked at live: its heat maps are part of the result.
+    They lie in `data.cache`, under a hash of the locator, the crop settings and the cases; one of many processes computes
+    them. The test split is not cached: its heat maps are part of the result.
 
     Args:
-        cropper: the locator and its box rule.
-        recipe: what `crop_recipe` says of them.
-        cohort: radiographs by split.
-        config: where the cache is, how to load.
+        cropper: finds the boxes.
+        locator_source: file and digest of its locator.
+        splits: radiographs by split.
+        config: cache folder, crop settings, loading.
 
     Returns:
-        [N, 2, 4] by split, shares of the source.
+        Boxes [N, R, 4] by split, as shares of the source.
     """
-    folder = Path(config.data.cache)
-    file = folder / f"boxes-{_key(recipe, cohort)}.safetensors"
+    file = Path(config.data.cache) / f"boxes-{_key(locator_source, splits, config)}.safetensors"
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
-            boxes = {split: _look(cropper, cohort[split], split, config) for split in REMEMBERED_SPLITS}
-            write_whole(file, save(boxes))
-    rank_zero_info(f"boxes: remembered in {file}")
+            boxes = {split: _find_boxes(cropper, splits[split], split, config) for split in CACHED_SPLITS}
+            write_atomic(file, save(boxes))
+    rank_zero_info(f"boxes: cached in {file}")
     return load_file(file)
 
 
-def _key(recipe: dict[str, Any], cohort: dict[str, Radiographs]) -> str:
-    said = [
-        recipe["sha256"],
-        recipe["crops"],
-        cohort["train"].key,
-        *([c.id for c in cohort[split].cases] for split in REMEMBERED_SPLITS),
+def _key(locator_source: dict[str, Any], splits: dict[str, Radiographs], config: Config) -> str:
+    parts = [
+        locator_source["sha256"],
+        to_plain(config)["crops"],
+        splits["train"].key,
+        *([case.id for case in splits[split].cases] for split in CACHED_SPLITS),
     ]
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
 @torch.no_grad()
-def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
+def _find_boxes(cropper: RegionCropper, radiographs: Radiographs, split: str, config: Config) -> Tensor:
     device = compute_device(config)
     loader = DataLoader(
         RadiographDataset(radiographs),
@@ -71,5 +71,8 @@ def _look(cropper: RegionCropper, radiographs: Radiographs, split: str, config: 
         collate_fn=whole_batch,
     )
     cropper = cropper.to(device)
-    batches = tqdm(loader, desc=f"boxes of {split}", disable=not config.trainer.progress)
-    return torch.cat([cropper.locate(Film.plain(batch.image.to(device).float().div_(255)))[0].cpu() for batch in batches])
+    boxes = []
+    for batch in tqdm(loader, desc=f"boxes of {split}", disable=not config.trainer.progress):
+        view = View.of(batch.image.to(device).float().div_(255))
+        boxes.append(cropper.localize(view.render(cropper.locator.px)).boxes.cpu())
+    return torch.cat(boxes)

@@ -1,39 +1,95 @@
-"""The end of a stage: how far off its ages are on the validation split, kept in its checkpoint for intervals."""
+"""The end of a stage: input check, calibration and evaluation of its best model, then one write of checkpoint and bundle."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-from torch import Tensor
+from lightning.pytorch.loggers import Logger
 
-from baa.checkpoints.trained_model import Restored
+from baa.checkpoints.bundle import write_bundle
+from baa.checkpoints.load import RECORD, as_model, read_checkpoint
+from baa.checkpoints.trained_model import TrainedModel
+from baa.config.schema import Config
+from baa.data.cache import Radiographs
 from baa.data.datamodules import HandDataModule
+from baa.evaluation.split import draw_curve, evaluate_split, evaluation_data
 from baa.metrics.conformal import calibrate
-from baa.modules.locator import LocatorModule
-from baa.training.resume import amend
+from baa.modules.evaluation import EvaluationModule
+from baa.nets.input_check import InputCheck
+from baa.runtime.checkpoint_io import AtomicCheckpointIO
+from baa.training.input_check import shared_input_check
 
 CALIBRATION = "val"
 
 
-def with_calibration(model: Restored, data: HandDataModule, trainer: L.Trainer, file: Path) -> Restored:
-    """The model with its errors on the validation split, which its checkpoint then holds too.
+def finish_stage(
+    stage: str,
+    config: Config,
+    splits: Mapping[str, Radiographs],
+    trainer: L.Trainer,
+    input_check: InputCheck | None,
+    figure_loggers: Sequence[Logger] = (),
+) -> tuple[TrainedModel, dict[str, Any]]:
+    """Complete the best model of a stage and evaluate it on the test split.
+
+    Writes best.ckpt and bundle/ once, after everything has been computed.
 
     Args:
-        model: as its checkpoint has it.
-        data: that holds the split; it goes on judging what it judges.
-        trainer: that tests.
-        file: the checkpoint.
+        stage: that has been trained.
+        config: the run's settings.
+        splits: radiographs by split.
+        trainer: that trained it.
+        input_check: of the model whose locator cut the crops; None trains one for a model with a locator of its own.
+        figure_loggers: loggers that get figures.
+
+    Returns:
+        The model, and its metrics.
     """
-    told = data.datasets[CALIBRATION]
-    judged, data.judged = data.judged, CALIBRATION
-    readings: list[Tensor] = []
-    reads_sex = not isinstance(model.module, LocatorModule)
-    for dataset in (told, told.without_sex()) if reads_sex else (told,):
-        data.datasets[CALIBRATION] = dataset
-        trainer.test(model.module, datamodule=data, verbose=False)
-        readings.append(model.module.take_predictions().months)
-    data.datasets[CALIBRATION], data.judged = told, judged
-    calibrated = model._replace(calibration=calibrate(told.radiographs.cases, *readings))
+    folder = config.folder / stage
     if trainer.is_global_zero:
-        amend(file, calibration=calibrated.calibration)
+        draw_curve(folder, stage)
+    file = folder / "best.ckpt"
+    checkpoint = read_checkpoint(file)
+    trained = as_model(checkpoint, file)
+    shared = folder / ".input_check.safetensors"
+    if trained.locator is not None:
+        device = trainer.strategy.root_device
+        check = input_check or shared_input_check(trained.locator, splits, device, shared, seed=config.seed)
+        trained.model.input_check = check
+    batch_size = getattr(config, stage).fit.batch_size
+    data = evaluation_data(trained, splits, batch_size=batch_size, workers=config.data.workers)
+    trained = trained._replace(calibration=_calibrate(trained, data, trainer))
+    result = evaluate_split(trained, data, trainer, folder, figure_loggers=figure_loggers)
+    if trainer.is_global_zero:
+        _write(trained, checkpoint, file, splits, result.metrics)
+        shared.unlink(missing_ok=True)
     trainer.strategy.barrier()
-    return calibrated
+    return trained, result.metrics
+
+
+def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) -> dict[str, list[float]]:
+    """Compute the errors on the validation split, with sex and, for a model that reads sex, without."""
+    module, dataset, split = EvaluationModule(trained.model), data.datasets[CALIBRATION], data.eval_split
+    data.eval_split = CALIBRATION
+    months = []
+    for variant in (dataset,) if trained.stage == "locator" else (dataset, dataset.without_sex()):
+        data.datasets[CALIBRATION] = variant
+        trainer.test(module, datamodule=data, verbose=False)
+        months.append(module.take_predictions().months)
+    data.datasets[CALIBRATION], data.eval_split = dataset, split
+    return calibrate(dataset.radiographs.cases, *months)
+
+
+def _write(
+    trained: TrainedModel,
+    checkpoint: dict[str, Any],
+    file: Path,
+    splits: Mapping[str, Radiographs],
+    metrics: Mapping[str, Any],
+) -> None:
+    checkpoint[RECORD] |= {"calibration": trained.calibration}
+    if trained.model.input_check is not None:
+        checkpoint[RECORD] |= {"input_check": {k: v.cpu() for k, v in trained.model.input_check.state_dict().items()}}
+    AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    write_bundle(file.parent / "bundle", trained, splits, metrics)

@@ -1,78 +1,166 @@
-"""What a stage takes over: where its locator and its estimator come from, and what they have been trained on."""
+"""What a run starts from: its source models, each loaded once, and the weights that it takes from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
 
-from baa.checkpoints.load import restore
-from baa.checkpoints.provenance import Lineage, id_digest, lineage
+from baa.checkpoints.load import digest, load_model
+from baa.checkpoints.provenance import Provenance, id_digest, provenance
+from baa.checkpoints.trained_model import TrainedModel
 from baa.config.load import to_plain
 from baa.config.schema import Config
 from baa.data.cache import Radiographs
+from baa.data.sources import SOURCES
+from baa.errors import InputError
 from baa.model_card import model_path
+from baa.modules.base import AgeRegressionModule
+from baa.modules.estimator import EstimatorModule
+from baa.modules.locator import LocatorModule
+from baa.nets.backbone import Backbone, load_weights
 
 
-def cuts_crops(stage: str, config: Config) -> bool:
-    """Whether a stage reads crops that a frozen locator cuts."""
-    return stage == "estimator" and set(config.estimator.streams) != {"whole"}
+class SourceModels:
+    """The models that a run starts from: those that its settings name, and those of its own finished stages.
+
+    Args:
+        config: the run's settings.
+
+    Raises:
+        InputError: a model that the settings name cannot be loaded.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.loaded: dict[Path, TrainedModel] = {}
+        settings = {
+            "weights": config.weights,
+            "locator.checkpoint": config.locator.checkpoint,
+            "joint.start": config.joint.start,
+        }
+        self.named = {setting: model_path(model) for setting, model in settings.items() if model}
+        for setting, path in self.named.items():
+            self.load(path, setting)
+
+    def load(self, path: Path, setting: str) -> TrainedModel:
+        """Load a model, or return it if it has been loaded."""
+        if path not in self.loaded:
+            self.loaded[path] = load_model(path, setting)
+        return self.loaded[path]
+
+    def add(self, stage: str, trained: TrainedModel) -> None:
+        """Keep the model of a stage that this run has just finished."""
+        self.loaded[self._own(stage)] = trained
+
+    def locator_path(self) -> Path:
+        """Path of the model whose locator cuts the crops: the named one, this run's, or that of `weights`."""
+        return self._path("locator", self.config.locator.checkpoint)
+
+    def locator(self) -> TrainedModel:
+        """The model whose locator cuts the crops.
+
+        Raises:
+            InputError: it has no locator.
+        """
+        path = self.locator_path()
+        trained = self.load(path, "locator.checkpoint")
+        if trained.locator is None:
+            raise InputError(f"locator.checkpoint: {path} reads the whole radiograph, it has no locator; give another model")
+        return trained
+
+    def locator_source(self) -> dict[str, Any]:
+        """File and digest of the locator, for checkpoints and cached boxes."""
+        path = self.locator_path()
+        return {"file": str(path), "sha256": digest(path)}
+
+    def estimator(self) -> tuple[TrainedModel, str]:
+        """The model that joint training starts from, and the setting that names it."""
+        setting = "joint.start" if self.config.joint.start or not self.config.weights else "weights"
+        return self.load(self._path("estimator", self.config.joint.start), setting), setting
+
+    def _path(self, stage: str, named: str | None) -> Path:
+        if named:
+            return model_path(named)
+        if stage in self.config.stages or not self.config.weights:
+            return self._own(stage)
+        return model_path(self.config.weights)
+
+    def _own(self, stage: str) -> Path:
+        return self.config.folder / stage / "best.ckpt"
+
+    def provenance(self, splits: Mapping[str, Radiographs]) -> Provenance:
+        """Provenance of a model of this run: its own cases and those of its source models."""
+        ids = [case.id for split in ("train", "val") for case in splits[split].cases]
+        sources = [self.loaded[path].provenance for path in self.named.values()]
+        return provenance(ids, SOURCES[self.config.data.source].licence, sources)
+
+    def warn_of_seen_cases(self, splits: Mapping[str, Radiographs]) -> None:
+        """Log how many validation and test cases a source model was trained or chosen on.
+
+        A source model with the same split settings chose by the same validation cases and was not trained on them.
+        """
+        own = _split_settings(to_plain(self.config)["data"])
+        models = [self.loaded[path] for path in self.named.values()]
+        others = [model for model in models if _split_settings(model.settings["data"]) != own]
+        for name, relevant, what in (("val", others, "choice of an epoch and intervals"), ("test", models, "test MAE")):
+            seen = frozenset().union(*(model.provenance.seen_ids for model in relevant))
+            cases = splits[name].cases
+            if count := sum(id_digest(case.id) in seen for case in cases):
+                rank_zero_info(
+                    f"{count} of the {len(cases)} {name} cases were trained or chosen on by a source model: "
+                    f"{what} will look too good; use that model's data.split, or evaluate with "
+                    "`python -m baa.evaluate --split unseen`"
+                )
 
 
-def locator_file(config: Config) -> Path:
-    """The model whose locator cuts the crops: the one that is named, this run's, or that of `weights`."""
-    own = str(config.folder / "locator" / "best.ckpt")
-    return model_path(config.locator.checkpoint or (own if "locator" in config.stages else config.weights) or own)
-
-
-def estimator_file(config: Config) -> Path:
-    """The model that `joint` starts from: the one that is named, this run's, or `weights`."""
-    own = str(config.folder / "estimator" / "best.ckpt")
-    return model_path(config.joint.start or (own if "estimator" in config.stages else config.weights) or own)
-
-
-class Parent(NamedTuple):
-    """A model that a run is given to start from: what it has seen, and what its cases were split by."""
-
-    lineage: Lineage
-    split: dict[str, Any]
-
-
-def _split_by(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide who learns and who chooses."""
+def _split_settings(data: dict[str, Any]) -> dict[str, Any]:
     return data["split"] | {"test_ids": None, "source": data["source"], "column": data["table"]["split"]}
 
 
-def parents(config: Config) -> list[Parent]:
-    """The models that a run is given to start from."""
-    given = {
-        "weights": config.weights,
-        "locator.checkpoint": config.locator.checkpoint,
-        "joint.start": config.joint.start,
-    }
-    models = [restore(model_path(model), setting) for setting, model in given.items() if model]
-    return [Parent(model.lineage, _split_by(model.settings["data"])) for model in models]
+def take_weights(module: AgeRegressionModule, config: Config, sources: SourceModels) -> None:
+    """Fill the networks of a new module with the weights that the config names, in place. Joint modules have theirs already.
 
-
-def offspring(config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent]) -> Lineage:
-    """What a model of this run has seen, and what its parents have."""
-    ids = [case.id for split in ("train", "val") for case in cohort[split].cases]
-    return lineage(ids, config.data.source, [parent.lineage for parent in given])
-
-
-def warn_of_cases_seen(config: Config, cohort: dict[str, Radiographs], given: Sequence[Parent]) -> None:
-    """Say where a parent has learnt from the cases that choose or judge.
-
-    (A parent that split as this run does has chosen by the same cases that this run chooses by, and not learnt from them.)
+    Raises:
+        InputError: weights that do not exist or do not fit.
     """
-    split = _split_by(to_plain(config)["data"])
-    strangers = [parent for parent in given if parent.split != split]
-    for name, those, what in (("val", strangers, "choice of an epoch and intervals"), ("test", given, "test MAE")):
-        seen = frozenset().union(*(parent.lineage.seen for parent in those))
-        cases = cohort[name].cases
-        if count := sum(id_digest(case.id) in seen for case in cases):
-            rank_zero_info(
-                f"{count} of the {len(cases)} {name} cases were trained or chosen on by what this run starts from: "
-                f"its {what} will be too good; split as that model did (data.split), or judge by "
-                "`python -m baa.evaluate --split unseen`"
-            )
+    if isinstance(module, LocatorModule):
+        if config.weights:
+            _copy_all(module.locator, sources.load(sources.named["weights"], "weights").locator, config.weights)
+        else:
+            load_weights(module.locator.backbone, config.locator.backbone.weights)
+    elif isinstance(module, EstimatorModule):
+        if config.weights:
+            _copy_all(module.estimator, sources.load(sources.named["weights"], "weights").model.estimator, config.weights)
+            return
+        for name in config.estimator.streams:
+            weights, backbone = getattr(config.estimator, name).weights, module.estimator.stream(name).backbone
+            if weights == "locator":
+                _copy_from_locator(backbone, name, sources)
+            else:
+                load_weights(backbone, weights)
+
+
+def _copy_from_locator(backbone: Backbone, stream: str, sources: SourceModels) -> None:
+    locator = sources.locator().locator
+    assert locator is not None
+    if locator.backbone.name != backbone.name:
+        raise InputError(
+            f"estimator.{stream}.weights=locator: {stream} is {backbone.name}, the locator of {sources.locator_path()} is "
+            f"{locator.backbone.name}; give both the same backbone"
+        )
+    backbone.load_state_dict(locator.backbone.state_dict())
+
+
+def _copy_all(own: nn.Module, source: nn.Module | None, model: str) -> None:
+    """Copy all weights, except fixed fusion weights, which keep the config's values."""
+    assert source is not None, "the config was checked against the model's card"
+    fixed = {name: tensor for name, tensor in own.named_parameters() if not tensor.requires_grad}
+    try:
+        own.load_state_dict(source.state_dict() | fixed)
+    except RuntimeError as error:
+        first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
+        raise InputError(
+            f"weights: {model} does not fit the networks of the other settings ({first}); remove those settings"
+        ) from error

@@ -1,4 +1,4 @@
-"""Training of the network that tells mirrored hands, on hands and their mirror images."""
+"""Training of the network that detects mirrored hands, on hands and their mirror images."""
 
 from collections.abc import Sequence
 
@@ -8,41 +8,38 @@ from torch.nn import functional as F
 
 from baa.data.augment import Augmentation
 from baa.nets.laterality import PX, Laterality
-from baa.nets.view import Film
+from baa.nets.view import View
 
-FILMS = 4000
-"""At most."""
-
+MOST_RADIOGRAPHS = 4000
 EPOCHS = 12
 BATCH = 50
 LEARNING_RATE = 3e-3
 
 
-def train_laterality(films: Sequence[np.ndarray], device: torch.device) -> Laterality:
-    """Most of the hands have to lie the same way; the few that do not are learnt from the wrong way round, and borne.
+def train_laterality(radiographs: Sequence[np.ndarray], device: torch.device) -> Laterality:
+    """Train on hands of which most lie the same way. The few that do not are label noise.
 
     Args:
-        films: square radiographs [S, S] uint8.
+        radiographs: square [S, S] uint8.
         device: to train on.
 
     Returns:
         The network, on the CPU.
     """
-    views = torch.cat([Film.plain(torch.from_numpy(film.copy())[None, None].float() / 255).view(PX) for film in films]).to(
-        device
-    )
-    net, moved = Laterality().to(device), Augmentation(degrees=20.0, flip=0.0)
+    rendered = [View.of(torch.from_numpy(pixels.copy())[None, None].float() / 255).render(PX) for pixels in radiographs]
+    images = torch.cat(rendered).to(device)
+    net, augment = Laterality().to(device), Augmentation(degrees=20.0, flip=0.0)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
-    batches = -(-len(views) // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches)
+    batches = -(-len(images) // BATCH)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * batches)
     with torch.enable_grad():
         for _ in range(EPOCHS):
-            for places in torch.randperm(len(views), device=device).split(BATCH):
-                view = moved(views[places]).view(PX)
-                mirrored = torch.rand(len(view), device=device) < 0.5
-                logits = net(torch.where(mirrored[:, None, None, None], view.flip(3), view))
+            for places in torch.randperm(len(images), device=device).split(BATCH):
+                image = augment(images[places]).render(PX)
+                mirrored = torch.rand(len(image), device=device) < 0.5
+                logits = net(torch.where(mirrored[:, None, None, None], image.flip(3), image))
                 optimizer.zero_grad()
                 F.binary_cross_entropy_with_logits(logits, mirrored.float()).backward()
                 optimizer.step()
-                schedule.step()
+                scheduler.step()
     return net.eval().requires_grad_(False).cpu()

@@ -1,4 +1,4 @@
-"""The page: radiographs in, ages out, and a slider between the film and what the network looked at."""
+"""The web page: radiographs in, bone ages out, and a slider for the heat maps."""
 
 import base64
 import html
@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,31 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from baa.api import Model
 from baa.data.radiograph import IMAGE_SUFFIXES, MAX_BYTES
 from baa.errors import InputError
-from baa.inference.inputs import Asked
-from baa.nets.cropper import REGIONS
+from baa.inference.inputs import InputFile
+from baa.inference.prediction import Prediction, Predictions
 from baa.patient import Sex
-from baa.plots.figures import REGION_COLOURS
-from baa.plots.overlay import PANEL_PX, Drawing, heat_layer
-from baa.web.reader import Reader
+from baa.plots.figures import region_color
+from baa.plots.overlay import PANEL_PX, heat_layer
 
 MOST_FILES, MOST_SHOWN = 200, 24
 SWEEP_SECONDS, KEPT_SECONDS = 300, 1800
-"""How often what was made to be downloaded is looked through, and how old of it goes."""
+"""How often downloads are checked, and the age at which they are deleted."""
 
 COPIED_SECONDS = 60.0
-"""After which Gradio has a copy of what was made, which it looks after."""
+"""After this time Gradio has its own copy of a download."""
 
-FROM_FILE = "as the file says"
+FROM_FILE = "from the file"
 SEXES = {FROM_FILE: None, "female": Sex.FEMALE, "male": Sex.MALE, "unknown": Sex.UNKNOWN}
-SHOWN = ("file", "sex", "bone_age", "bone_age_months", "lower_months", "upper_months", "strangeness", "warnings", "error")
+SHOWN = ("file", "sex", "bone_age", "bone_age_months", "lower_months", "upper_months", "ood_score", "warnings", "error")
 
 ABOUT = """# Bone age
 Drop radiographs of hands (PNG, JPEG, TIFF, DICOM).
-**A research tool, not a medical device: nobody may be treated by what it says.**"""
+**A research tool, not a medical device: do not treat anybody by its answers.**"""
 KEPT = f"""At most {MOST_FILES} files at a time.
-Radiographs are deleted once they are answered for, what can be downloaded half an hour later."""
+Radiographs are deleted after the answer, downloads half an hour later."""
 
 STYLE = """
 .films { display: flex; flex-wrap: wrap; gap: 1em; }
@@ -54,16 +55,18 @@ STYLE = """
 FADE = "share => { document.documentElement.style.setProperty('--heat', share); }"
 
 
-def build(reader: Reader, folder: Path) -> gr.Blocks:
-    """The page and its endpoint `/read`; nobody is served yet.
+def build(model: Model, folder: Path) -> gr.Blocks:
+    """Build the page and its endpoint `/read`; `serve` serves it.
 
     Args:
-        reader: answers.
-        folder: for what is made to be downloaded.
+        model: that predicts. It answers one request at a time.
+        folder: for files to download.
     """
+    lock = threading.Lock()
 
     def read(files: list[str] | None, sex: str, strict: bool) -> tuple[str, pd.DataFrame, Any, Any]:
-        return _answer(reader, [Path(file) for file in files or []], sex, strict, folder)
+        with lock:
+            return _answer(model, [Path(file) for file in files or []], sex, strict, folder)
 
     with gr.Blocks(title="baa: bone age", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(ABOUT)
@@ -71,11 +74,11 @@ def build(reader: Reader, folder: Path) -> gr.Blocks:
             files = gr.File(label="Radiographs", file_count="multiple", file_types=list(IMAGE_SUFFIXES), elem_id="files")
             with gr.Column():
                 sex = gr.Radio(list(SEXES), value=FROM_FILE, label="Sex")
-                strict = gr.Checkbox(label="Refuse what is not taken for a whole hand")
+                strict = gr.Checkbox(label="Refuse what is not recognized as a whole hand")
                 ask = gr.Button("Read", variant="primary", elem_id="read")
         fade = gr.Slider(0, 1, value=0.5, step=0.05, label="Heat map over the film", elem_id="fade")
         films = gr.HTML(elem_id="films")
-        table = gr.Dataframe(headers=list(SHOWN), label="Answers", wrap=True, interactive=False)
+        table = gr.Dataframe(headers=list(SHOWN), label="Predictions", wrap=True, interactive=False)
         with gr.Row():
             csv = gr.DownloadButton("Table (CSV)", interactive=False, elem_id="csv")
             pictures = gr.DownloadButton("Pictures (ZIP)", interactive=False, elem_id="pictures")
@@ -88,7 +91,7 @@ def build(reader: Reader, folder: Path) -> gr.Blocks:
 
 
 def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Serve until interrupted; no file of this machine is reached but those that were dropped.
+    """Serve until interrupted. Only uploaded files can be reached.
 
     Raises:
         InputError: the port is taken.
@@ -103,74 +106,89 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
             max_file_size=MAX_BYTES,
             ssr_mode=False,
             footer_links=["api"],
-            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # others are fetched
+            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # others are downloaded
             css=STYLE,
             prevent_thread_lock=True,
         )
     except OSError as error:
-        raise InputError(f"port {port} of {host} cannot be listened at, is it taken? Give another --port") from error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was dropped goes
+        raise InputError(f"cannot listen on {host}:{port}: the port is in use; choose another with --port") from error
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that uploads are deleted
     sys.stdout.write(f"http://{host}:{port} (stop with Ctrl-C)\n")
     sys.stdout.flush()
     page.block_thread()
 
 
-def _answer(reader: Reader, files: Sequence[Path], sex: str, strict: bool, folder: Path) -> tuple[str, pd.DataFrame, Any, Any]:
+def _answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder: Path) -> tuple[str, pd.DataFrame, Any, Any]:
     try:
         if not files:
             raise gr.Error("Drop a radiograph first.")
         if len(files) > MOST_FILES:
-            raise gr.Error(f"{len(files)} files; {MOST_FILES} at a time. `python -m baa.predict` takes any number.")
-        if gone := [file for file in files if not file.exists()]:  # Gradio keeps one of two that are alike
-            raise gr.Error(f"{gone[0].name} was just read, and deleted, for somebody who dropped the same; drop it again.")
-        found = reader.read([Asked(file, SEXES[sex], by="page") for file in files], strict=strict)
+            raise gr.Error(f"{len(files)} files; at most {MOST_FILES} at a time. `python -m baa.predict` takes any number.")
+        if gone := [file for file in files if not file.exists()]:  # Gradio keeps one of two equal uploads
+            raise gr.Error(f"{gone[0].name} was deleted after another request for the same file; drop it again.")
+        inputs = [InputFile(file, SEXES[sex], sex_source="page") for file in files]
+        predictions = Predictions(model.stream(inputs, strict=strict))
     finally:
         for file in files:
             file.unlink(missing_ok=True)
+    table = predictions.to_pandas()
+    table["file"] = names = [file.name for file in files]
     made = Path(tempfile.mkdtemp(dir=folder))
-    (made / "predictions.csv").write_text(found.table.to_csv(index=False))
-    (made / "overlays.zip").write_bytes(found.overlays())
-    forget = threading.Timer(COPIED_SECONDS, shutil.rmtree, [made], {"ignore_errors": True})
-    forget.daemon = True
-    forget.start()
-    told = found.table.astype(object).where(found.table.notna(), "")
-    shown = [_figure(row, found.drawings.get(place)) for place, row in enumerate(told[:MOST_SHOWN].to_dict("records"))]
+    (made / "predictions.csv").write_text(table.to_csv(index=False))
+    (made / "overlays.zip").write_bytes(overlays_zip(predictions, names))
+    delete = threading.Timer(COPIED_SECONDS, shutil.rmtree, [made], {"ignore_errors": True})
+    delete.daemon = True
+    delete.start()
+    shown = [_figure(name, prediction) for name, prediction in zip(names[:MOST_SHOWN], predictions, strict=False)]
     more = len(files) - MOST_SHOWN
     rest = f"<p>and {more} more, in the table and the downloads</p>" if more > 0 else ""
     return (
         f'<div class="films">{"".join(shown)}</div>{rest}',
-        told[list(SHOWN)],
+        table.astype(object).where(table.notna(), "")[list(SHOWN)],
         gr.DownloadButton(value=made / "predictions.csv", interactive=True),
         gr.DownloadButton(value=made / "overlays.zip", interactive=True),
     )
 
 
-def _figure(row: dict[Any, Any], drawing: Drawing | None) -> str:
-    """One file's film, heat map and boxes over each other, and below them the answer."""
-    name = html.escape(str(row["file"]))
-    if drawing is None:
-        why = html.escape(str(row["error"]))
+def overlays_zip(predictions: Sequence[Prediction], names: Sequence[str]) -> bytes:
+    """Pack the overlays of all predictions without an error into a ZIP archive."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as pictures:
+        for place, (name, prediction) in enumerate(zip(names, predictions, strict=True), start=1):
+            if not prediction.error:
+                picture = io.BytesIO()
+                prediction.plot().save(picture, "PNG")
+                pictures.writestr(f"{place}_{Path(name).stem}.png", picture.getvalue())
+    return archive.getvalue()
+
+
+def _figure(file: str, prediction: Prediction) -> str:
+    """Stack a radiograph, its heat maps and its boxes, with the prediction below."""
+    name = html.escape(file)
+    if prediction.error:
+        why = html.escape(prediction.error)
         return f'<figure><figcaption><b>{name}</b><br><span class="doubt">{why}</span></figcaption></figure>'
+    drawing = prediction.drawing()
     film = Image.fromarray(drawing.film).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
     layers = [f'<img alt="radiograph" src="{_source(film)}">']
     if drawing.heat is not None:
         layers.append(f'<img class="heat" alt="heat map" src="{_source(heat_layer(drawing.heat, PANEL_PX))}">')
     if drawing.boxes is not None:
-        layers.append(f'<svg viewBox="0 0 1 1">{"".join(map(_box, drawing.boxes, REGIONS))}</svg>')
-    estimate, *others = (html.escape(line) for line in drawing.lines)
-    *told, doubts = others
-    doubt = f'<br><span class="doubt">{doubts}</span>' if row["warnings"] else ""
+        boxes = zip(drawing.boxes, drawing.regions, range(len(drawing.regions)), strict=True)
+        layers.append(f'<svg viewBox="0 0 1 1">{"".join(_box(*box) for box in boxes)}</svg>')
+    estimate, patient, warning = (html.escape(line) for line in drawing.lines)
+    doubt = f'<br><span class="doubt">{warning}</span>' if prediction.warnings else ""
     return (
         f'<figure><div class="film">{"".join(layers)}</div>'
-        f"<figcaption>{name}<br><b>{estimate}</b><br>{'<br>'.join(told)}{doubt}</figcaption></figure>"
+        f"<figcaption>{name}<br><b>{estimate}</b><br>{patient}{doubt}</figcaption></figure>"
     )
 
 
-def _box(box: np.ndarray, region: str) -> str:
+def _box(box: np.ndarray, region: str, index: int) -> str:
     x0, y0, x1, y1 = (float(edge) for edge in box)
     return (
         f'<rect x="{x0:.4f}" y="{y0:.4f}" width="{x1 - x0:.4f}" height="{y1 - y0:.4f}" fill="none" '
-        f'stroke="{REGION_COLOURS[region]}" stroke-width="0.006"><title>{region}</title></rect>'
+        f'stroke="{region_color(region, index)}" stroke-width="0.006"><title>{region}</title></rect>'
     )
 
 

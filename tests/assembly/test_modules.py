@@ -1,47 +1,112 @@
-"""The settings' defaults are those of the networks that they are arguments of."""
+"""The settings of the schema are the arguments of the networks, with equal defaults."""
 
 import inspect
+from dataclasses import asdict, fields
 
 import pytest
 
+from baa.assembly.modules import estimator_arguments, locator_arguments
+from baa.checkpoints.trained_model import TRAINING_ONLY, cropper_arguments
+from baa.config.load import to_plain
+from baa.config.schema import (
+    REGIONS,
+    STREAMS,
+    AugmentConfig,
+    Config,
+    CropsConfig,
+    EstimatorConfig,
+    FusionConfig,
+    RegionConfig,
+    StreamConfig,
+    StreamWeightsConfig,
+)
+from baa.data.annotations import ANNOTATED
+from baa.data.augment import Augmentation
+from baa.nets.cropper import Region, RegionCropper
+from baa.nets.estimator import Estimator
+from baa.nets.fusion import Fusion
+from baa.nets.locator import Locator
+from baa.nets.two_stage import WHOLE
+from baa.plots.figures import REGION_COLORS
 
-def defaults(made):
-    parameters = inspect.signature(made).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+AGES = {"mean_months": 127.0, "std_months": 41.0}
+
+ARGUMENTS = {
+    RegionCropper: lambda config: cropper_arguments(to_plain(config)["crops"]),
+    Region: lambda config: asdict(RegionConfig()),
+    Augmentation: lambda config: vars(config.data.augment),
+    Locator: lambda config: locator_arguments(config, **AGES),
+    Estimator: lambda config: estimator_arguments(config, **AGES),
+    Fusion: lambda config: asdict(config.estimator.fusion),
+}
+"""Network -> the arguments that settings become."""
 
 
-def settings(stage):
-    """The arguments that default settings become."""
-    from baa.assembly.modules import crop_arguments, estimator_module, locator_module
-    from baa.config.schema import Config
-
-    config, ages = Config(), {"mean_months": 127.0, "std_months": 41.0}
-    for backbone in (config.locator.backbone, config.estimator.carpal, config.estimator.hand):
-        backbone.name = "test_resnet"
-    match stage:
-        case "crops":
-            return crop_arguments(config)
-        case "augment":
-            return vars(config.data.augment)
-        case "locator":
-            return locator_module(config, ages).hparams["net"]
-        case "estimator":
-            return estimator_module(config, ages).hparams["net"]
+def arguments(network):
+    """Names and defaults of the arguments of a network; `empty` for no default."""
+    parameters = inspect.signature(network).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
 
 
-@pytest.mark.parametrize("stage", ["crops", "augment", "locator", "estimator"])
-def test_what_the_schema_leaves_alone_the_networks_would_have_taken(stage):
-    from baa.data.augment import Augmentation
-    from baa.nets.cropper import RegionCropper
-    from baa.nets.estimator import Estimator
-    from baa.nets.locator import Locator
+def plain(value):
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
-    of = {"crops": RegionCropper, "augment": Augmentation, "locator": Locator, "estimator": Estimator}[stage]
-    given, own = settings(stage), defaults(of)
-    shared = (given.keys() & own.keys()) - {"backbone", "stream_weights", "conv_pool"}  # of one network or another
-    assert len(shared) >= 5
 
-    def plain(value):
-        return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+@pytest.mark.parametrize("network", ARGUMENTS)
+def test_the_defaults_of_schema_and_network_are_equal(network):
+    given = ARGUMENTS[network](Config())
+    defaults = {name: value for name, value in arguments(network).items() if value not in (inspect.Parameter.empty, None)}
+    shared = given.keys() & defaults.keys() - {"conv_pool"}  # a setting of each stream
 
-    assert {name: plain(given[name]) for name in shared} == {name: plain(own[name]) for name in shared}
+    assert given.keys() <= arguments(network).keys()
+    assert len(shared) >= (2 if network is Region else 5)
+    assert {name: plain(given[name]) for name in shared} == {name: plain(defaults[name]) for name in shared}
+
+
+def test_the_default_streams_with_a_convolution_are_those_of_the_estimator():
+    assert estimator_arguments(Config(), **AGES)["conv_pool"] == list(arguments(Estimator)["conv_pool"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "network", "others"),
+    [
+        (FusionConfig, Fusion, {"features"}),
+        (RegionConfig, Region, set()),
+        (AugmentConfig, Augmentation, {"random_erasing_p"}),  # a setting of each stage
+    ],
+)
+def test_the_settings_of_a_group_are_exactly_the_arguments_of_its_network(settings, network, others):
+    """So that a new argument is spelled in two files: network and schema."""
+    assert {field.name for field in fields(settings)} == arguments(network).keys() - others
+
+
+def test_the_settings_of_crops_are_regions_and_exactly_the_arguments_of_the_cropper():
+    names = {field.name for field in fields(CropsConfig)} - set(CropsConfig().regions()) - set(TRAINING_ONLY)
+    assert set(TRAINING_ONLY) == {"boxes", "precision"}
+    assert names | {"half_precision", "differentiable", "closed_form"} == arguments(RegionCropper).keys() - {
+        "locator",
+        "regions",
+    }
+
+
+def test_the_regions_of_the_settings_are_those_of_the_cropper_in_the_same_order():
+    settings = to_plain(Config())["crops"]
+    regions = cropper_arguments(settings)["regions"]
+    assert list(regions) == list(REGIONS)
+    assert {name: region._asdict() for name, region in regions.items()} == {name: settings[name] for name in REGIONS}
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_has_annotations_a_color_a_stream_and_a_stream_weight(region):
+    """These are all the entries, besides its record in `CropsConfig`, that a further region needs."""
+    assert ANNOTATED[region]
+    assert region in REGION_COLORS
+    assert {field.name: field.type for field in fields(EstimatorConfig)}[region] is StreamConfig
+    assert getattr(StreamWeightsConfig(), region) == 1.0
+
+
+def test_the_streams_are_the_regions_and_the_whole_radiograph():
+    assert (*REGIONS, WHOLE) == STREAMS
+    assert {field.name for field in fields(StreamWeightsConfig)} == set(STREAMS)
+    assert {field.name for field in fields(EstimatorConfig) if field.type is StreamConfig} == set(STREAMS)
+    assert ANNOTATED.keys() == REGION_COLORS.keys() == set(REGIONS)

@@ -1,4 +1,4 @@
-"""Both sides of the race for crops do the same work."""
+"""Both sides of the crops benchmark cut the same crops."""
 
 import pytest
 
@@ -11,14 +11,19 @@ def test_the_peer_cuts_the_same_crops():
     require_same_crops()
 
 
-def test_other_crops_are_no_race(monkeypatch):
+def test_a_peer_that_cuts_other_crops_is_refused(monkeypatch):
     from baa.benchmarks import cropping
 
     theirs = cropping.peer_crops
 
     def swapped(locator):
-        crops = theirs(locator)
-        return lambda source: crops(source)[::-1]
+        cut = theirs(locator)
+
+        def crops(source):
+            found = cut(source)
+            return dict(zip(found, reversed(found.values()), strict=True))
+
+        return crops
 
     monkeypatch.setattr(cropping, "peer_crops", swapped)
     with pytest.raises(RuntimeError, match="the carpal crops of both sides differ"):

@@ -1,4 +1,4 @@
-"""How cost grows: slopes as a log-log plot shows them, of parts that do their work."""
+"""How cost grows: slopes of a log-log plot. Every part of the benchmark runs."""
 
 import itertools
 
@@ -11,7 +11,7 @@ def steps(*costs):
     return [growing.Step(small, large) for small, large in itertools.pairwise(costs)]
 
 
-def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
+def test_a_quadratic_cost_has_slope_two_and_exceeds_the_limit():
     costs = [growing.Cost(cases, seconds=3e-6 * cases**2, mebibytes=50.0) for cases in (100, 1_000, 10_000)]
     time, memory = growing._slopes("loader", "", steps(*costs))
 
@@ -22,7 +22,7 @@ def test_a_cost_that_grows_with_the_square_has_slope_two_and_is_not_met():
     assert (time.name, memory.name) == ("growth-loader", "growth-loader-memory")
 
 
-def test_the_steepest_stretch_decides():
+def test_the_steepest_step_counts():
     costs = [growing.Cost(100, 1.0, 50.0), growing.Cost(1_000, 20.0, 500.0), growing.Cost(10_000, 200.0, 500.0)]
     time, memory = growing._slopes("cache", "-real", steps(*costs))
 
@@ -32,7 +32,7 @@ def test_the_steepest_stretch_decides():
     assert not memory.met
 
 
-def test_a_machine_that_slows_down_meanwhile_does_not_look_like_growth(tmp_path, monkeypatch):
+def test_a_machine_that_slows_down_does_not_change_the_slope(tmp_path, monkeypatch):
     slowness = iter([1.0, 1.25, 1.5, 1.5, 1.75, 2.0])
     monkeypatch.setattr(growing, "_printed", lambda function, part, count, films: (count * next(slowness), 50.0))
     time, _ = growing._slopes("cache", "", growing._steps("cache", (100, 1_000, 10_000), tmp_path))
@@ -40,7 +40,7 @@ def test_a_machine_that_slows_down_meanwhile_does_not_look_like_growth(tmp_path,
     assert time.high == pytest.approx(1.0)
 
 
-def test_epochs_run_in_turns_until_the_long_one_is_over(tmp_path, monkeypatch, capsys):
+def test_epochs_alternate_until_the_long_one_is_complete(tmp_path, monkeypatch, capsys):
     ran = []
 
     def part(files, folder):
@@ -62,7 +62,7 @@ def test_epochs_run_in_turns_until_the_long_one_is_over(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("part", costs.PARTS)
-def test_every_part_works(part, tmp_path, capsys):
+def test_every_part_runs(part, tmp_path, capsys):
     from baa.benchmarks.loading import write_films
 
     films = tmp_path / "films"

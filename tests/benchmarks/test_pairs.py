@@ -1,4 +1,4 @@
-"""A quotient is the median of what ran side by side, and says whether it is good enough."""
+"""A quotient is the median over rounds, and is compared with its limit."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from baa.benchmarks.pairs import alternate, quotient
 from baa.benchmarks.table import as_json, as_line
 
 
-def test_the_median_round_decides_and_the_extremes_are_told():
+def test_a_row_has_the_median_and_the_extremes_of_the_rounds():
     row = quotient("cache", "bare / ours", [1.0, 1.8, 9.0], [1.0, 2.0, 3.0], 0.9, at_least=True)
 
     assert (row.ratio, row.low, row.high) == (1.0, 0.9, 3.0)
@@ -18,7 +18,7 @@ def test_the_median_round_decides_and_the_extremes_are_told():
     assert not row._replace(at_least=False).met
 
 
-def test_sides_run_in_turns_and_the_first_round_does_not_count():
+def test_sides_alternate_and_the_first_round_does_not_count():
     ran = []
     seconds = alternate({"a": lambda: ran.append("a"), "b": lambda: ran.append("b")}, rounds=3)
 
@@ -26,10 +26,10 @@ def test_sides_run_in_turns_and_the_first_round_does_not_count():
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
 
 
-def test_a_table_and_its_json_say_the_same():
-    row = quotient("step-boxes", "remembered / ready", [1.02, 1.02], [1.0, 1.0], 1.03)
+def test_a_table_and_its_json_have_the_same_values():
+    row = quotient("step-boxes", "cached / ready", [1.02, 1.02], [1.0, 1.0], 1.03)
 
-    assert as_line(row) == "| step-boxes | remembered / ready | 1.02 | 1.02 to 1.02 | <= 1.03 | yes |"
+    assert as_line(row) == "| step-boxes | cached / ready | 1.02 | 1.02 to 1.02 | <= 1.03 | yes |"
     assert json.loads(as_json([row])) == {"step-boxes": {"ratio": 1.02, "spread": [1.02, 1.02], "must": 1.03, "met": True}}
 
 
@@ -46,12 +46,12 @@ def test_every_name_that_the_command_takes_is_a_benchmark():
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["growth", "--radiographs", "nowhere.tar"], "--radiographs: nowhere.tar is not there"),
-        (["loader", "--deeplasia", "nowhere"], "--deeplasia: nowhere is not there"),
+        (["growth", "--radiographs", "nowhere.tar"], "--radiographs: nowhere.tar does not exist"),
+        (["loader", "--deeplasia", "nowhere"], "--deeplasia: nowhere does not exist"),
         (["crops", "--json", "nowhere/speed.json"], "--json: nowhere is not a folder"),
     ],
 )
-def test_a_wrong_path_is_said_before_anything_is_measured(arguments, error):
+def test_a_wrong_path_is_an_error_before_anything_is_measured(arguments, error):
     done = subprocess.run([sys.executable, "-m", "baa.bench", *arguments], capture_output=True, text=True)
 
     assert done.returncode == 2

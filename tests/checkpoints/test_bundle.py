@@ -1,4 +1,4 @@
-"""A bundle predicts what its checkpoint predicts, says what it is, and gives no place away."""
+"""A bundle predicts what its checkpoint predicts, describes itself, and contains no paths of its maker."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ def bundle(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def borrowed(finished, tmp_path_factory):
-    """A run that trained the estimator alone, on another's locator, as the trials of a sweep do."""
+    """A run that trained the estimator alone, on the locator of another run, as the trials of a sweep do."""
     from baa.config.load import load
     from baa.training.run import run
 
@@ -28,16 +28,16 @@ def borrowed(finished, tmp_path_factory):
     locator = finished[0] / "tiny" / "locator" / "best.ckpt"
     own = ["stages=[estimator]", f"locator.checkpoint={locator}", "estimator.hand.weights=locator", "estimator.fit.epochs=1"]
     own += ["data.split.seed=5"]
-    run(load(None, settings(folder, *own)))
+    run(load([], settings(folder, *own)))
     return folder / "tiny" / "estimator"
 
 
-def test_predict_reads_a_bundle_as_its_checkpoint(borrowed, tmp_path):
+def test_a_bundle_predicts_what_its_checkpoint_predicts(borrowed, tmp_path):
     from PIL import Image
 
-    from baa.data.sources.phantom.phantom import phantom_cases
-    from baa.inference.inputs import Asked, find_images
-    from baa.inference.predict import predict
+    from baa.api import load_model
+    from baa.data.sources.phantom import phantom_cases
+    from baa.inference.inputs import InputFile, find_images
     from baa.patient import Sex
 
     hands = tmp_path / "hands"
@@ -46,8 +46,8 @@ def test_predict_reads_a_bundle_as_its_checkpoint(borrowed, tmp_path):
         Image.fromarray(case.image.load(160).pixels).save(hands / f"{case.id}.png")
     read = {}
     for kept in ("best.ckpt", "bundle"):
-        asked = [Asked(file, Sex.MALE) for file in find_images([hands])]
-        predict(borrowed / kept, asked, tmp_path / kept, batch_size=4, workers=0, progress=False)
+        inputs = [InputFile(file, Sex.MALE) for file in find_images([hands])]
+        load_model(borrowed / kept, device="cpu").predict_files(inputs, tmp_path / kept, progress=False)
         read[kept] = pd.read_csv(tmp_path / kept / "predictions.csv")
 
     numbers = ["bone_age_months", *(name for name in read["bundle"] if name.endswith(("x0", "y0", "x1", "y1")))]
@@ -56,27 +56,29 @@ def test_predict_reads_a_bundle_as_its_checkpoint(borrowed, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["locator", "estimator"])
-def test_half_the_bits_are_nearly_the_same_numbers(finished, stage):
-    from baa.checkpoints.load import restore
+def test_a_bundle_has_half_the_bytes_of_nearly_the_same_weights(finished, stage):
+    from baa.checkpoints.load import load_model
+    from baa.checkpoints.trained_model import weights_of
 
     folder = finished[0] / "tiny" / stage
-    kept, shared = restore(folder / "best.ckpt"), restore(folder / "bundle")
+    kept, shared = load_model(folder / "best.ckpt"), load_model(folder / "bundle")
     states = [
-        {**model.module.state_dict(), **{f"L.{k}": v for k, v in model.locator.state_dict().items()}}
-        for model in (kept, shared)
+        {f"{part}.{name}": tensor for part, state in weights_of(one.model)._asdict().items() for name, tensor in state.items()}
+        for one in (kept, shared)
     ]
 
-    assert shared.lineage == kept.lineage
-    assert shared.locator_arguments == kept.locator_arguments
+    assert shared.provenance == kept.provenance
+    assert shared.networks == kept.networks
+    assert shared.calibration == kept.calibration
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         exact = tensor.ndim < 2 or not tensor.is_floating_point()
         torch.testing.assert_close(states[1][name], tensor, rtol=0 if exact else 1e-3, atol=0 if exact else 1e-5)
-    full = sum(tensor.nbytes for name, tensor in states[0].items() if stage == "estimator" or not name.startswith("L."))
+    full = sum(tensor.nbytes for tensor in states[0].values())
     assert (folder / "bundle" / "weights.safetensors").stat().st_size < 0.6 * full
 
 
-def test_the_card_says_what_the_model_has_seen(finished, bundle):
+def test_the_card_describes_the_training_data(finished, bundle):
     card = json.loads((bundle / "card.json").read_text())
 
     assert card["stage"] == "estimator"
@@ -88,53 +90,75 @@ def test_the_card_says_what_the_model_has_seen(finished, bundle):
 
 
 def texts(node):
-    """Every setting that is a free text."""
+    """Every setting that is a free text, as (its group, its name)."""
     for field in fields(node):
         value = getattr(node, field.name)
         if is_dataclass(value):
             yield from ((value if path is None else path, name) for path, name in texts(value))
-        elif field.type in (str, str | None):
+        elif field.type in (str, str | None) and not field.metadata["choices"]:
             yield None, field.name
 
 
-def test_no_free_text_of_the_makers_is_shared_but_networks_by_name():
+def test_the_names_of_networks_are_the_only_free_text_that_is_shared():
     from baa.config.load import to_plain, to_share
     from baa.config.schema import Config
 
     config = Config()
     for group, name in texts(config):
         setattr(group or config, name, "/home/maker")
-    config.trainer.devices = "2"  # which is not free
+    config.trainer.devices = "2"  # which is no free text
     shared = json.dumps(to_share(to_plain(config)))
     for network in (config.locator.backbone, config.estimator.carpal, config.estimator.hand, config.estimator.whole):
         network.name = ""
     assert shared.count("/home/maker") == 4  # the names of the networks
 
 
-def test_a_child_has_seen_what_its_parents_saw_and_keeps_their_licences(finished, borrowed):
-    from baa.checkpoints.load import restore
-    from baa.checkpoints.provenance import Lineage, lineage
+def test_a_model_inherits_seen_cases_and_licences_of_its_source_models(finished, borrowed):
+    from baa.checkpoints.load import load_model
+    from baa.checkpoints.provenance import Provenance, provenance
+    from baa.data.sources import SOURCES
 
-    parent, own = restore(finished[0] / "tiny" / "locator" / "best.ckpt").lineage, restore(borrowed / "bundle").lineage
-    assert len(parent.seen) < len(own.seen)
-    assert parent.seen < own.seen
+    source = load_model(finished[0] / "tiny" / "locator" / "best.ckpt").provenance
+    own = load_model(borrowed / "bundle").provenance
+    assert source.seen_ids
+    assert source.seen_ids < own.seen_ids
 
-    child = lineage(["a"], "table", [Lineage(frozenset({7}), ("ask them",)), Lineage(frozenset({8}), ("ask them",))])
-    assert {7, 8} < child.seen
-    assert len(child.seen) == 3
-    assert child.licences[1:] == ("ask them",)
-    assert "RSNA" in lineage([], "rsna").licences[0]
+    sources = [Provenance(frozenset({number}), ("ask them",)) for number in (7, 8)]
+    joined = provenance(["a"], "ask us", sources)
+    assert {7, 8} < joined.seen_ids
+    assert len(joined.seen_ids) == 3
+    assert joined.licences == ("ask us", "ask them")
+    assert provenance(["a"], None, sources).licences == ("ask them",)
+    assert "RSNA" in provenance([], SOURCES["rsna"].licence).licences[0]
 
 
-def test_an_estimators_bundle_serves_as_a_locator(finished, bundle):
-    from baa.checkpoints.load import crop_recipe
+def test_an_estimator_on_another_runs_locator_keeps_that_ones_input_check(finished, borrowed):
+    from baa.checkpoints.load import load_model
 
-    cropper, recipe = crop_recipe(bundle, {"px": (32, 32)})
-    own, _ = crop_recipe(finished[0] / "tiny" / "locator" / "best.ckpt", {"px": (32, 32)})
+    theirs = load_model(finished[0] / "tiny" / "locator" / "best.ckpt").model.input_check.state_dict()
+    own = load_model(borrowed / "best.ckpt").model.input_check.state_dict()
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.items())
 
-    assert recipe["sha256"] == json.loads((bundle / "card.json").read_text())["sha256"]
-    for name, tensor in own.locator.state_dict().items():
-        torch.testing.assert_close(cropper.locator.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+def source_models(folder, *more):
+    """A config of an estimator's run in `folder`, and the models that it starts from."""
+    from baa.config.load import load
+    from baa.training.initial_weights import SourceModels
+
+    config = load([], settings(folder, "stages=[estimator]", *more))
+    return config, SourceModels(config)
+
+
+def test_an_estimators_bundle_serves_as_a_locator(finished, bundle, tmp_path):
+    from baa.checkpoints.load import load_model
+
+    _, sources = source_models(tmp_path, f"locator.checkpoint={bundle}")
+    own = load_model(finished[0] / "tiny" / "locator" / "best.ckpt").locator.state_dict()
+
+    assert sources.locator_source()["sha256"] == json.loads((bundle / "card.json").read_text())["sha256"]
+    for name, tensor in sources.locator().locator.state_dict().items():
+        torch.testing.assert_close(tensor, own[name], rtol=1e-3, atol=1e-4)
 
 
 def cut_short(bundle):
@@ -168,65 +192,67 @@ def without_networks(bundle):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
-        (cut_short, "perhaps cut short"),
-        (without_weights, "is not there; a bundle is both"),
-        (without_card, "holds no card.json"),
-        (of_the_future, "is of format 99; this baa reads 1"),
-        (a_list, "is of format none"),
-        (no_json, "is no JSON"),
-        (without_networks, "has no networks that this baa can read"),
+        (cut_short, "does not match card.json beside it, it may be cut short; copy both again"),
+        (without_weights, "does not exist; a bundle is card.json and weights.safetensors together"),
+        (without_card, "has no card.json; give a bundle"),
+        (of_the_future, "has format 99, but this version of baa reads format 2"),
+        (a_list, "has format none"),
+        (no_json, "is not valid JSON"),
+        (without_networks, "has no valid networks; copy the bundle again"),
     ],
 )
-def test_a_spoilt_bundle_is_refused_with_the_reason(bundle, spoil, said):
-    from baa.checkpoints.load import restore
+def test_a_damaged_bundle_is_refused_with_the_reason(bundle, damage, message):
+    from baa.checkpoints.load import load_model
 
-    spoil(bundle)
-    with pytest.raises(InputError, match=f"^locator.checkpoint: .*{said}"):
-        restore(bundle, "locator.checkpoint")
+    damage(bundle)
+    with pytest.raises(InputError, match=f"^locator.checkpoint: .*{message}"):
+        load_model(bundle, "locator.checkpoint")
 
 
-def test_a_stream_starts_from_what_the_locator_has_learnt(finished, borrowed):
-    from baa.assembly.modules import estimator_module, take_weights
-    from baa.checkpoints.load import restore
-    from baa.config.load import load
+def test_a_stream_starts_from_the_locators_weights(finished, borrowed):
+    from baa.assembly.modules import estimator_arguments, estimator_module
+    from baa.checkpoints.load import load_model
+    from baa.training.initial_weights import take_weights
 
     locator = finished[0] / "tiny" / "locator" / "best.ckpt"
-    config = load(
-        None, settings(borrowed, "stages=[estimator]", f"locator.checkpoint={locator}", "estimator.hand.weights=locator")
+    config, sources = source_models(borrowed, f"locator.checkpoint={locator}", "estimator.hand.weights=locator")
+    module = estimator_module(config, estimator_arguments(config, 100.0, 40.0))
+    take_weights(module, config, sources)
+    learned = load_model(locator).locator.backbone.state_dict()
+
+    for name, tensor in module.estimator.stream("hand").backbone.state_dict().items():
+        torch.testing.assert_close(tensor, learned[name])
+    assert any(
+        (tensor != learned[name]).any() for name, tensor in module.estimator.stream("carpal").backbone.state_dict().items()
     )
-    module = estimator_module(config, {"mean_months": 100.0, "std_months": 40.0})
-    take_weights(module, config, locator)
-    learnt = restore(locator).locator.backbone.state_dict()
-
-    for name, tensor in module.net.stream("hand").backbone.state_dict().items():
-        torch.testing.assert_close(tensor, learnt[name])
-    assert any((tensor != learnt[name]).any() for name, tensor in module.net.stream("carpal").backbone.state_dict().items())
 
 
-def test_a_fit_starts_from_a_whole_model_and_takes_its_settings(bundle, tmp_path):
-    from baa.checkpoints.load import restore
+def test_a_fit_starts_from_a_model_and_takes_its_settings(bundle, tmp_path):
+    from baa.checkpoints.load import load_model
     from baa.config.load import load
     from baa.training.run import run
 
     (tmp_path / "file.yaml").write_text(
-        "estimator: {hand: {name: resnet50}, fit: {epochs: 1, lr: 1.0e-12}}\ncrops: {px: [99, 99]}\n"
+        "estimator: {hand: {name: resnet50}, fit: {epochs: 1, lr: 1.0e-12}}\ncrops: {carpal: {px: 99}}\n"
     )
-    common = [one for one in settings(tmp_path) if not one.startswith(("locator.", "crops.px", "estimator."))]
-    config = load(
-        tmp_path / "file.yaml", [*common, "stages=[estimator]", f"weights={bundle}", "estimator.fusion.exchange=0.125"]
-    )
-    assert config.crops.px == [48, 40]
+    common = [
+        one for one in settings(tmp_path) if not one.startswith(("locator.", "crops.carpal.", "crops.hand.", "estimator."))
+    ]
+    overrides = [*common, "stages=[estimator]", f"weights={bundle}", "estimator.fusion.exchange=0.125"]
+    config = load([tmp_path / "file.yaml"], overrides)
+    assert (config.crops.carpal.px, config.crops.hand.px) == (48, 40)
     run(config)
 
-    begun, ended = restore(bundle), restore(tmp_path / "tiny" / "estimator" / "best.ckpt")
-    for (name, before), after in zip(begun.module.named_parameters(), ended.module.parameters(), strict=True):
-        if name == "net.exchange.weight":
+    source, trained = load_model(bundle), load_model(tmp_path / "tiny" / "estimator" / "best.ckpt")
+    pairs = zip(source.model.estimator.named_parameters(), trained.model.estimator.parameters(), strict=True)
+    for (name, before), after in pairs:
+        if name == "fusion.exchange.weight":
             assert float(after) == 0.125
         else:
             torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
-    assert ended.locator_arguments == begun.locator_arguments
+    assert trained.networks["locator"] == source.networks["locator"]
 
 
 def test_weights_that_do_not_fit_are_refused_before_any_training(finished, bundle, tmp_path):
@@ -234,13 +260,13 @@ def test_weights_that_do_not_fit_are_refused_before_any_training(finished, bundl
     from baa.training.run import run
 
     started = ["stages=[estimator]", f"weights={bundle}"]
-    with pytest.raises(InputError, match="does not fit the networks that the settings over it ask for"):
-        run(load(None, settings(tmp_path, *started, "estimator.fusion.width=7")))
+    with pytest.raises(InputError, match="weights: .*bundle does not fit the networks of the other settings .*; remove"):
+        run(load([], settings(tmp_path, *started, "estimator.fusion.width=7")))
     assert not (tmp_path / "tiny" / "estimator").exists()
     locators = finished[0] / "tiny" / "locator" / "bundle"
     with pytest.raises(InputError, match=r"holds a locator alone; take it as locator\.checkpoint"):
-        load(None, settings(tmp_path, "stages=[estimator]", f"weights={locators}"))
-    with pytest.raises(InputError, match=r"weights: .*nothing holds no card\.json"):
-        load(None, settings(tmp_path, f"weights={tmp_path / 'nothing'}"))
-    with pytest.raises(InputError, match=r"estimator\.hand\.weights=locator: hand is resnet50, the locator test_resnet"):
-        load(None, settings(tmp_path, "estimator.hand.weights=locator", "estimator.hand.name=resnet50"))
+        load([], settings(tmp_path, "stages=[estimator]", f"weights={locators}"))
+    with pytest.raises(InputError, match=r"weights: .*nothing has no card\.json"):
+        load([], settings(tmp_path, f"weights={tmp_path / 'nothing'}"))
+    with pytest.raises(InputError, match=r"estimator\.hand\.weights: locator has the weights of test_resnet, but"):
+        load([], settings(tmp_path, "estimator.hand.weights=locator", "estimator.hand.name=resnet50"))

@@ -1,4 +1,4 @@
-"""The cache is built once, by content, and believed only when whole."""
+"""The cache is built once, keyed by content, and used only when complete."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from baa.data import cache
 from baa.data.cache import open_cache
 from baa.data.cases import Case
 from baa.data.radiograph import ImageFile
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 from baa.patient import Sex
 
@@ -23,7 +23,7 @@ def hands():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_is_read_is_what_was_decoded(tmp_path, hands, workers):
+def test_the_cache_returns_the_decoded_pixels(tmp_path, hands, workers):
     radiographs = open_cache(hands, folder=tmp_path, px=48, workers=workers)
 
     assert [case.id for case in radiographs.cases] == [case.id for case in hands]
@@ -31,7 +31,7 @@ def test_what_is_read_is_what_was_decoded(tmp_path, hands, workers):
         np.testing.assert_array_equal(radiographs.pixels(index), case.image.load(48).pixels)
 
 
-def test_a_view_that_halves_the_side_anyway_reads_the_halved_pixels(tmp_path, hands):
+def test_a_view_that_averages_blocks_anyway_reads_the_halved_pixels(tmp_path, hands):
     radiographs = open_cache(hands, folder=tmp_path, px=96, workers=1)
     halved = radiographs.for_views(40)
     blocks = radiographs.pixels(1).reshape(48, 2, 48, 2).mean(axis=(1, 3))
@@ -41,27 +41,27 @@ def test_a_view_that_halves_the_side_anyway_reads_the_halved_pixels(tmp_path, ha
 
 
 @pytest.mark.parametrize("px", [96, 60, 32])
-def test_a_view_as_fine_as_the_source_or_a_third_of_it_does_not(tmp_path, hands, px):
+def test_a_view_of_the_full_or_a_third_of_the_side_reads_the_full_pixels(tmp_path, hands, px):
     radiographs = open_cache(hands, folder=tmp_path, px=96, workers=1)
 
     assert radiographs.for_views(px) is radiographs
 
 
-def test_a_second_opening_decodes_nothing(tmp_path, hands, monkeypatch):
+def test_opening_a_second_time_decodes_nothing(tmp_path, hands, monkeypatch):
     open_cache(hands, folder=tmp_path, px=48, workers=1)
     monkeypatch.setattr(cache, "_build", lambda *_: pytest.fail("decoded again"))
 
     assert len(open_cache(hands, folder=tmp_path, px=48, workers=1).cases) == 5
 
 
-def test_other_images_or_another_size_are_another_cache(tmp_path, hands):
+def test_other_images_or_another_size_make_another_cache(tmp_path, hands):
     for cases, px in ((hands, 48), (hands, 32), (hands[:4], 48)):
         open_cache(cases, folder=tmp_path, px=px, workers=1)
 
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
 
 
-def test_a_killed_build_is_not_believed(tmp_path, hands, monkeypatch):
+def test_a_killed_build_is_not_used(tmp_path, hands, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
@@ -76,7 +76,7 @@ def test_a_killed_build_is_not_believed(tmp_path, hands, monkeypatch):
     assert not [path.name for path in tmp_path.iterdir() if ".building" in path.name]
 
 
-def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_nothing(tmp_path, hands):
+def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_no_other(tmp_path, hands):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     gone = Case("gone", ImageFile(tmp_path / "gone.png"), 60.0, Sex.MALE)
 
@@ -86,37 +86,37 @@ def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_nothing(tmp_path,
     assert (problem.id, problem.reason) == ("gone", "No such file or directory")
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path, hands):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, hands):
     (tmp_path / "cache").write_text("")
     with pytest.raises(InputError, match=r"data.cache: .*cache cannot be written \(File exists\); give another folder"):
         open_cache(hands, folder=tmp_path / "cache", px=48, workers=1)
 
 
-class Moody(NamedTuple):
-    """An image whose disk answers only while `well` is there."""
+class Unreliable(NamedTuple):
+    """An image that can be read only while the file `mounted` exists."""
 
-    well: Path
-    name: str = "moody"
+    mounted: Path
+    name: str = "unreliable"
 
     def fingerprint(self):
-        return b"moody"
+        return b"unreliable"
 
     def load(self, px):
-        if not self.well.exists():
+        if not self.mounted.exists():
             raise OSError(errno.EIO, "Input/output error")
         return phantom_cases(1, seed=3)[0].image.load(px)
 
 
-def test_what_could_not_be_read_is_tried_again(tmp_path, hands):
-    cases = [*hands, Case("moody", Moody(tmp_path / "well"), 60.0, Sex.MALE)]
+def test_an_image_that_could_not_be_read_is_tried_again_later(tmp_path, hands):
+    cases = [*hands, Case("unreliable", Unreliable(tmp_path / "mounted"), 60.0, Sex.MALE)]
     for _ in range(2):
         radiographs = open_cache(cases, folder=tmp_path / "cache", px=48, workers=1)
         assert [problem.reason for problem in radiographs.problems] == ["Input/output error"]
 
-    (tmp_path / "well").touch()
+    (tmp_path / "mounted").touch()
     (kept,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
     assert open_cache(cases, folder=tmp_path / "cache", px=48, workers=1).problems  # too soon
     os.utime(kept, (0, 0))
     radiographs = open_cache(cases, folder=tmp_path / "cache", px=48, workers=1)
-    assert [case.id for case in radiographs.cases][-1] == "moody"
+    assert [case.id for case in radiographs.cases][-1] == "unreliable"
     np.testing.assert_array_equal(radiographs.pixels(5), cases[5].image.load(48).pixels)

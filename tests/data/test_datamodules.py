@@ -1,4 +1,4 @@
-"""What happens to a batch on its way from the cache to the nets."""
+"""Training hides the sex of some cases; evaluation of none."""
 
 from types import SimpleNamespace
 
@@ -19,19 +19,19 @@ def girls():
     return Sample(image, torch.zeros(count), sex, torch.arange(count), nothing, nothing[:, 0, :2], nothing)
 
 
-def told(girls, training, **settings):
+def transferred(girls, training, **settings):
     data = HandDataModule({}, batch_size=16, **settings)
     data.trainer = SimpleNamespace(training=training)
     return data.on_after_batch_transfer(girls, 0).sex
 
 
-def test_training_keeps_a_share_of_the_sexes_to_itself(girls):
-    sex = told(girls, True, hide_sex=0.25)
+def test_training_hides_the_sex_of_a_share_of_cases(girls):
+    sex = transferred(girls, True, sex_dropout=0.25)
     assert 0.15 < (sex == Sex.UNKNOWN).float().mean() < 0.35
     assert set(sex.tolist()) == {Sex.FEMALE, Sex.UNKNOWN}
     assert (girls.sex == Sex.FEMALE).all()
 
 
-def test_the_sex_is_told_unless_asked_otherwise_and_always_in_evaluation(girls):
-    assert (told(girls, True) == Sex.FEMALE).all()
-    assert (told(girls, False, hide_sex=0.25) == Sex.FEMALE).all()
+def test_sex_is_not_hidden_by_default_and_never_in_evaluation(girls):
+    assert (transferred(girls, True) == Sex.FEMALE).all()
+    assert (transferred(girls, False, sex_dropout=0.25) == Sex.FEMALE).all()

@@ -1,4 +1,4 @@
-"""DICOM files: the standard's order of LUTs and inversions, what the file says of the patient, refusals that quote nothing."""
+"""DICOM files: the standard's order of LUTs and inversions, the patient in the header, and errors that quote no header."""
 
 import io
 
@@ -11,27 +11,27 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from baa.data.radiograph import decode
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 from baa.patient import Sex
 
 
 @pytest.fixture(scope="module")
 def hand():
-    """A phantom's grey levels, [240, 200] uint8."""
+    """A phantom's gray levels, [240, 200] uint8."""
     return phantom_cases(1, seed=3)[0].image.load(240).pixels[:, 20:-20]
 
 
 def same(a, b):
-    """Mean difference of two radiographs, grey levels."""
+    """Mean difference of two radiographs, gray levels."""
     return np.abs(a.pixels.astype(int) - b.pixels.astype(int)).mean()
 
 
-def test_the_same_film_in_every_dress_is_the_same_radiograph(hand):
+def test_every_encoding_of_a_film_is_the_same_radiograph(hand):
     wide = hand.astype(np.uint16) * 16
     plain = decode(dicom(hand), 240)
     assert (plain.width, plain.height) == (200, 240)
-    for dress in (
+    for encoded in (
         dicom(wide, BitsStored=12, HighBit=11),
         dicom(wide, BitsStored=12, HighBit=11, RescaleSlope=2, RescaleIntercept=-1024),
         dicom((wide.astype(np.int32) - 2048).astype(np.int16)),
@@ -40,11 +40,11 @@ def test_the_same_film_in_every_dress_is_the_same_radiograph(hand):
         dicom(4095 - wide, BitsStored=12, HighBit=11, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"),
         dicom(4095 - wide, BitsStored=12, HighBit=11, RescaleSlope=-1, RescaleIntercept=4095),
         dicom(wide, BitsStored=12, HighBit=11, WindowCenter=2040, WindowWidth=4100),
-        dicom(wide, BitsStored=12, HighBit=11, WindowCenter=-9000, WindowWidth=10),  # one that leaves nothing to see
+        dicom(wide, BitsStored=12, HighBit=11, WindowCenter=-9000, WindowWidth=10),  # a window outside the levels
     ):
-        dressed = decode(dress, 240)
-        assert same(dressed, plain) < 1
-        assert not dressed.inverted
+        radiograph = decode(encoded, 240)
+        assert same(radiograph, plain) < 1
+        assert not radiograph.inverted
 
 
 def test_a_window_cuts_what_lies_outside_it(hand):
@@ -75,12 +75,12 @@ def test_a_long_table_of_short_entries_does_not_wrap(packed):
     assert len(set(row)) > 200
 
 
-def test_colours_of_16_bits_keep_their_order():
+def test_colors_of_16_bits_keep_their_order():
     ramp = np.tile(np.linspace(0, 65535, 200).astype(np.uint16)[None, :, None], (50, 1, 3))
-    colours = dicom(
+    colors = dicom(
         ramp[:, :, 0], SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0, PixelData=ramp.tobytes()
     )
-    row = decode(colours, 200).pixels[100].astype(int)
+    row = decode(colors, 200).pixels[100].astype(int)
     assert (np.diff(row) >= 0).all()
     assert row[-3] > 245
 
@@ -93,11 +93,11 @@ def test_padding_is_dark_and_does_not_move_the_levels(hand):
     assert np.abs(film[:, 60:220].astype(int) - decode(dicom(hand), 240).pixels[:, 60:220]).mean() < 8
 
 
-def test_pixels_that_are_not_square_are_made_so(hand):
+def test_an_image_with_pixels_that_are_not_square_is_resized(hand):
     film = decode(dicom(np.ascontiguousarray(hand[::2]), PixelSpacing=[0.2, 0.1]), 120)
     assert (film.width, film.height) == (100, 120)
     assert same(film, decode(dicom(hand), 120)) < 5
-    assert "made square" in film.notes[0]
+    assert "not square" in film.notes[0]
 
 
 @pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"])
@@ -119,7 +119,7 @@ def test_compressed_files_are_read(hand, tmp_path, syntax):
     assert same(decode(packed, 240), decode(dicom(hand), 240)) == 0
 
 
-def test_sex_and_age_of_the_patient_are_told(hand):
+def test_sex_and_age_of_the_patient_are_read(hand):
     assert decode(dicom(hand, PatientSex="F", PatientAge="012Y"), 64).patient == (Sex.FEMALE, 144)
     assert decode(dicom(hand, PatientSex="M", PatientAge="007M"), 64).patient == (Sex.MALE, 7)
     assert decode(dicom(hand, PatientSex="O", PatientAge="old"), 64).patient == (Sex.UNKNOWN, None)
@@ -128,7 +128,7 @@ def test_sex_and_age_of_the_patient_are_told(hand):
 
 def test_another_part_of_the_body_is_noted(hand):
     assert decode(dicom(hand, BodyPartExamined="LHAND"), 64).notes == ()
-    assert "another part" in decode(dicom(hand, BodyPartExamined="CHEST"), 64).notes[0]
+    assert "another body part" in decode(dicom(hand, BodyPartExamined="CHEST"), 64).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,15 @@ def test_another_part_of_the_body_is_noted(hand):
         ({"Modality": "MR"}, "modality MR"),
         ({"Modality": PLANTED}, "another modality"),
         ({"NumberOfFrames": 2}, "2 frames"),
-        ({"PixelData": None}, "without an image"),
+        ({"PixelData": None}, "holds no image"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
         ({"Rows": 30_000, "Columns": 30_000}, "30000 x 30000"),
         ({"Rows": 500}, "cannot be decoded"),
         ({"BitsAllocated": 7}, r"cannot be decoded \(Explicit VR Little Endian\)"),
-        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "no numbers"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "not numbers"),
     ],
 )
-def test_what_is_no_single_radiograph_is_refused_and_nothing_quoted(hand, tags, reason, caplog, capfd):
+def test_a_file_that_is_no_single_radiograph_is_refused_and_not_quoted(hand, tags, reason, caplog, capfd):
     with pytest.raises(InputError, match=reason) as refused:
         decode(dicom(hand, **tags), 64)
     assert "SECRET" not in str(refused.value) + caplog.text + "".join(capfd.readouterr())
@@ -154,17 +154,17 @@ def test_what_is_no_single_radiograph_is_refused_and_nothing_quoted(hand, tags, 
 @pytest.mark.parametrize(
     ("syntax", "reason"), [(b"1.2.840.10008\\1.2.1", "cannot be decoded"), (b"1.2.840.10008.1.2.1.99", "deflated")]
 )
-def test_odd_transfer_syntaxes_are_refused_in_words(hand, syntax, reason):
+def test_unusual_transfer_syntaxes_are_refused(hand, syntax, reason):
     whole = dicom(hand)
     place = whole.index(b"1.2.840.10008.1.2.1\0")
     length = len(syntax) + len(syntax) % 2
-    spoilt = whole[: place - 2] + length.to_bytes(2, "little") + syntax.ljust(length, b"\0") + whole[place + 20 :]
+    changed = whole[: place - 2] + length.to_bytes(2, "little") + syntax.ljust(length, b"\0") + whole[place + 20 :]
     with pytest.raises(InputError, match=reason) as refused:
-        decode(spoilt, 64)
+        decode(changed, 64)
     assert refused.value.__context__ is None
 
 
-def test_a_file_cut_short_is_refused(hand):
+def test_a_truncated_file_is_refused(hand):
     whole = dicom(hand)
     for kept in (140, 400, len(whole) // 2):
         with pytest.raises(InputError, match="DICOM"):

@@ -1,4 +1,4 @@
-"""No file, however damaged or made to harm, ends a prediction, holds it up, or fills the memory."""
+"""No damaged or malicious file stops a prediction, delays it, or fills the memory."""
 
 import resource
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from mutated import originals, write_mutated
 
 from baa.data.radiograph import ImageFile
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 
 SECONDS, GIB = 5.0, 1 << 30
@@ -21,17 +21,17 @@ def damaged(tmp_path_factory):
     return write_mutated(tmp_path_factory.mktemp("damaged"))
 
 
-def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
+def test_each_is_read_or_refused_with_a_reason_in_time(damaged):
     files = sorted(damaged.iterdir())
     assert len(files) >= 300
     refused = {}
     for file in files:
-        begun = time.process_time()
+        start = time.process_time()
         try:
             assert ImageFile(file).load(96).pixels.shape == (96, 96)
         except InputError as error:
             refused[file.name] = str(error)
-        assert time.process_time() - begun < SECONDS, file.name
+        assert time.process_time() - start < SECONDS, file.name
     assert all(len(reason) > 5 and "\n" not in reason for reason in refused.values())
     must = {
         "empty.png",
@@ -48,7 +48,7 @@ def test_each_is_read_or_refused_with_a_reason_and_soon(damaged):
     assert len(refused) > len(files) / 2
 
 
-def test_what_they_were_made_of_is_read(tmp_path):
+def test_the_originals_are_read(tmp_path):
     [case] = phantom_cases(1, seed=3)
     first = None
     for name, data in originals(case.image.load(384).pixels).items():
@@ -60,7 +60,7 @@ def test_what_they_were_made_of_is_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_prediction_answers_for_all_of_them_within_two_gigabytes(damaged, tmp_path):
+def test_a_prediction_covers_all_of_them_within_two_gigabytes(damaged, tmp_path):
     command = [
         sys.executable,
         "-m",

@@ -1,9 +1,9 @@
-"""An id has one split, on every machine and whatever is added."""
+"""An id has one split, on every machine and whatever cases are added."""
 
 import pytest
 
 from baa.data.cases import Case
-from baa.data.sources.phantom.phantom import Phantom
+from baa.data.sources.phantom import Phantom
 from baa.data.splits import assign_splits
 from baa.errors import InputError
 from baa.patient import Sex
@@ -13,7 +13,7 @@ def cases(ids, split=None):
     return [Case(str(i), Phantom(0, i, 60.0, Sex.MALE), 60.0, Sex.MALE, split) for i in ids]
 
 
-def test_shares_are_near_what_was_asked():
+def test_shares_are_near_the_settings():
     splits = [case.split for case in assign_splits(cases(range(5000)), val_share=0.1, test_share=0.2)]
 
     assert splits.count("val") / 5000 == pytest.approx(0.1, abs=0.02)
@@ -27,23 +27,23 @@ def test_adding_cases_moves_none():
     assert few.items() <= many.items()
 
 
-def test_these_ids_fall_here_on_every_machine():
+def test_the_split_of_an_id_is_the_same_on_every_machine():
     assert [case.split for case in assign_splits(cases([1377, 1393, 1406, 1422]), seed=0)] == ["val", "train", "train", "train"]
 
 
-def test_ids_that_must_judge_judge():
-    held = frozenset(str(i) for i in range(50))
-    assert {case.split for case in assign_splits(cases(range(50)), test_ids=held)} == {"test"}
+def test_test_ids_are_in_the_test_split():
+    test_ids = frozenset(str(i) for i in range(50))
+    assert {case.split for case in assign_splits(cases(range(50)), test_ids=test_ids)} == {"test"}
 
 
-def test_the_sources_split_is_taken_and_a_missing_one_refused_with_the_mend():
+def test_the_sources_split_is_used_and_a_missing_one_refused_with_the_remedy():
     assert assign_splits(cases([1], "val"))[0].split == "val"
-    adrift = cases([1], "val") + cases([2, 3, 4])
+    mixed = cases([1], "val") + cases([2, 3, 4])
     with pytest.raises(InputError, match=r"2 of 4 cases, such as 2, have no split .*data.split.by=hash"):
-        assign_splits(adrift, by="source", test_ids=frozenset({"4"}))
+        assign_splits(mixed, by="source", test_ids=frozenset({"4"}))
 
 
-def test_where_the_source_has_nobody_to_choose_by_they_are_drawn_from_those_to_train_on():
+def test_a_source_without_validation_cases_has_them_drawn_from_its_training_cases():
     splits = [
         case.split for case in assign_splits(cases(range(1000), "train") + cases(range(1000, 1100), "test"), val_share=0.1)
     ]

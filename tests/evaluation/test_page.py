@@ -1,4 +1,4 @@
-"""The page says what the metrics say, holds its pictures, asks no network, and runs nothing of what it is given."""
+"""The report page shows the metrics, embeds its pictures, loads nothing from a network, and escapes what it is given."""
 
 import re
 
@@ -27,7 +27,7 @@ METRICS = {
 }
 
 
-def written(**more):
+def make_page(**more):
     figures = [
         agreement_figure(np.array([100.0, 120, 90]), np.array([101.0, 118, 95])),
         error_figure({"all": (7.1, 6.5, 7.7)}),
@@ -38,27 +38,27 @@ def written(**more):
     return page(Report("estimator", "test", METRICS, figures, worst, card)._replace(**more))
 
 
-def test_the_page_says_what_the_metrics_say():
-    text = written()
-    for said in ("MAE 7.12 months", "6.50 to 7.75", "120 radiographs", "female", "6.61", "0.912", "31.4", "0.953", "0.25"):
-        assert said in text
+def test_the_page_shows_the_metrics():
+    text = make_page()
+    for value in ("MAE 7.12 months", "6.50 to 7.75", "120 radiographs", "female", "6.61", "0.912", "31.4", "0.953", "0.25"):
+        assert value in text
     for who, _, _ in PUBLISHED:
         assert who in text
     assert "Not a device. Nothing else." in text
 
 
-def test_it_holds_its_pictures_and_asks_no_network():
-    text = written()
+def test_pictures_are_embedded_and_nothing_is_loaded():
+    text = make_page()
     assert len(re.findall('src="data:image/(png|jpeg);base64,', text)) == 4
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     assert "http" not in text
 
 
-def test_what_is_given_is_shown_and_not_run():
-    assert "<script>" not in written(title="<script>1</script>", card={"a": "<script>2</script>"})
+def test_titles_and_captions_are_escaped():
+    assert "<script>" not in make_page(title="<script>1</script>", card={"a": "<script>2</script>"})
 
 
-def test_without_known_ages_nothing_is_measured_and_said_so():
-    text = written(metrics={}, figures=[], worst=[])
-    assert "nothing is measured" in text
+def test_without_known_ages_the_page_states_that_nothing_is_measured():
+    text = make_page(metrics={}, figures=[], worst=[])
+    assert "there are no errors to report" in text
     assert "published" not in text

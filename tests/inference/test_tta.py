@@ -1,48 +1,42 @@
-"""Readings of one film that should be the same: how far apart they are."""
+"""Slightly moved views of a radiograph: the range of their ages."""
 
 import pytest
 import torch
 
-from baa.data.batch import Batch
-from baa.nets.view import Film
+from baa.nets.view import View
 
 
 @pytest.fixture(params=["locator", "estimator"])
 def read(request, finished, phantom_batch):
-    """A module, its cropper, and a batch of what it reads."""
-    from baa.assembly.modules import crop_arguments
-    from baa.checkpoints.load import restore
-    from baa.config.load import load
-    from baa.nets.cropper import RegionCropper
+    """A model, a view of phantoms, its regions, and sexes."""
+    from baa.checkpoints.load import load_model
 
-    model = restore(finished[0] / "tiny" / request.param / "best.ckpt")
-    cropper = RegionCropper(model.locator, **crop_arguments(load(None, base=model.settings)))
-    batch = Batch.of_noise(len(phantom_batch), phantom_batch.shape[-1], cropper.px)
-    film = Film.plain(phantom_batch)
-    return model.module, cropper, batch._replace(film=film, regions=cropper(film), sex=torch.ones(4, dtype=torch.long))
+    model = load_model(finished[0] / "tiny" / request.param / "best.ckpt").model
+    view = View.of(phantom_batch)
+    return model, view, model.regions(view), torch.ones(len(phantom_batch), dtype=torch.long)
 
 
 @torch.no_grad()
-def test_of_a_mirrored_film_it_is_what_mirrored_crops_make(read, monkeypatch):
-    from baa.inference import disagreement as module
+def test_without_rotation_it_is_the_difference_between_a_view_and_its_mirror_image(read, monkeypatch):
+    from baa.inference import tta
 
-    monkeypatch.setattr(module, "DEGREES", 0.0)
-    net, cropper, batch = read
-    mirrored = batch._replace(
-        film=Film.plain(batch.film.source.flip(-1)),
-        regions=batch.regions._replace(crops=tuple(crop.flip(-1) for crop in batch.regions.crops)),
-    )
-    apart = (net.predict(batch).months - net.predict(mirrored).months).abs()
+    monkeypatch.setattr(tta, "DEGREES", 0.0)
+    model, view, regions, sex = read
+    if model.estimator is None:
+        ages = [model(View.of(source), sex).months for source in (view.source, view.source.flip(-1))]
+    else:
+        mirrored = {name: crop.flip(-1) for name, crop in regions.crops.items()}
+        ages = [model.estimator(crops, sex).months for crops in (regions.crops, mirrored)]
+    apart = (ages[0] - ages[1]).abs()
     assert apart.max() > 0.05
-    assert torch.allclose(module.disagreement(net, batch, cropper), apart, atol=5e-3)
+    assert torch.allclose(tta.disagreement(model, view, regions, sex), apart, atol=5e-3)
 
 
-def test_turning_takes_readings_further_apart(read, monkeypatch):
-    from baa.inference import disagreement as module
+def test_rotation_widens_the_range(read, monkeypatch):
+    from baa.inference import tta
 
-    net, cropper, batch = read
-    monkeypatch.setattr(module, "DEGREES", 0.0)
-    mirrored = module.disagreement(net, batch, cropper)
-    monkeypatch.setattr(module, "DEGREES", 8.0)
-    turned = module.disagreement(net, batch, cropper)
-    assert (turned > mirrored + 1e-3).any()
+    monkeypatch.setattr(tta, "DEGREES", 0.0)
+    mirrored = tta.disagreement(*read)
+    monkeypatch.setattr(tta, "DEGREES", 8.0)
+    rotated = tta.disagreement(*read)
+    assert (rotated > mirrored + 1e-3).any()

@@ -1,4 +1,4 @@
-"""How far apart the bone ages of healthy children of one age lie."""
+"""The standard deviation of bone age among healthy children."""
 
 import math
 
@@ -18,12 +18,12 @@ from baa.patient import Sex
         (192, Sex.FEMALE, 7.31),
     ],
 )
-def test_the_atlas_says_it_at_its_ages_and_a_line_between_them(months, sex, deviation):
+def test_deviations_are_those_of_the_atlas_and_interpolated_between_its_ages(months, sex, deviation):
     assert standard_deviation(months, sex) == pytest.approx(deviation)
 
 
 @pytest.mark.parametrize(
     ("months", "sex"), [(2, Sex.MALE), (205, Sex.MALE), (193, Sex.FEMALE), (math.nan, Sex.MALE), (60, Sex.UNKNOWN)]
 )
-def test_nothing_is_made_up_outside_the_table(months, sex):
+def test_there_is_none_outside_the_table(months, sex):
     assert standard_deviation(months, sex) is None

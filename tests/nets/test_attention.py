@@ -1,4 +1,4 @@
-"""Grad-CAM lights up what moved the age, in any autograd mode, and leaves no trace."""
+"""Heat maps are Grad-CAM of the age, in any autograd mode, and leave no hook and no gradient behind."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from baa.errors import InputError
-from baa.nets.attention import READINGS, closed_heat_map, heat_map
+from baa.nets.attention import CAM_MODES, closed_form_heat_map, heat_map
 from baa.nets.heads import AgeHead
 from baa.nets.locator import PooledAgeHead
 
@@ -24,7 +24,7 @@ def head(kind="regression"):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_linear_head_gives_its_own_weights(features, mode):
+def test_the_map_of_a_linear_head_is_its_weights_times_the_features(features, mode):
     net = head()
     weights = 40.0 * net.age.layers[-1].weight[0] / (5 * 6)  # the mean spreads each weight over the cells
     expected = torch.einsum("c,bchw->bhw", weights.detach(), features)
@@ -35,7 +35,7 @@ def test_a_linear_head_gives_its_own_weights(features, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_deviation_takes_the_side_of_the_mean_that_the_hand_is_on(features, mode):
+def test_deviation_is_evidence_for_the_hands_own_side_of_the_mean_age(features, mode):
     net = head()
     older = net(features).months >= 100.0
     signed = torch.einsum("c,bchw->bhw", net.age.layers[-1].weight[0].detach() * 40 / 30, features)
@@ -45,7 +45,7 @@ def test_deviation_takes_the_side_of_the_mean_that_the_hand_is_on(features, mode
         assert_close(heat_map(net, features.clone(), "deviation"), expected)
 
 
-def test_the_class_reading_follows_the_likeliest_bin(features):
+def test_class_is_evidence_for_the_likeliest_bin(features):
     net = head("distribution")
     likeliest = net(features).logits.argmax(dim=1)
     expected = torch.einsum("bc,bchw->bhw", net.age.layers[-1].weight[likeliest].detach() / 30, features).relu()
@@ -53,39 +53,39 @@ def test_the_class_reading_follows_the_likeliest_bin(features):
     assert_close(heat_map(net, features, "class"), expected)
 
 
-@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("cam_mode", CAM_MODES)
 @pytest.mark.parametrize("kind", ["regression", "distribution"])
-def test_the_closed_form_is_grad_cam(features, kind, reading):
+def test_the_closed_form_is_grad_cam(features, kind, cam_mode):
     net = head(kind)
-    if kind == "regression" and reading == "class":
+    if kind == "regression" and cam_mode == "class":
         with pytest.raises(InputError, match="needs locator.head=distribution"):
-            closed_heat_map(net, features, reading)
+            closed_form_heat_map(net, features, cam_mode)
         return
     features = features - 0.5
-    found = heat_map(net, features, reading)
+    found = heat_map(net, features, cam_mode)
     assert found.max() > 0
-    assert_close(closed_heat_map(net, features, reading), found)
+    assert_close(closed_form_heat_map(net, features, cam_mode), found)
 
 
 def test_a_head_with_a_hidden_layer_has_no_closed_form(features):
     net = PooledAgeHead(AgeHead(4, kind="distribution", hidden=8)).eval()
     with pytest.raises(InputError, match="no closed form"):
-        closed_heat_map(net, features, "class")
+        closed_form_heat_map(net, features, "class")
 
 
-def test_the_class_reading_of_a_regression_is_refused(features):
+def test_class_is_refused_for_a_regression_head(features):
     with pytest.raises(InputError, match="needs locator.head=distribution"):
         heat_map(head(), features, "class")
 
 
-def test_images_of_a_batch_do_not_mix(features):
+def test_the_map_of_an_image_does_not_depend_on_its_batch(features):
     net = head("distribution")
     alone = torch.cat([heat_map(net, image[None], "absolute") for image in features])
 
     assert_close(heat_map(net, features, "absolute"), alone)
 
 
-def test_no_hook_and_no_gradient_stays_behind(features):
+def test_no_hook_and_no_gradient_is_left_behind(features):
     net = head()
     heat_map(net, features, "relu")
 
@@ -93,7 +93,7 @@ def test_no_hook_and_no_gradient_stays_behind(features):
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_autocast_around_it_changes_nothing(features):
+def test_autocast_does_not_change_the_map(features):
     net = head()
     plain = heat_map(net, features, "relu")
     with torch.autocast("cpu", torch.bfloat16):

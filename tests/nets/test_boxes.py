@@ -1,10 +1,10 @@
-"""Heat map to box, against boxes worked out by hand."""
+"""Heat map to box, against boxes computed by hand."""
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from baa.nets.boxes import degenerate, favour, flood, moments_box, peak, peak_box, square_inside
+from baa.nets.boxes import apply_prior, degenerate, flood, moments_box, peak, peak_box, square_inside
 
 
 def bump(x, y, width=0.1, cells=20):
@@ -12,11 +12,11 @@ def bump(x, y, width=0.1, cells=20):
     return torch.exp(-((grid[None] - x) ** 2 + (grid[:, None] - y) ** 2) / (2 * width**2))[None]
 
 
-def test_the_peak_is_where_the_bump_is():
+def test_the_peak_is_at_the_center_of_a_bump():
     assert_close(peak(bump(0.3, 0.7)), torch.tensor([[0.3, 0.7]]), atol=0.03, rtol=0)
 
 
-def test_the_peak_box_holds_the_half_maximum_of_the_peak_only():
+def test_the_peak_box_encloses_the_half_maximum_of_the_highest_bump_only():
     heat = torch.maximum(bump(0.3, 0.7), 0.9 * bump(0.8, 0.2))
     half_width = 0.1 * (2 * torch.log(torch.tensor(2.0))).sqrt()
     box = peak_box(heat, threshold=0.5, margin=0.0)
@@ -30,9 +30,9 @@ def test_the_margin_is_added_on_each_side():
     assert_close(wide - tight, torch.tensor([[-0.1, -0.1, 0.1, 0.1]]))
 
 
-def test_the_moments_box_is_mean_and_deviation_of_the_sharpened_map():
+def test_the_moments_box_is_mean_and_standard_deviation_of_the_sharpened_map():
     box = moments_box(bump(0.4, 0.6, width=0.1, cells=50), sharpness=4.0, extent=2.0)
-    half = 2 * 0.1 / 4**0.5  # a Gaussian to the fourth has half the deviation
+    half = 2 * 0.1 / 4**0.5  # a Gaussian to the fourth power has half the standard deviation
 
     assert_close(box, torch.tensor([[0.4 - half, 0.6 - half, 0.4 + half, 0.6 + half]]), atol=0.005, rtol=0)
 
@@ -42,35 +42,35 @@ def test_the_moments_box_is_differentiable_in_the_map():
     assert torch.autograd.gradcheck(lambda h: moments_box(h, sharpness=2.0, extent=2.0), heat)
 
 
-def test_flat_broken_and_border_maps_are_degenerate():
+def test_maps_that_are_flat_not_finite_or_hottest_at_the_border_are_degenerate():
     flat = torch.full((1, 20, 20), 0.3)
-    broken = bump(0.5, 0.5).clone()
-    broken[0, 3, 3] = float("nan")
-    maps = torch.cat([flat, torch.zeros(1, 20, 20), broken, bump(0.0, 0.5), bump(0.5, 0.5)])
+    not_finite = bump(0.5, 0.5).clone()
+    not_finite[0, 3, 3] = float("nan")
+    maps = torch.cat([flat, torch.zeros(1, 20, 20), not_finite, bump(0.0, 0.5), bump(0.5, 0.5)])
 
     assert degenerate(maps).tolist() == [True, True, True, True, False]
 
 
-def test_squares_keep_their_centre_and_move_inside():
+def test_squares_keep_their_center_and_are_moved_inside_the_image():
     boxes = torch.tensor([[0.4, 0.3, 0.6, 0.7], [-0.1, 0.0, 0.1, 0.1], [0.49, 0.49, 0.51, 0.51]])
     expected = torch.tensor([[0.3, 0.3, 0.7, 0.7], [0.0, 0.0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6]])
 
-    assert_close(square_inside(boxes, smallest=0.2, largest=0.5), expected)
+    assert_close(square_inside(boxes, min_side=0.2, max_side=0.5), expected)
 
 
-def test_an_expectation_picks_the_nearer_of_two_equal_bumps():
+def test_a_prior_selects_the_nearer_of_two_equal_bumps():
     heat = torch.maximum(bump(0.5, 0.2), bump(0.5, 0.7))
-    assert peak(favour(heat, torch.tensor([[0.5, 0.65]]), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
-    assert peak(favour(heat, torch.tensor([[0.5, 0.25]]), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
+    assert peak(apply_prior(heat, torch.tensor([[0.5, 0.65]]), 0.2))[0, 1].item() == pytest.approx(0.7, abs=0.05)
+    assert peak(apply_prior(heat, torch.tensor([[0.5, 0.25]]), 0.2))[0, 1].item() == pytest.approx(0.2, abs=0.05)
 
 
-def test_with_a_floor_the_expectation_speaks_where_the_map_is_silent():
+def test_with_a_floor_the_prior_decides_where_the_map_is_zero():
     heat = bump(0.5, 0.1, width=0.05)
     for floor, expected in ((0.0, 0.3), (0.05, 0.7)):
-        assert peak(favour(heat, torch.tensor([[0.5, 0.7]]), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
+        assert peak(apply_prior(heat, torch.tensor([[0.5, 0.7]]), 0.1, floor))[0, 1].item() == pytest.approx(expected, abs=0.15)
 
 
-def test_a_flood_follows_a_winding_region_and_takes_no_other():
+def test_a_flood_fills_a_winding_region_and_no_other():
     hot = torch.zeros(1, 48, 48, dtype=torch.bool)
     hot[0, 4:40, 4] = hot[0, 39, 4:30] = hot[0, 10:40, 29] = True  # a U
     winding = hot.clone()

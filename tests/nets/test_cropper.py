@@ -1,4 +1,4 @@
-"""Two looks to two crops, with a real small locator."""
+"""Heat maps to crops of any number of regions, with a small real locator."""
 
 import pytest
 import torch
@@ -6,35 +6,81 @@ from torch.testing import assert_close
 from torchvision.ops import box_iou
 
 from baa.nets.boxes import moments, peak
-from baa.nets.cropper import CARPAL, HAND, RegionCropper
-from baa.nets.view import Film, black_out
+from baa.nets.cropper import Region, RegionCropper
+from baa.nets.view import View, black_out
+
+CARPAL = Region(64, extent=1.5, min_side=0.2, max_side=0.4, fallback_side=0.3)
+HAND = Region(48, extent=2.0, min_side=0.4, max_side=0.8, fallback_side=0.6)
+THUMB = Region(32, extent=2.0, min_side=0.1, max_side=0.3, fallback_side=0.2)
+REGIONS = {"carpal": CARPAL, "hand": HAND}
+THREE = {"thumb": THUMB, **REGIONS}
 
 
-@pytest.mark.parametrize("rule", ["peak", "moments"])
-def test_second_region_is_found_with_the_first_blacked_out(locator, phantom_batch, rule):
-    cropper = RegionCropper(locator, px=(64, 64), reading="absolute", rule=rule)
-    film = Film.plain(phantom_batch)
-    regions = cropper(film)
-    masked = black_out(film.view(96), regions.boxes[:, CARPAL])
-
-    assert_close(regions.heat[:, HAND], cropper.read(cropper.features(masked)))
-    assert (box_iou(regions.boxes[:, CARPAL], regions.boxes[:, HAND]).diagonal() < 1).all()
-    assert [crop.shape for crop in regions.crops] == [(4, 1, 64, 64)] * 2
+def make_cropper(locator, regions=REGIONS, **settings):
+    return RegionCropper(locator, regions, cam_mode="absolute", **settings)
 
 
-def test_a_locator_that_sees_nothing_gives_the_typical_boxes_and_says_so(locator, phantom_batch):
+@pytest.mark.parametrize("regions", [{"hand": HAND}, REGIONS, THREE], ids=lambda regions: str(len(regions)))
+@pytest.mark.parametrize("box_method", ["peak", "moments"])
+def test_each_region_is_found_with_all_earlier_ones_blacked_out(locator, phantom_batch, regions, box_method):
+    cropper = make_cropper(locator, regions, box_method=box_method)
+    view = View.of(phantom_batch)
+    found = cropper(view)
+    image = view.render(96)
+
+    count = len(regions)
+    assert found.boxes.shape == (4, count, 4)
+    assert found.heat.shape == (4, count, 3, 3)
+    assert found.fallback.shape == (4, count)
+    assert {name: crop.shape for name, crop in found.crops.items()} == {
+        name: (4, 1, region.px, region.px) for name, region in regions.items()
+    }
+    assert list(found.crops) == list(regions)
+    for place in range(count):
+        assert_close(found.heat[:, place], cropper.heat_map(cropper.features(image)))
+        image = black_out(image, found.boxes[:, place])
+
+
+def test_the_third_map_differs_from_one_with_a_single_region_hidden(locator, phantom_batch):
+    cropper = make_cropper(locator, THREE)
+    view = View.of(phantom_batch)
+    found = cropper(view)
+    for place in (0, 1):
+        one_hidden = black_out(view.render(96), found.boxes[:, place])
+        assert not torch.allclose(found.heat[:, 2], cropper.heat_map(cropper.features(one_hidden)))
+
+
+def test_regions_have_different_boxes_with_sides_in_their_limits(locator, phantom_batch):
+    boxes = make_cropper(locator, THREE)(View.of(phantom_batch)).boxes
+    sides = boxes[..., 2:] - boxes[..., :2]
+    for place, region in enumerate(THREE.values()):
+        assert (sides[:, place] >= region.min_side - 1e-6).all()
+        assert (sides[:, place] <= region.max_side + 1e-6).all()
+        for other in range(place):
+            assert (box_iou(boxes[:, place], boxes[:, other]).diagonal() < 1).all()
+
+
+def test_each_crop_is_cut_from_its_own_box(locator, phantom_batch):
+    view = View.of(phantom_batch)
+    found = make_cropper(locator, THREE)(view)
+    for place, (name, region) in enumerate(THREE.items()):
+        assert torch.equal(found.crops[name], view.crop(found.boxes[:, place], region.px, region.max_side))
+
+
+def test_degenerate_heat_maps_give_centered_boxes_and_are_marked(locator, phantom_batch):
     torch.nn.init.zeros_(locator.head.age.layers[-1].weight)
-    regions = RegionCropper(locator, px=(32, 32), reading="absolute", typical=(0.3, 0.6))(Film.plain(phantom_batch))
+    found = make_cropper(locator, THREE)(View.of(phantom_batch))
 
-    assert regions.fallback.all()
-    assert_close(regions.boxes[0], torch.tensor([[0.35, 0.35, 0.65, 0.65], [0.2, 0.2, 0.8, 0.8]]))
+    assert found.fallback.all()
+    expected = torch.tensor([[0.4, 0.4, 0.6, 0.6], [0.35, 0.35, 0.65, 0.65], [0.2, 0.2, 0.8, 0.8]])
+    assert_close(found.boxes, expected.expand(4, 3, 4))
 
 
-def test_looking_leaves_the_locator_as_it_was(locator, phantom_batch):
+def test_localizing_does_not_change_the_locator(locator, phantom_batch):
     before = {name: tensor.clone() for name, tensor in locator.state_dict().items()}
-    cropper = RegionCropper(locator, px=(32, 32)).train()
+    cropper = make_cropper(locator).train()
     with torch.inference_mode():
-        cropper(Film.plain(phantom_batch))
+        cropper(View.of(phantom_batch))
 
     assert not cropper.training
     assert not locator.training
@@ -42,63 +88,104 @@ def test_looking_leaves_the_locator_as_it_was(locator, phantom_batch):
     assert all(parameter.grad is None for parameter in locator.parameters())
 
 
-def test_the_images_of_a_batch_do_not_mix(locator, phantom_batch):
-    cropper = RegionCropper(locator, px=(32, 32), reading="absolute")
-    alone = torch.cat([cropper(Film.plain(image[None])).boxes for image in phantom_batch])
+def test_the_boxes_of_an_image_do_not_depend_on_its_batch(locator, phantom_batch):
+    cropper = make_cropper(locator)
+    alone = torch.cat([cropper(View.of(image[None])).boxes for image in phantom_batch])
 
-    assert_close(cropper(Film.plain(phantom_batch)).boxes, alone, atol=1e-4, rtol=0)
-
-
-def test_remembered_boxes_are_the_live_ones_on_the_radiograph_as_it_is(locator, phantom_batch):
-    cropper = RegionCropper(locator, px=(64, 64), reading="absolute", rule="moments")
-    film = Film.plain(phantom_batch)
-    live, recalled = cropper(film), cropper.recall(film, cropper.locate(film)[0])
-
-    assert_close(recalled.boxes, live.boxes)
-    assert_close(recalled.crops, live.crops)
+    assert_close(cropper(View.of(phantom_batch)).boxes, alone, atol=1e-4, rtol=0)
 
 
-def test_a_remembered_crop_of_the_mirrored_hand_is_the_mirrored_crop(locator, phantom_batch):
-    cropper = RegionCropper(locator, px=(64, 64), reading="absolute", rule="moments")
-    film = Film.plain(phantom_batch)
-    mirrored = film._replace(frame=torch.tensor([[-1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]).expand(4, 2, 3))
-    boxes = cropper.locate(film)[0]
-
-    for crop, other in zip(cropper.recall(film, boxes).crops, cropper.recall(mirrored, boxes).crops, strict=True):
-        assert_close(other, crop.flip(-1), atol=1e-5, rtol=0)
+def test_features_that_were_computed_before_give_the_same_regions(locator, phantom_batch):
+    cropper = make_cropper(locator)
+    image = View.of(phantom_batch).render(96)
+    for found, expected in zip(cropper.localize(image, cropper.features(image)), cropper.localize(image), strict=True):
+        assert_close(found, expected)
 
 
-def test_looking_in_bfloat16_sees_nearly_the_same(locator, phantom_batch):
-    view = Film.plain(phantom_batch).view(locator.px)
-    croppers = [RegionCropper(locator, reading="absolute", half_precision=half) for half in (False, True)]
-    full, half = (cropper.read(cropper.features(view)) for cropper in croppers)
+def test_cached_boxes_give_the_same_crops_without_the_locator(locator, phantom_batch, monkeypatch):
+    cropper = make_cropper(locator, THREE, box_method="moments")
+    view = View.of(phantom_batch)
+    live = cropper(view)
+    monkeypatch.setattr(locator, "features", lambda image: pytest.fail("the locator ran"))
+    cached = cropper.crop_at(view, live.boxes)
+
+    assert_close(cached.boxes, live.boxes)
+    assert_close(cached.crops, live.crops)
+    assert cached.heat is None
+    assert cached.fallback is None
+
+
+def test_a_cached_crop_of_the_mirrored_hand_is_the_mirrored_crop(locator, phantom_batch):
+    cropper = make_cropper(locator, box_method="moments")
+    view = View.of(phantom_batch)
+    mirrored = view.turned(torch.zeros(4, dtype=torch.long), torch.ones(4, dtype=torch.bool))
+    boxes = cropper(view).boxes
+
+    crops = cropper.crop_at(view, boxes).crops
+    for name, other in cropper.crop_at(mirrored, boxes).crops.items():
+        assert_close(other, crops[name].flip(-1), atol=1e-5, rtol=0)
+
+
+def test_a_locator_in_bfloat16_gives_nearly_the_same_heat_map_in_float32(locator, phantom_batch):
+    image = View.of(phantom_batch).render(locator.px)
+    croppers = [make_cropper(locator, half_precision=half) for half in (False, True)]
+    full, half = (cropper.heat_map(cropper.features(image)) for cropper in croppers)
 
     assert half.dtype == torch.float32
     assert 0 < (half - full).abs().max() < 0.05 * full.max()
 
 
-def test_what_is_expected_from_the_look_moves_with_the_hand(locator):
-    cropper = RegionCropper(locator, centres=((0.0, 0.25), (0.0, 0.0)), centres_from="look", spreads=(0.05, 0.1), floor=0.5)
+def with_priors(centers, sigmas):
+    """The two regions, with spatial priors."""
+    return {
+        name: region._replace(prior_center=center, prior_sigma=sigma)
+        for (name, region), center, sigma in zip(REGIONS.items(), centers, sigmas, strict=True)
+    }
+
+
+def test_a_prior_from_the_heat_map_moves_with_the_heat(locator):
+    """The head's answer is a map given as features: the second one lies an eighth further right and down."""
+    regions = with_priors(((0.0, 0.25), (0.0, 0.0)), (0.05, 0.1))
+    cropper = make_cropper(locator, regions, prior_origin="heat_map", prior_floor=0.5)
     heat = torch.zeros(2, 8, 8)
-    heat[0, 2, 3] = heat[1, 3, 4] = 1.0  # fingers; the second film's an eighth further right and down
+    heat[0, 2, 3] = heat[1, 3, 4] = 1.0
+    cropper.features = lambda image: image
+    cropper.heat_map = lambda features: heat
+    found = cropper.localize(torch.zeros(2, 1, 96, 96))
+
     origin = moments(heat)[0]
     assert_close(origin, torch.tensor([[3.5, 2.5], [4.5, 3.5]]) / 8)
-    for region, below in ((CARPAL, 0.25), (HAND, 0.0)):
-        found = peak(cropper.expect(heat, region, origin))
-        assert_close(found, origin + torch.tensor([0.0, below]), atol=0.08, rtol=0)
-        assert_close(found[1] - found[0], torch.tensor([0.125, 0.125]), atol=0.03, rtol=0)
+    for place, below in enumerate((0.25, 0.0)):
+        hottest = peak(found.heat[:, place])
+        assert_close(hottest, origin + torch.tensor([0.0, below]), atol=0.08, rtol=0)
+        assert_close(hottest[1] - hottest[0], torch.tensor([0.125, 0.125]), atol=0.03, rtol=0)
 
 
-def test_the_first_look_is_what_centres_count_from_and_the_image_if_asked(locator, phantom_batch):
-    film = Film.plain(phantom_batch)
-    first = RegionCropper(locator, reading="absolute").read(locator.features(film.view(96)))
-    settings = {"px": (32, 32), "reading": "absolute", "rule": "moments", "spreads": (0.02, 0.02), "floor": 100.0}
-    by_look = RegionCropper(locator, centres=((0.0, 0.1), (0.1, 0.0)), centres_from="look", **settings)(film).boxes
-    by_image = RegionCropper(locator, centres=((0.3, 0.6), (0.6, 0.3)), **settings)(film).boxes
+def test_prior_centers_count_from_the_first_heat_map_or_from_the_image(locator, phantom_batch):
+    view = View.of(phantom_batch)
+    first = make_cropper(locator).heat_map(locator.features(view.render(96)))
+    settings = {"box_method": "moments", "prior_floor": 100.0}
+    by_heat_map = with_priors(((0.0, 0.1), (0.1, 0.0)), (0.02, 0.02))
+    by_image = with_priors(((0.3, 0.6), (0.6, 0.3)), (0.02, 0.02))
+    boxes_by_heat_map = make_cropper(locator, by_heat_map, prior_origin="heat_map", **settings)(view).boxes
+    boxes_by_image = make_cropper(locator, by_image, **settings)(view).boxes
 
-    middle = (by_look[..., :2] + by_look[..., 2:]) / 2
+    def centers(boxes):
+        return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+    half_sides = torch.tensor([[CARPAL.min_side], [HAND.min_side]]) / 2
     expected = moments(first)[0][:, None] + torch.tensor([[0.0, 0.1], [0.1, 0.0]])
-    assert_close(middle, expected.clamp(0.2, 0.8), atol=0.01, rtol=0)
-    assert_close(
-        (by_image[..., :2] + by_image[..., 2:]) / 2, torch.tensor([[0.3, 0.6], [0.6, 0.3]]).expand(4, 2, 2), atol=0.02, rtol=0
-    )
+    assert_close(centers(boxes_by_heat_map), expected.clamp(half_sides, 1 - half_sides), atol=0.01, rtol=0)
+    assert_close(centers(boxes_by_image), torch.tensor([[0.3, 0.6], [0.6, 0.3]]).expand(4, 2, 2), atol=0.02, rtol=0)
+
+
+def test_a_prior_of_one_region_does_not_move_the_other(locator, phantom_batch):
+    regions = {"carpal": CARPAL._replace(prior_center=(0.5, 0.69), prior_sigma=0.1), "hand": HAND}
+    view = View.of(phantom_batch)
+    cropper, without = make_cropper(locator, regions), make_cropper(locator)
+    found = cropper(view)
+    hidden = black_out(view.render(96), found.boxes[:, 0])
+
+    plain = without.heat_map(without.features(hidden))
+    assert_close(peak(found.heat[:, 1]), peak(plain))
+    assert found.heat.shape == (4, 2, 48, 48)

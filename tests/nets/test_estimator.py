@@ -1,4 +1,4 @@
-"""The two-stream network: the shapes of method and paper, every parameter in use."""
+"""Crops and sex to age: the shapes of the paper, every parameter trained."""
 
 import pytest
 import torch
@@ -6,10 +6,16 @@ import torch
 from baa.nets.estimator import Estimator
 from baa.patient import Sex
 
+BACKBONES = {"carpal": "resnet10t", "hand": "resnet10t"}
+
+
+def make_estimator(auxiliary=False, **fusion):
+    return Estimator(backbones=BACKBONES, fusion={"width": 16} | fusion, auxiliary=auxiliary)
+
 
 @pytest.fixture
 def estimator():
-    return Estimator(backbones={"carpal": "resnet10t", "hand": "resnet10t"}, width=16)
+    return make_estimator()
 
 
 @pytest.fixture
@@ -17,15 +23,15 @@ def crops():
     return {"carpal": torch.rand(4, 1, 64, 64), "hand": torch.rand(4, 1, 64, 64)}
 
 
-def test_every_parameter_but_the_fixed_weights_learns(estimator, crops):
+def test_every_parameter_but_the_fixed_weights_is_trained(estimator, crops):
     estimator(crops, torch.tensor([0, 1, 2, 0])).months.square().mean().backward()
 
-    unmoved = [name for name, p in estimator.named_parameters() if p.grad is None or not p.grad.any()]
-    unmoved = [name for name in unmoved if ".net.layer" not in name]  # residuals start at zero
-    assert sorted(unmoved) == ["exchange.weight", "weights"]
+    without = [name for name, p in estimator.named_parameters() if p.grad is None or not p.grad.any()]
+    without = [name for name in without if ".net.layer" not in name]  # residual branches start at zero
+    assert sorted(without) == ["fusion.exchange.weight", "fusion.weights"]
 
 
-def test_both_crops_and_the_sex_move_the_age(estimator, crops):
+def test_the_age_depends_on_both_crops_and_on_sex(estimator, crops):
     estimator.eval()
     sex = torch.full((4,), int(Sex.FEMALE))
     base = estimator(crops, sex).months
@@ -36,20 +42,17 @@ def test_both_crops_and_the_sex_move_the_age(estimator, crops):
 
 
 @pytest.mark.parametrize("place", ["projected", "fused", "joined"])
-def test_the_sex_comes_in_where_it_is_asked_to_and_only_there(crops, place):
-    backbones = {"carpal": "resnet10t", "hand": "resnet10t"}
+def test_the_age_depends_on_sex_only_if_it_is_added_somewhere(crops, place):
     female, male = (torch.full((4,), int(sex)) for sex in (Sex.FEMALE, Sex.MALE))
-    knows, ignores = (Estimator(backbones=backbones, width=16, sex_at=at).eval() for at in ([place], []))
+    with_sex, without_sex = (make_estimator(sex_at=at).eval() for at in ([place], []))
 
-    assert (knows(crops, female).months != knows(crops, male).months).all()
-    assert (ignores(crops, female).months == ignores(crops, male).months).all()
+    assert (with_sex(crops, female).months != with_sex(crops, male).months).all()
+    assert (without_sex(crops, female).months == without_sex(crops, male).months).all()
+    assert list(with_sex.fusion.gates) == [place]
 
 
-def test_a_stream_of_no_weight_has_no_say(crops):
-    weights = {"carpal": 0.0, "hand": 1.0}
-    estimator = Estimator(
-        backbones={"carpal": "resnet10t", "hand": "resnet10t"}, width=16, exchange_mode="none", stream_weights=weights
-    ).eval()
+def test_a_stream_of_weight_zero_does_not_change_the_age(crops):
+    estimator = make_estimator(mode="none", weights={"carpal": 0.0, "hand": 1.0}).eval()
     sex = torch.zeros(4, dtype=torch.long)
     base = estimator(crops, sex).months
 
@@ -57,14 +60,13 @@ def test_a_stream_of_no_weight_has_no_say(crops):
     assert (estimator(crops | {"hand": torch.rand(4, 1, 64, 64)}, sex).months != base).all()
 
 
-def test_what_is_learnt_is_told_by_name_and_what_is_fixed_is_not():
-    backbones = {"carpal": "resnet10t", "hand": "resnet10t"}
-    fixed = Estimator(backbones=backbones, width=16, alpha_learnt=False)
-    learnt = Estimator(backbones=backbones, width=16, exchange=0.25, exchange_learnt=True, weights_learnt=True, alpha_sex=0.5)
+def test_only_fusion_weights_that_are_trained_are_listed():
+    fixed = make_estimator(alpha_learned=False)
+    learned = make_estimator(exchange=0.25, exchange_learned=True, weights_learned=True, alpha_sex=0.5)
 
-    assert fixed.learnt_weights() == {}
-    told = {name: round(float(weight), 3) for name, weight in learnt.learnt_weights().items()}
-    assert told == {
+    assert fixed.fusion.learned_weights() == {}
+    listed = {name: round(float(weight), 3) for name, weight in learned.fusion.learned_weights().items()}
+    assert listed == {
         "exchange": 0.25,
         "weight_carpal": 1.0,
         "weight_hand": 1.0,
@@ -75,8 +77,8 @@ def test_what_is_learnt_is_told_by_name_and_what_is_fixed_is_not():
     }
 
 
-def test_alone_each_stream_answers_from_its_own_crop_only(crops):
-    estimator = Estimator(backbones={"carpal": "resnet10t", "hand": "resnet10t"}, width=16, auxiliary=True)
+def test_the_own_age_of_a_stream_depends_on_its_crop_only(crops):
+    estimator = make_estimator(auxiliary=True)
     sex = torch.full((4,), int(Sex.FEMALE))
     base = estimator(crops, sex).alone
     other = estimator(crops | {"hand": torch.rand(4, 1, 64, 64)}, sex).alone

@@ -1,16 +1,14 @@
-"""A hand that lies on its side or mirrored is laid as most lie, and its boxes are told where they are in the file."""
+"""A rotated or mirrored hand is turned upright; a radiograph that no orientation makes recognizable stays as it is."""
 
 import pytest
 import torch
 
-from baa.nets.cropper import RegionCropper
-from baa.nets.input_check import Recogniser, recognise
+from baa.nets.input_check import InputCheck, orient
 from baa.nets.laterality import SURE
-from baa.nets.pose import turn
 
 
-class TopIsBright(Recogniser):
-    """Strange unless the upper third of a feature map outshines the lower one."""
+class TopIsBright(InputCheck):
+    """Recognize an image if the top row of its feature map is brighter than the bottom row."""
 
     def forward(self, features):
         shades = features.float().mean(dim=1)
@@ -18,94 +16,108 @@ class TopIsBright(Recogniser):
 
 
 class LeftIsBright(torch.nn.Module):
-    """Sure that a hand lies mirrored if its left half outshines the right one."""
+    """Detect a mirrored hand if its left half is brighter than the right half."""
 
     def forward(self, source):
         return 1000 * (source[..., :48] - source[..., 48:]).mean(dim=(1, 2, 3))
 
 
 class RightIsBright(LeftIsBright):
-    """Sure of the opposite."""
+    """The opposite."""
 
     def forward(self, source):
         return -super().forward(source)
 
 
 def ramp_with_a_spot():
-    """Darker downwards, [1, 1, 96, 96]; the spot is far from the rim, by which a turn is known."""
+    """Darker downwards, [1, 1, 96, 96]; a spot away from the border identifies the orientation."""
     ramp = torch.linspace(0.2, 0.1, 96)[:, None].repeat(1, 96)[None, None]
     ramp[..., 32:48, 64:80] = 1
     return ramp
 
 
-def cropper_of_shades(locator):
-    cropper = RegionCropper(locator, px=(32, 32))
-    cropper.features = lambda view: torch.nn.functional.adaptive_avg_pool2d(view, 6).repeat(1, 512, 1, 1)
-    return cropper
+def features(view):
+    """Means of the cells of a 6 x 6 grid."""
+    return torch.nn.functional.adaptive_avg_pool2d(view, 6).repeat(1, 512, 1, 1)
 
 
-def test_only_what_is_known_in_another_pose_is_laid_in_it(locator):
+def test_a_radiograph_is_turned_only_if_that_makes_it_recognized():
     ramp = ramp_with_a_spot()
-    lain = [turn(ramp, quarters) for quarters in (0, 1, 2, 3)]
-    lain += [turn(ramp.flip(3), quarters) for quarters in (0, 1)]
-    source = torch.cat([*lain, torch.full_like(ramp, 0.5)])
-    cropper = cropper_of_shades(locator)
+    turned = [torch.rot90(ramp, quarters, dims=(2, 3)) for quarters in (0, 1, 2, 3)]
+    turned += [torch.rot90(ramp.flip(3), quarters, dims=(2, 3)) for quarters in (0, 1)]
+    source = torch.cat([*turned, torch.full_like(ramp, 0.5)])
     given = source.clone()
-    recogniser = TopIsBright(512)
-    recogniser.laterality = LeftIsBright()
-    read = recognise(cropper, recogniser, source)
+    input_check = TopIsBright(512)
+    input_check.laterality = LeftIsBright()
+    found = orient(source, 48, features, input_check)
 
-    assert read.pose.quarters.tolist() == [0, 3, 2, 1, 0, 3, 0]
-    assert read.pose.mirrored.tolist() == [False, False, False, False, True, True, False]
-    assert (read.strangeness > 0).tolist() == [False] * 6 + [True]
+    assert found.quarters.tolist() == [0, 3, 2, 1, 0, 3, 0]
+    assert found.mirrored.tolist() == [False, False, False, False, True, True, False]
+    assert (found.ood_score > 0).tolist() == [False] * 6 + [True]
     assert torch.equal(source, given)
-    for i in range(6):
-        assert torch.allclose(read.film.source[i], ramp[0])
-    boxes, heat, _ = cropper.locate(read.film)
-    assert torch.allclose(read.regions.boxes, boxes, atol=1e-5)
-    assert not read.regions.fallback[:6, 0].any()
-    as_given = read.regions_as_given()
-    x0, y0, x1, y1 = boxes[0, 0].tolist()
-    expected = [
-        [x0, y0, x1, y1],
-        [y0, 1 - x1, y1, 1 - x0],
-        [1 - x1, 1 - y1, 1 - x0, 1 - y0],
-        [1 - y1, x0, 1 - y0, x1],
-        [1 - x1, y0, 1 - x0, y1],
-        [y0, x0, y1, x1],
-    ]
-    assert as_given.boxes[:6, 0].tolist() == [pytest.approx(box, abs=1e-4) for box in expected]
-    assert len({tuple(round(corner, 2) for corner in box) for box in expected}) == 6
-    assert torch.allclose(turn(as_given.heat[1:2], 3), heat[:1], atol=1e-5)
-    assert torch.allclose(as_given.heat[4:5].flip(3), heat[:1], atol=1e-5)
-    assert torch.allclose(turn(as_given.heat[5:6], 3).flip(3), heat[:1], atol=1e-5)
+    assert found.view.source is source
+    assert torch.allclose(found.view.render(96)[:6], ramp.expand(6, -1, -1, -1), atol=1e-5)
+    assert torch.equal(found.locator_view, found.view.render(48))
+    assert torch.equal(found.features, features(found.locator_view))
+    assert torch.equal(found.ood_score, input_check(found.features))
+    assert (found.laterality[[4, 5]] > SURE).all()
+    assert (found.laterality[:4] < -SURE).all()
+    box = torch.tensor([64 / 96, 32 / 96, 80 / 96, 48 / 96])
+    corners = found.view.boxes_in_source(box.expand(7, 1, 4))[:6, 0] * 96
+    for picture, (x0, y0, x1, y1) in zip(source[:6], corners.round().int(), strict=True):
+        spot = torch.zeros(96, 96)
+        spot[y0:y1, x0:x1] = 1
+        assert torch.equal(picture[0] == 1, spot == 1)
 
 
-class StrangeTurnedOver(TopIsBright):
-    """Strange as well where the right half of a feature map does not outshine the left one: in mirror images."""
+def test_the_features_are_computed_once_if_all_radiographs_are_recognized():
+    batches = []
+
+    def counted(view):
+        batches.append(len(view))
+        return features(view)
+
+    input_check = TopIsBright(512)
+    input_check.laterality = RightIsBright()
+    found = orient(ramp_with_a_spot().flip(3).repeat(2, 1, 1, 1), 48, counted, input_check)
+    assert batches == [2]
+    assert not found.mirrored.any()
+
+
+class NotMirrored(TopIsBright):
+    """Also reject an image whose right half is not brighter than the left half: a mirror image."""
 
     def forward(self, features):
         shades = features.float().mean(dim=(1, 2))
         return super().forward(features).maximum(shades[:, :3].mean(dim=1) - shades[:, 3:].mean(dim=1) + 1e-3)
 
 
-def test_what_is_not_recognised_turned_over_is_read_as_it_lies(locator):
+def test_a_radiograph_whose_mirror_image_is_not_recognized_is_not_mirrored():
     ramp = ramp_with_a_spot()
-    recogniser = StrangeTurnedOver(512)
-    recogniser.laterality = RightIsBright()
-    read = recognise(cropper_of_shades(locator), recogniser, ramp)
+    input_check = NotMirrored(512)
+    input_check.laterality = RightIsBright()
+    found = orient(ramp, 48, features, input_check)
 
-    assert read.laterality > SURE
-    assert not read.pose.mirrored
-    assert read.strangeness <= 0
-    assert torch.equal(read.film.source, ramp)
+    assert found.laterality > SURE
+    assert not found.mirrored
+    assert found.ood_score <= 0
+    assert torch.equal(found.view.affine, torch.eye(3)[None])
 
 
-def test_what_is_not_recognised_as_it_lies_is_not_turned_over(locator):
-    recogniser = StrangeTurnedOver(512)
-    recogniser.laterality = LeftIsBright()
-    read = recognise(cropper_of_shades(locator), recogniser, ramp_with_a_spot().flip(3))
+def test_a_radiograph_that_is_not_recognized_as_given_is_not_mirrored():
+    input_check = NotMirrored(512)
+    input_check.laterality = LeftIsBright()
+    found = orient(ramp_with_a_spot().flip(3), 48, features, input_check)
 
-    assert read.strangeness > 0
-    assert read.laterality > SURE
-    assert not read.pose.mirrored
+    assert found.ood_score > 0
+    assert found.laterality > SURE
+    assert not found.mirrored
+
+
+def test_the_weights_apply_to_cells_of_a_grid_on_the_feature_map():
+    input_check = InputCheck(2)
+    input_check.weight[1, 2, 0] = 3
+    input_check.bias[:] = -1
+    channels = torch.zeros(1, 2, 9, 9)
+    channels[0, 1, 6:, :3] = 0.5
+    assert input_check(channels).item() == pytest.approx(0.5)

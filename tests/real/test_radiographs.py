@@ -1,4 +1,4 @@
-"""What must hold on real radiographs: RSNA's, with the boxes and points that were drawn on some of them."""
+"""Facts about the RSNA radiographs, some of which have annotated boxes and points."""
 
 import pytest
 
@@ -6,50 +6,50 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def cohort(real_data, tmp_path_factory):
-    from baa.assembly.data import read_cohort
-    from baa.config.schema import Data, Split
+def splits(real_data, tmp_path_factory):
+    from baa.assembly.data import load_splits
+    from baa.config.schema import DataConfig, SplitConfig
 
     folder = tmp_path_factory.mktemp("real")
-    data = Data(
+    data = DataConfig(
         root=str(real_data / "rsna-640"),
         cache=str(folder / "cache"),
         source_px=320,
         roi=str(real_data / "roi.csv"),
         capitate=str(real_data / "capitate.csv"),
-        split=Split(by="hash", test_ids=str(real_data / "roi.csv")),
+        split=SplitConfig(by="hash", test_ids=str(real_data / "roi.csv")),
     )
-    return read_cohort(data, folder)
+    return load_splits(data, folder)
 
 
-def test_every_radiograph_is_read_and_none_is_taken_twice(cohort):
-    ids = [case.id for radiographs in cohort.values() for case in radiographs.cases]
+def test_every_radiograph_is_read_and_none_is_taken_twice(splits):
+    ids = [case.id for radiographs in splits.values() for case in radiographs.cases]
     assert len(ids) == len(set(ids)) == 1164
 
 
-def test_no_radiograph_with_a_drawn_box_is_trained_on(cohort):
-    drawn = {split: sum(case.carpal is not None for case in cohort[split].cases) for split in cohort}
-    assert drawn["train"] == drawn["val"] == 0
-    assert drawn["test"] > 10
+def test_no_radiograph_with_an_annotated_box_is_trained_on(splits):
+    annotated = {split: sum("carpal" in case.gt_boxes for case in splits[split].cases) for split in splits}
+    assert annotated["train"] == annotated["val"] == 0
+    assert annotated["test"] > 10
 
 
-def test_an_id_has_one_split_in_every_folder(cohort, real_data):
-    from baa.data.sources.table import read_rsna
+def test_an_id_has_one_split_in_every_folder(splits, real_data):
+    from baa.data.sources.rsna import read_rsna
     from baa.data.splits import assign_splits
 
     cases, problems = read_rsna(real_data / "rsna-384")
     assert not problems
     larger = {case.id: case.split for case in assign_splits(cases, by="hash", seed=0, val_share=0.1, test_share=0.1)}
     for split in ("train", "val"):
-        assert all(larger[case.id] == split for case in cohort[split].cases)
+        assert all(larger[case.id] == split for case in splits[split].cases)
 
 
-def test_drawn_wrist_boxes_hold_the_drawn_capitates(cohort):
-    """Two people, two files, two conventions: they agree only if both are read right."""
+def test_annotated_wrist_boxes_hold_the_annotated_capitates(splits):
+    """Two annotators, two files, two conventions: they agree only if both are read correctly."""
     inside = [
-        case.carpal.x0 < case.capitate[0] < case.carpal.x1 and case.carpal.y0 < case.capitate[1] < case.carpal.y1
-        for case in cohort["test"].cases
-        if case.carpal and case.capitate
+        box.x0 < case.capitate[0] < box.x1 and box.y0 < case.capitate[1] < box.y1
+        for case in splits["test"].cases
+        if case.capitate and (box := case.gt_boxes.get("carpal"))
     ]
     assert len(inside) > 10
     assert sum(inside) / len(inside) > 0.95
@@ -60,7 +60,7 @@ def test_a_locator_learns_from_real_radiographs(real_data, tmp_path):
     from baa.training.run import run
 
     config = load(
-        None,
+        [],
         [
             "name=real",
             f"runs={tmp_path}",
@@ -77,5 +77,5 @@ def test_a_locator_learns_from_real_radiographs(real_data, tmp_path):
         ],
     )
     metrics = run(config)["locator"]
-    assert metrics["test/mae"] < 24  # always saying the mean age is wrong by 33
+    assert metrics["test/mae"] < 24  # the mean age for every case has 33
     assert metrics["test/r2"] > 0.5

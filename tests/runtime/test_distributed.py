@@ -1,4 +1,4 @@
-"""How many processes there are, as whoever started them says."""
+"""Rank, world size and devices, as the launcher sets them."""
 
 import os
 
@@ -8,7 +8,7 @@ from tiny_run import LAUNCHERS
 
 
 @pytest.fixture(autouse=True)
-def _started_by_nobody(monkeypatch):
+def _no_launcher(monkeypatch):
     for name in os.environ:
         if name.startswith(LAUNCHERS):
             monkeypatch.delenv(name)
@@ -19,33 +19,47 @@ SLURM |= {"SLURM_NTASKS_PER_NODE": "3", "SLURM_STEP_ID": "0"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "1"}
 
 
-SCRIPT = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"}  # of sbatch, without srun
-INSIDE = TORCHRUN | {"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "fit"}
-AS_SET = (0, 1), (8, 4)
-AS_STARTED = (4, 6), (3, 2)
+SCRIPT = {name: value for name, value in SLURM.items() if name != "SLURM_STEP_ID"}  # of an sbatch script, without srun
+TORCHRUN_IN_SRUN = TORCHRUN | {"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_NAME": "fit"}
+FROM_SETTINGS = (0, 1), (8, 4)
+FROM_LAUNCHER = (4, 6), (3, 2)
 
 
 @pytest.mark.parametrize(
-    ("started", "told"), [({}, AS_SET), (SCRIPT, AS_SET), (SLURM, AS_STARTED), (TORCHRUN, AS_STARTED), (INSIDE, AS_STARTED)]
+    ("variables", "expected"),
+    [
+        ({}, FROM_SETTINGS),
+        (SCRIPT, FROM_SETTINGS),
+        (SLURM, FROM_LAUNCHER),
+        (TORCHRUN, FROM_LAUNCHER),
+        (TORCHRUN_IN_SRUN, FROM_LAUNCHER),
+    ],
 )
-def test_processes_are_those_that_were_started(started, told, monkeypatch):
-    from baa.config.schema import Trainer
-    from baa.runtime.distributed import devices_and_nodes, place_in_job
+def test_the_launcher_sets_the_processes(variables, expected, monkeypatch):
+    from baa.config.schema import TrainerConfig
+    from baa.runtime.distributed import devices_and_nodes, rank_and_world_size
 
-    for name, value in started.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert (place_in_job(), devices_and_nodes(Trainer(devices="8", num_nodes=4))) == told
+    assert (rank_and_world_size(), devices_and_nodes(TrainerConfig(devices="8", num_nodes=4))) == expected
 
 
-def test_tasks_that_lightning_cannot_place_are_refused_in_a_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"SLURM_NTASKS_PER_NODE": None}, "srun: .*--ntasks-per-node"),
+        ({"SLURM_NTASKS": "7"}, "srun: 7 tasks do not divide evenly among 2 nodes; use --ntasks-per-node"),
+    ],
+)
+def test_unsupported_options_of_srun_are_refused(changes, message, monkeypatch):
     from baa.errors import InputError
-    from baa.runtime.distributed import place_in_job
+    from baa.runtime.distributed import rank_and_world_size
 
-    for name, value in (SLURM | {"SLURM_NTASKS_PER_NODE": ""}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
-    with pytest.raises(InputError, match="srun: .*--ntasks-per-node"):
-        place_in_job()
+    for name, value in (SLURM | changes).items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message):
+        rank_and_world_size()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
@@ -55,15 +69,15 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match="8 processes on this node and 2 GPUs that each sees"):
-        build_trainer(load(None, ["name=x", "trainer.devices=8"]), logger=None)
+    with pytest.raises(InputError, match=r"trainer.devices: 8 processes on this node, but each sees 2 GPUs; start fewer"):
+        build_trainer(load([], ["name=x", "trainer.devices=8"]), logger=None)
 
 
-def test_a_peer_that_is_gone_is_told_from_other_errors():
-    from baa.runtime.distributed import lost_another
+def test_a_lost_peer_differs_from_other_errors():
+    from baa.runtime.distributed import lost_peer
 
     gone = "[.../gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.9.0.2]:41023"
-    assert lost_another(RuntimeError(gone)) == gone
-    assert lost_another(torch.distributed.DistBackendError("NCCL error\nncclComm was aborted on rank 1")) is not None
-    assert lost_another(torch.distributed.DistBackendError("NCCL error: Duplicate GPU detected")) is None
-    assert lost_another(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert lost_peer(RuntimeError(gone)) == gone
+    assert lost_peer(torch.distributed.DistBackendError("NCCL error\nncclComm was aborted on rank 1")) is not None
+    assert lost_peer(torch.distributed.DistBackendError("NCCL error: Duplicate GPU detected")) is None
+    assert lost_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

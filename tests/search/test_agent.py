@@ -1,4 +1,4 @@
-"""W&B's own client and agents run our sweep; only the server is a stand-in."""
+"""W&B's own client and agents run our sweep against a local server."""
 
 import os
 import re
@@ -70,20 +70,20 @@ def agents(sweep, file, server, count):
 
 
 def test_two_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file):
-    with serving(Server(trials=4, spoilt={FAILING: {"estimator.hand.name": "no_such_network"}})) as server:
-        said = agents(begin_sweep(sweep_file, server), sweep_file, server, 2)
+    with serving(Server(trials=4, overrides={FAILING: {"estimator.hand.name": "no_such_network"}})) as server:
+        outputs = agents(begin_sweep(sweep_file, server), sweep_file, server, 2)
 
-    assert {agent for agent, number in server.handed_to if number is not None} == {"agent0", "agent1"}
-    assert set(server.handed_out) == {f"run{i}" for i in range(4)}
-    assert set(server.runs) == set(server.handed_out), (said, server.unknown)
+    assert {agent for agent, number in server.assigned_to if number is not None} == {"agent0", "agent1"}
+    assert set(server.assigned) == {f"run{i}" for i in range(4)}
+    assert set(server.runs) == set(server.assigned), (outputs, server.unknown)
     for name, run in server.runs.items():
         if name == f"run{FAILING}":
             assert run.exit_code == 2
             continue
-        fusion, given = run.config["estimator"]["fusion"], server.handed_out[name]
+        fusion, given = run.config["estimator"]["fusion"], server.assigned[name]
         assert fusion["exchange"] == pytest.approx(given["estimator.fusion.exchange"])
         assert fusion["weights"]["carpal"] == pytest.approx(given["estimator.fusion.weights.carpal"])
-        assert fusion["alpha_learnt"] == given["estimator.fusion.alpha_learnt"]
+        assert fusion["alpha_learned"] == given["estimator.fusion.alpha_learned"]
         assert run.summary["test/mae"] > 0
         assert run.exit_code == 0
 
@@ -91,12 +91,12 @@ def test_two_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file):
 @pytest.mark.slow
 def test_a_trial_of_two_ranks_is_one_run(sweep_file):
     content = yaml.safe_load(sweep_file.read_text())
-    for name, value in {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.accelerator": "cpu"}.items():
+    for name, value in {"trainer.devices": 2, "trainer.accelerator": "cpu"}.items():
         content["parameters"][name] = {"value": value}
     sweep_file.write_text(yaml.safe_dump(content))
     with serving(Server(trials=1)) as server:
-        said = agents(begin_sweep(sweep_file, server), sweep_file, server, 1)
+        outputs = agents(begin_sweep(sweep_file, server), sweep_file, server, 1)
 
-    assert list(server.runs) == ["run0"], said
-    assert "All distributed processes registered. Starting with 2 processes" in said[0]
+    assert list(server.runs) == ["run0"], outputs
+    assert "All distributed processes registered. Starting with 2 processes" in outputs[0]
     assert server.runs["run0"].summary["test/mae"] > 0

@@ -1,4 +1,4 @@
-"""A sweep without W&B: trials are real runs, and a kill loses at most an epoch of one."""
+"""A sweep without W&B: its trials are runs of `baa.fit`; a kill loses at most an epoch of one."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from baa.errors import InputError
 
 @pytest.fixture
 def sweep_file(tmp_path, finished):
-    """A small search over the fusion weights, on the locator of a finished run, in the folder where it is written."""
+    """A small search over the fusion weights, on the locator of a finished run, in the test's folder."""
     folder, _ = finished
     (tmp_path / "tiny.yaml").write_text("stages: [estimator]\n")
     shared = [setting.partition("=")[::2] for setting in settings(tmp_path)]
@@ -24,7 +24,7 @@ def sweep_file(tmp_path, finished):
     parameters["name"] = {"value": "tried/${oc.env:WANDB_RUN_ID}"}
     parameters["locator.checkpoint"] = {"value": str(folder / "tiny" / "locator" / "best.ckpt")}
     parameters["estimator.fusion.exchange"] = {"min": 0.0, "max": 1.0}
-    parameters["estimator.fusion.alpha_learnt"] = {"values": [True, False]}
+    parameters["estimator.fusion.alpha_learned"] = {"values": [True, False]}
     content = {
         "method": "bayes",
         "metric": {"name": "val/mae", "goal": "minimize"},
@@ -53,7 +53,7 @@ def processes(word):
 
 
 def run_of(file, number):
-    """The folder of a trial's run, once it has said which."""
+    """The folder of a trial's run, from the journal."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -62,7 +62,7 @@ def run_of(file, number):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_leaves_no_trial_behind_and_goes_on_with_it(sweep_file):
+def test_a_killed_sweep_ends_its_trials_and_resumes_them(sweep_file):
     killed = begin(sweep_file, 3, "estimator.fit.epochs=6")
     log = sweep_file.parent / "out" / "trial-001.log"
     wait_for(log.exists)
@@ -72,15 +72,15 @@ def test_a_killed_sweep_leaves_no_trial_behind_and_goes_on_with_it(sweep_file):
     time.sleep(1)
     assert not processes(str(sweep_file.parent))
 
-    going_on = begin(sweep_file, 3, "estimator.fit.epochs=6")
-    said = going_on.communicate(timeout=240)[0]
-    assert going_on.returncode == 0, said
+    resumed = begin(sweep_file, 3, "estimator.fit.epochs=6")
+    output = resumed.communicate(timeout=240)[0]
+    assert resumed.returncode == 0, output
     assert "estimator: resumes after epoch" in log.read_text()
     table = pd.read_csv(sweep_file.parent / "out" / "trials.csv")
     assert sorted(table["trial"]) == [0, 1, 2]
     assert set(table["state"]) == {"complete"}
     assert table["val/mae"].is_monotonic_increasing
-    assert table.set_index("trial").loc[0, "estimator.fusion.exchange"] == 1.0  # the config's own comes first
+    assert table.set_index("trial").loc[0, "estimator.fusion.exchange"] == 1.0  # the config's own value is tried first
     assert {"parallel.png", "importance.png"} <= {file.name for file in (sweep_file.parent / "out").iterdir()}
 
 
@@ -92,48 +92,51 @@ def study(file, *overrides, **changes):
     return Study(read_sweep(file), file.parent / "out", overrides)
 
 
-def test_trials_that_all_fail_end_the_sweep_with_what_they_said(sweep_file):
-    begun = study(sweep_file, "data.roi=nowhere.csv")
-    with pytest.raises(InputError, match=r"3 trials failed in a row; the last said: .*nowhere.csv"):
-        begun.run(5, workers=3, progress=False)
+def test_three_failed_trials_in_a_row_end_the_sweep_with_the_last_error(sweep_file):
+    search = study(sweep_file, "data.roi=nowhere.csv")
+    with pytest.raises(
+        InputError,
+        match=r"3 trials failed in a row; see trial-\d+\.log, which ends with: .*nowhere.csv",
+    ):
+        search.run(5, workers=3, progress=False)
 
 
-def test_a_second_sweep_in_the_same_folder_is_refused_and_so_is_another_one_later(sweep_file):
-    begun = study(sweep_file)
+def test_a_second_or_different_sweep_in_the_same_folder_is_refused(sweep_file):
+    search = study(sweep_file)
     with pytest.raises(InputError, match="another process runs this sweep"):
         study(sweep_file)
-    begun.lock.release()
+    search.lock.release()
     with pytest.raises(InputError, match="holds trials of another sweep, or of other settings"):
         study(sweep_file, "data.limit=10")
 
 
-def test_trials_that_would_share_a_folder_are_refused_before_one_starts(sweep_file):
+def test_trials_that_would_share_a_folder_are_refused_before_the_first(sweep_file):
     parameters = yaml.safe_load(sweep_file.read_text())["parameters"] | {"name": {"value": "all"}}
     with pytest.raises(InputError, match="all trials would share a folder"):
         study(sweep_file, parameters=parameters)
 
 
-def test_a_searched_setting_that_fit_does_not_know_is_refused_before_a_trial_starts(sweep_file):
+def test_an_unknown_searched_setting_is_refused_before_the_first_trial(sweep_file):
     parameters = yaml.safe_load(sweep_file.read_text())["parameters"] | {"estimator.fusion.exchang": {"min": 0.0, "max": 1.0}}
-    with pytest.raises(InputError, match=r"did you mean estimator.fusion.exchange\?"):
+    with pytest.raises(InputError, match=r"did you mean exchange"):
         study(sweep_file, parameters=parameters)
 
 
 class Scripted:
-    """Stands for a trial's process: what it would have written to its folder by and by."""
+    """Replaces a trial's process: one more epoch each time the study polls it."""
 
     epochs = 4
 
     def __init__(self, command, config, **_):
         self.exchange = config.estimator.fusion.exchange
-        self.reported, self.looks, self.ended = 0, 0, False
+        self.reported, self.polls, self.ended = 0, 0, False
 
     def exit_code(self):
-        self.looks += 1
-        return 0 if self.looks > self.epochs else None
+        self.polls += 1
+        return 0 if self.polls > self.epochs else None
 
     def by_epoch(self, metric):
-        return dict.fromkeys(range(1, min(self.looks, self.epochs) + 1), 10 + self.exchange)
+        return dict.fromkeys(range(1, min(self.polls, self.epochs) + 1), 10 + self.exchange)
 
     def final(self, metric):
         return 10 + self.exchange
@@ -150,10 +153,10 @@ def scripted(monkeypatch):
     monkeypatch.setattr(study, "POLL_SECONDS", 0)
 
 
-def test_poor_trials_end_early_and_none_at_its_last_epoch(sweep_file, scripted):
-    begun = study(sweep_file, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2})
-    begun.run(12, workers=2, progress=False)
-    trials = begun.optuna.trials
+def test_poor_trials_are_pruned_before_their_last_epoch(sweep_file, scripted):
+    search = study(sweep_file, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2})
+    search.run(12, workers=2, progress=False)
+    trials = search.optuna.trials
     pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
 
     assert len(trials) == 12
@@ -162,12 +165,12 @@ def test_poor_trials_end_early_and_none_at_its_last_epoch(sweep_file, scripted):
     assert min(trials, key=lambda trial: trial.params["estimator.fusion.exchange"]).state.name == "COMPLETE"
 
 
-def test_a_grid_is_tried_once_whole_whatever_is_asked_for_and_goes_on_where_it_was(sweep_file, scripted):
+def test_a_resumed_grid_tries_each_point_once(sweep_file, scripted):
     parameters = yaml.safe_load(sweep_file.read_text())["parameters"]
     parameters["estimator.fusion.exchange"] = {"values": [0.0, 0.5, 1.0]}
-    begun = study(sweep_file, method="grid", parameters=parameters)
-    begun.run(2, workers=1, progress=False)
-    begun.lock.release()
+    search = study(sweep_file, method="grid", parameters=parameters)
+    search.run(2, workers=1, progress=False)
+    search.lock.release()
     again = study(sweep_file)
     again.run(100, workers=1, progress=False)
     points = [tuple(trial.params.values()) for trial in again.optuna.trials]
@@ -175,9 +178,9 @@ def test_a_grid_is_tried_once_whole_whatever_is_asked_for_and_goes_on_where_it_w
     assert len(points) == len(set(points)) == 6
 
 
-def test_a_trial_that_diverged_is_a_failure_and_the_others_go_on(sweep_file, scripted, monkeypatch):
+def test_a_diverged_trial_fails_and_the_others_continue(sweep_file, scripted, monkeypatch):
     monkeypatch.setattr(Scripted, "final", lambda self, metric: float("nan") if self.exchange == 1.0 else 10.0)
-    begun = study(sweep_file)
-    begun.run(3, workers=1, progress=False)
+    search = study(sweep_file)
+    search.run(3, workers=1, progress=False)
 
-    assert [trial.state.name for trial in begun.optuna.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.state.name for trial in search.optuna.trials] == ["FAIL", "COMPLETE", "COMPLETE"]

@@ -1,4 +1,4 @@
-"""A W&B sweep file is read as W&B reads it, or refused with the place and the mend."""
+"""A W&B sweep file is read as W&B reads it, or refused with the place and the fix."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
-def test_the_trials_of_every_sweep_are_settings_that_fit_takes(file, monkeypatch):
+def test_fit_accepts_the_trials_of_every_sweep(file, monkeypatch):
     monkeypatch.setenv("RSNA", "/data/rsna")
     sweep = read_sweep(file)
     points = sweep.grid() if sweep.method == "grid" else [{}]
@@ -46,7 +46,7 @@ def test_wandb_accepts_every_sweep():
         assert checked(yaml.safe_load(file.read_text()))["parameters"]
 
 
-def test_a_trial_is_the_command_that_the_agent_would_start(write, monkeypatch):
+def test_a_trial_runs_the_command_that_the_agent_would_start(write, monkeypatch):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
     monkeypatch.setenv("WHICH", "rsna")
@@ -59,7 +59,7 @@ def test_a_trial_is_the_command_that_the_agent_would_start(write, monkeypatch):
     assert "conf/rsna.yaml" in ours
 
 
-def test_ranges_become_what_wandb_makes_of_them(write):
+def test_ranges_have_the_distributions_of_wandb(write):
     parameters = {
         "a": {"min": 1, "max": 4},
         "b": {"min": 0.5, "max": 2.0},
@@ -95,9 +95,25 @@ def test_ranges_become_what_wandb_makes_of_them(write):
         ({"run_cap": 3}, "run_cap is not known here"),
     ],
 )
-def test_what_is_not_understood_is_refused(write, changes, message):
+def test_unknown_or_invalid_entries_are_refused(write, changes, message):
     with pytest.raises(InputError, match=message):
         read_sweep(write(**changes))
+
+
+def test_a_trial_may_have_several_configs(write, tmp_path):
+    (tmp_path / "ours.yaml").write_text("locator: {px: 96}\n")
+    files = ["--config", "conf/rsna.yaml", f"--config={tmp_path}/ours.yaml"]
+    sweep = read_sweep(write(command=["${interpreter}", "-m", "baa.fit", *files, "${args}"]))
+    config = sweep.config(sweep.trial({"estimator.fusion.exchange": 0.75}, ["crops.hand.px=64"]), "abc")
+
+    assert (config.name, config.locator.px, config.crops.hand.px, config.crops.box_method) == ("ours", 96, 64, "moments")
+    assert (config.seed, config.estimator.fusion.exchange) == (7, 0.75)
+
+
+def test_a_trial_without_a_config_is_refused(write):
+    sweep = read_sweep(write(command=["${interpreter}", "-m", "baa.fit", "${args}"]))
+    with pytest.raises(InputError, match="a trial runs `python -m baa.fit --config FILE ...`"):
+        sweep.config(sweep.trial({}), "abc")
 
 
 def test_a_grid_needs_values(write):

@@ -1,6 +1,6 @@
 """A server on loopback that speaks as much of W&B's protocol as `wandb sweep`, `wandb agent` and a run's client ask for.
 
-Written from what the client of wandb 0.31 sends. It proposes at random, and keeps what it is told.
+Written from what the client of wandb 0.31 sends. It proposes at random, and keeps what it receives.
 """
 
 import gzip
@@ -20,26 +20,26 @@ ENTITY, PROJECT = "tester", "baa"
 
 @dataclass
 class Run:
-    """What the client has said of a run: its config, its last summary, its history, and how it ended."""
+    """What the client has sent of a run: its config, its last summary, its history, and how it ended."""
 
     sweep: str | None = None
     config: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     history: list = field(default_factory=list)
     exit_code: int | None = None
-    beginnings: int = 0
+    starts: int = 0
 
 
 class Server:
-    """One project of one user; `trials` proposals for each sweep, of which those in `spoilt` get settings of their own."""
+    """One project of one user; `trials` proposals for each sweep, with `overrides` for some, by number."""
 
-    def __init__(self, trials: int, spoilt: dict[int, dict] | None = None) -> None:
+    def __init__(self, trials: int, overrides: dict[int, dict] | None = None) -> None:
         self.trials = trials
-        self.spoilt = spoilt or {}
+        self.overrides = overrides or {}
         self.sweeps: dict[str, dict] = {}
         self.agents: dict[str, dict] = {}
-        self.handed_out: dict[str, dict] = {}
-        self.handed_to: list[tuple[str, int | None]] = []
+        self.assigned: dict[str, dict] = {}
+        self.assigned_to: list[tuple[str, int | None]] = []
         self.runs: dict[str, Run] = {}
         self.unknown: list[str] = []
         self.lock = threading.Lock()
@@ -66,35 +66,45 @@ class Server:
 
     on_get_viewer = on_get_default_entity = on_viewer
 
-    def on_upsert_sweep(self, said):
+    def on_upsert_sweep(self, variables):
         name = f"sweep{len(self.sweeps)}"
-        content = yaml.safe_load(said["config"])
-        self.sweeps[name] = {"config": said["config"], "left": iter(range(self.trials)), "parameters": content["parameters"]}
+        content = yaml.safe_load(variables["config"])
+        self.sweeps[name] = {
+            "config": variables["config"],
+            "left": iter(range(self.trials)),
+            "parameters": content["parameters"],
+        }
         project = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}}
         return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
 
-    def on_sweep_with_runs(self, said):
-        sweep = {"id": said["sweep"], "name": said["sweep"], "state": "RUNNING", "config": self.sweeps[said["sweep"]]["config"]}
+    def on_sweep_with_runs(self, variables):
+        sweep = {
+            "id": variables["sweep"],
+            "name": variables["sweep"],
+            "state": "RUNNING",
+            "config": self.sweeps[variables["sweep"]]["config"],
+        }
         return {"project": {"sweep": sweep | {"runs": {"edges": []}}}}
 
-    def on_create_agent(self, said):
+    def on_create_agent(self, variables):
         name = f"agent{len(self.agents)}"
-        self.agents[name] = self.sweeps[said["sweep"]]
+        self.agents[name] = self.sweeps[variables["sweep"]]
         return {"createAgent": {"agent": {"id": name}}}
 
-    def on_heartbeat(self, said):
-        if json.loads(said["runState"]):
-            return {"agentHeartbeat": {"agent": {"id": said["id"]}, "commands": "[]"}}
-        sweep = self.agents[said["id"]]
+    def on_heartbeat(self, variables):
+        if json.loads(variables["runState"]):
+            return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": "[]"}}
+        sweep = self.agents[variables["id"]]
         number = next(sweep["left"], None)
         command = {"type": "exit"} if number is None else self.proposal(sweep, number)
-        self.handed_to.append((said["id"], number))
-        return {"agentHeartbeat": {"agent": {"id": said["id"]}, "commands": json.dumps([command])}}
+        self.assigned_to.append((variables["id"], number))
+        return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps([command])}}
 
     def proposal(self, sweep, number):
         run = f"run{number}"
-        chosen = {name: self.draw(described) for name, described in sweep["parameters"].items()} | self.spoilt.get(number, {})
-        self.handed_out[run] = chosen
+        chosen = {name: self.draw(described) for name, described in sweep["parameters"].items()}
+        chosen |= self.overrides.get(number, {})
+        self.assigned[run] = chosen
         arguments = {name: {"value": value} for name, value in chosen.items()}
         return {"type": "run", "run_id": run, "program": "baa.fit", "args": arguments}
 
@@ -105,18 +115,23 @@ class Server:
             return self.random.choice(described["values"])
         return self.random.uniform(described["min"], described["max"])
 
-    def on_upsert_bucket(self, said):
-        run = self.runs.setdefault(said["name"], Run())
-        run.beginnings += 1
-        run.sweep = said.get("sweep") or run.sweep
-        told = json.loads(said.get("config") or "{}")
-        run.config |= {name: entry["value"] for name, entry in told.items() if isinstance(entry, dict) and "value" in entry}
+    def on_upsert_bucket(self, variables):
+        run = self.runs.setdefault(variables["name"], Run())
+        run.starts += 1
+        run.sweep = variables.get("sweep") or run.sweep
+        config = json.loads(variables.get("config") or "{}")
+        run.config |= {name: entry["value"] for name, entry in config.items() if isinstance(entry, dict) and "value" in entry}
         project = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}}
-        bucket = {"id": said["name"], "name": said["name"], "displayName": said["name"], "config": said.get("config") or "{}"}
+        bucket = {
+            "id": variables["name"],
+            "name": variables["name"],
+            "displayName": variables["name"],
+            "config": variables.get("config") or "{}",
+        }
         bucket |= {"sweepName": run.sweep, "historyLineCount": len(run.history), "project": project}
-        return {"upsertBucket": {"bucket": bucket, "inserted": run.beginnings == 1}}
+        return {"upsertBucket": {"bucket": bucket, "inserted": run.starts == 1}}
 
-    def on_run_resume_status(self, said):
+    def on_run_resume_status(self, variables):
         return {"model": {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}, "bucket": None}}
 
     def on_organization_core_weave_organization_i_d(self, _):
@@ -125,22 +140,22 @@ class Server:
     def on_run_stopped_status(self, _):
         return {"project": {"run": {"stopped": False}}}
 
-    def on_create_run_files(self, said):
-        files = [{"name": name, "uploadUrl": f"{self.url}/upload/{i}"} for i, name in enumerate(said["files"])]
-        return {"createRunFiles": {"runID": said["run"], "uploadHeaders": [], "files": files}}
+    def on_create_run_files(self, variables):
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/{i}"} for i, name in enumerate(variables["files"])]
+        return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
 
     def on_mark_run_files_uploaded(self, _):
         return {"markRunFilesUploaded": {"success": True}}
 
-    def stream(self, name: str, said: dict) -> None:
+    def stream(self, name: str, content: dict) -> None:
         with self.lock:
             run = self.runs.setdefault(name, Run())
-            files = said.get("files") or {}
+            files = content.get("files") or {}
             run.history += [json.loads(line) for line in files.get("wandb-history.jsonl", {}).get("content", [])]
             for line in files.get("wandb-summary.json", {}).get("content", [])[-1:]:
                 run.summary = json.loads(line)
-            if said.get("complete"):
-                run.exit_code = said.get("exitcode")
+            if content.get("complete"):
+                run.exit_code = content.get("exitcode")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -151,8 +166,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.body()
         if self.path.startswith("/graphql"):
-            said = json.loads(body)
-            self.reply({"data": self.state.answer(said["query"], said.get("variables") or {})})
+            request = json.loads(body)
+            self.reply({"data": self.state.answer(request["query"], request.get("variables") or {})})
         elif self.path.endswith("/file_stream"):
             self.state.stream(self.path.split("/")[-2], json.loads(body))
             self.reply({})
@@ -188,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Listener(ThreadingHTTPServer):
-    """Does not mind clients that leave."""
+    """Ignore clients that disconnect."""
 
     daemon_threads = True
 
@@ -199,7 +214,7 @@ class Listener(ThreadingHTTPServer):
 
 @contextmanager
 def serving(state: Server):
-    """The server on a free port of loopback, for as long as the block lasts."""
+    """The server on a free port of loopback, until the block ends."""
     handler = type("Bound", (Handler,), {"state": state, "protocol_version": "HTTP/1.1"})
     http = Listener(("127.0.0.1", 0), handler)
     state.url = f"http://127.0.0.1:{http.server_address[1]}"

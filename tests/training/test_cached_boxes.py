@@ -1,4 +1,4 @@
-"""A run on remembered boxes looks at each radiograph once, and trains on the boxes that a live look would find."""
+"""A run with cached boxes localizes each radiograph once, and trains on the boxes that live localization finds."""
 
 import pytest
 import torch
@@ -12,14 +12,24 @@ def run(tmp_path_factory, finished):
 
     folder = tmp_path_factory.mktemp("runs")
     more = ["stages=[estimator]", f"locator.checkpoint={locator_of(finished)}", "estimator.fit.epochs=1"]
-    return folder, run(load(None, settings(folder, "crops.boxes=remembered", *more)))
+    return folder, run(load([], settings(folder, "crops.boxes=cached", *more)))
 
 
 def locator_of(finished):
     return finished[0] / "tiny" / "locator" / "best.ckpt"
 
 
-def test_boxes_are_kept_beside_the_cache_and_judged_live(run):
+def cropper_of(finished, folder):
+    """The config of the run, and the cropper that it localizes with."""
+    from baa.assembly.modules import build_cropper
+    from baa.checkpoints.load import load_model
+    from baa.config.load import load
+
+    config = load([], settings(folder, "crops.boxes=cached"))
+    return config, build_cropper(config, load_model(locator_of(finished)).locator)
+
+
+def test_boxes_are_kept_beside_the_cache_and_the_test_is_localized_live(run):
     folder, metrics = run
     (kept,) = folder.glob("cache/boxes-*.safetensors")
 
@@ -27,38 +37,36 @@ def test_boxes_are_kept_beside_the_cache_and_judged_live(run):
     assert metrics["estimator"]["test/carpal_marked"] == metrics["estimator"]["test/cases"]
 
 
-def test_what_is_kept_is_what_the_locator_finds(run, finished):
+def test_the_cached_boxes_are_those_that_the_locator_finds(run, finished):
     from safetensors.torch import load_file
 
-    from baa.assembly.data import read_cohort
-    from baa.assembly.modules import crop_arguments
-    from baa.checkpoints.load import crop_recipe
-    from baa.config.load import load
-    from baa.nets.view import Film
+    from baa.assembly.data import load_splits
+    from baa.nets.view import View
 
     folder, _ = run
-    config = load(None, settings(folder, "crops.boxes=remembered"))
-    cropper, _ = crop_recipe(locator_of(finished), crop_arguments(config))
-    radiographs = read_cohort(config.data, folder)["val"]
-    pixels = torch.stack([torch.from_numpy(radiographs.pixels(i).copy()) for i in range(len(radiographs.cases))])
+    config, cropper = cropper_of(finished, folder)
+    splits = load_splits(config.data, folder)
     (kept,) = folder.glob("cache/boxes-*.safetensors")
+    cached = load_file(kept)
 
-    live = cropper.locate(Film.plain(pixels[:, None].float() / 255))[0]
-    torch.testing.assert_close(load_file(kept)["val"], live, atol=1e-4, rtol=0)
+    assert cached.keys() == {"train", "val"}
+    for split, boxes in cached.items():
+        cases = range(len(splits[split].cases))
+        source = torch.stack([torch.from_numpy(splits[split].pixels(i).copy()) for i in cases])[:, None].float() / 255
+        live = cropper.localize(View.of(source).render(cropper.locator.px)).boxes
+        torch.testing.assert_close(boxes, live, atol=1e-4, rtol=0)
 
 
-def test_another_run_of_the_same_locator_does_not_look_again(run, finished, monkeypatch):
-    from baa.assembly.data import read_cohort
-    from baa.assembly.modules import crop_arguments
-    from baa.checkpoints.load import crop_recipe
-    from baa.config.load import load
+def test_another_run_of_the_same_locator_reads_the_cached_boxes(run, finished, monkeypatch):
+    from baa.assembly.data import load_splits
+    from baa.checkpoints.load import digest
     from baa.nets.cropper import RegionCropper
-    from baa.training import remembered_boxes
+    from baa.training.cached_boxes import cache_boxes
 
     folder, _ = run
-    config = load(None, settings(folder, "crops.boxes=remembered"))
-    cropper, recipe = crop_recipe(locator_of(finished), crop_arguments(config))
-    monkeypatch.setattr(RegionCropper, "locate", lambda *_: pytest.fail("looked again"))
-    remembered = remembered_boxes.remember_boxes(cropper, recipe, read_cohort(config.data, folder), config)
+    config, cropper = cropper_of(finished, folder)
+    source = {"file": "elsewhere", "sha256": digest(locator_of(finished))}
+    monkeypatch.setattr(RegionCropper, "localize", lambda *_: pytest.fail("localized again"))
+    cached_boxes = cache_boxes(cropper, source, load_splits(config.data, folder), config)
 
-    assert remembered["train"].shape[1:] == (2, 4)
+    assert cached_boxes["train"].shape[1:] == (2, 4)

@@ -1,4 +1,4 @@
-"""With `grow_from`, training begins on small pictures; evaluation is at full size all along."""
+"""With `progressive_resize_from`, training begins on small images; evaluation is always at full size."""
 
 import pytest
 from tiny_run import settings
@@ -7,7 +7,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 @pytest.fixture
 def sides():
-    """What backbones have seen: {training: sides, without repetition}."""
+    """Image sides of all backbones' inputs, each once: {training: sides}."""
     from baa.nets.backbone import Backbone
 
     seen = {True: {}, False: {}}
@@ -25,20 +25,19 @@ def test_views_and_crops_grow_to_their_full_sides(tmp_path, sides):
     from baa.config.load import load
     from baa.training.run import run
 
-    grow = ["locator.px=128", "locator.fit.epochs=3", "locator.fit.grow_from=0.5"]
-    run(load(None, settings(tmp_path, "stages=[locator]", *grow)))
+    grow = ["locator.px=128", "locator.fit.epochs=3", "locator.fit.progressive_resize_from=0.5"]
+    run(load([], settings(tmp_path, "stages=[locator]", *grow)))
     assert list(sides[True]) == [64, 96, 128]
     assert list(sides[False]) == [128]
 
     sides[True].clear(), sides[False].clear()
-    grow += ["estimator.streams=[carpal]", "crops.px=[112,64]", "estimator.fit.grow_from=0.6"]
-    run(
-        load(
-            None,
-            settings(
-                tmp_path, "stages=[estimator]", "name=crops", f"locator.checkpoint={tmp_path}/tiny/locator/best.ckpt", *grow
-            ),
-        )
-    )
+    grow += [
+        "estimator.streams=[carpal]",
+        "crops.carpal.px=112",
+        "crops.hand.px=64",
+        "estimator.fit.progressive_resize_from=0.6",
+    ]
+    grow += ["stages=[estimator]", "name=crops", f"locator.checkpoint={tmp_path}/tiny/locator/best.ckpt"]
+    run(load([], settings(tmp_path, *grow)))
     assert list(sides[True]) == [64, 112]
-    assert set(sides[False]) == {128, 112}  # the locator's looks, and what its crops are judged by
+    assert set(sides[False]) == {128, 112}  # of the locator, and of the crops

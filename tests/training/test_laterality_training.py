@@ -1,14 +1,14 @@
-"""The network that tells mirrored hands learns from films most of which lie the same way."""
+"""The network that detects mirrored hands learns from films of which most lie the same way."""
 
 import numpy as np
 import torch
 
+from baa.data.sources.phantom import phantom_cases
 from baa.data.sources.phantom.exposure import expose
-from baa.data.sources.phantom.phantom import phantom_cases
 from baa.training.laterality import train_laterality
 
 
-def test_hands_that_it_has_not_seen_are_told_although_some_of_its_own_lay_mirrored():
+def test_unseen_mirrored_hands_are_detected_although_some_training_hands_were_mirrored():
     films = [case.image.load(96).pixels for case in phantom_cases(100, seed=1)]
     for i in range(0, 100, 20):
         films[i] = films[i][:, ::-1].copy()

@@ -1,147 +1,126 @@
-"""The faster arithmetic, chosen once; compiling, or saying why not."""
+"""The precision rule: `auto` is fp32 on CPUs, bfloat16 on CUDA GPUs that have it; fp16 is for GPUs."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from tiny_run import settings
 
-
-@pytest.fixture
-def module():
-    from baa.modules.estimator import EstimatorModule
-
-    net = {"backbones": {"carpal": "resnet10t", "whole": "resnet10t"}, "conv_pool": [], "width": 16, "auxiliary": True}
-    recipe = {"loss": "l1", "optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "constant"}
-    return EstimatorModule(net, recipe, whole_px=64, auxiliary=1.0)
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+AUTO = ["trainer.precision=auto", "crops.precision=auto"]
 
 
-@pytest.fixture
-def noise():
-    from baa.data.batch import Batch
-
-    return Batch.of_noise(4, 96, (48, 48))
-
-
-def choose(begin, file, of):
-    from baa.training.precision import choose_precision
-
-    return choose_precision(begin, device=torch.device("cpu"), file=file, what="nothing", of=of)
-
-
-@pytest.mark.parametrize(("half", "chosen"), [(0.5, "bf16-mixed"), (0.95, "32-true"), (3.0, "32-true")])
-def test_bf16_is_taken_where_it_pays(tmp_path, monkeypatch, half, chosen):
-    from baa.training import precision
-
-    monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": half})
-    assert choose(lambda: None, tmp_path / "precision.json", of={}) == chosen
-
-
-def test_measuring_leaves_no_trace_in_the_module(module, noise, tmp_path):
-    from baa.training.precision import training_step
-
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    drawn = torch.random.get_rng_state()
-    chosen = choose(lambda: training_step(module, noise, torch.device("cpu")), tmp_path / "precision.json", of={})
-    said = json.loads((tmp_path / "precision.json").read_text())
-
-    assert said["precision"] == chosen
-    assert said["seconds"].keys() == {"32-true", "bf16-mixed"}
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-    assert torch.equal(torch.random.get_rng_state(), drawn)
-
-
-@pytest.mark.parametrize(("half", "rounds"), [(2.0, 2), (1.1, 4)])
-def test_where_one_is_clearly_slower_one_round_tells(monkeypatch, half, rounds):
-    from baa.training import precision
-
-    times = []
-
-    def work():
-        times.append(half if torch.is_autocast_enabled("cpu") else 1.0)
-        return torch.zeros(())
-
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: sum(times))
-    precision._measure(work, torch.device("cpu"))
-
-    assert len(times) == 2 * rounds
-
-
-def test_a_choice_holds_for_the_work_that_it_was_made_for(tmp_path, monkeypatch):
-    from baa.training import precision
-
-    file = tmp_path / "precision.json"
-    monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": 0.1})
-    assert choose(lambda: None, file, of={"px": 300}) == "bf16-mixed"
-
-    assert choose(lambda: pytest.fail("measured again"), file, of={"px": 300}) == "bf16-mixed"
-    monkeypatch.setattr(precision, "_measure", lambda *_: {"32-true": 1.0, "bf16-mixed": 2.0})
-    assert choose(lambda: None, file, of={"px": 500}) == "32-true"
-
-
-def test_looks_are_measured_without_a_graph(locator, noise):
-    from baa.training.precision import looks
-
-    features = looks(locator, noise, torch.device("cpu"))()
-    assert features.shape[:2] == (4, 512)
-    assert not features.requires_grad
-
-
-LOCATOR = ["stages=[locator]", "data.phantom.count=40", "locator.fit.epochs=1", "trainer.accelerator=cpu"]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """What a locator that is not compiled comes to."""
+def settled(*overrides):
+    """The trainer's precision and that of the locator that cuts crops."""
+    from baa.assembly.trainer import settle_precision
     from baa.config.load import load
-    from baa.training.run import run
 
-    return run(load(None, settings(tmp_path_factory.mktemp("plain"), *LOCATOR)))
+    config = settle_precision(load([], ["name=x", *overrides]))
+    return config.trainer.precision, config.crops.precision
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_where_compiling_fails_training_goes_on_and_says_why(tmp_path, caplog, monkeypatch, plain, works):
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CUDA device, as far as torch is asked; the fixture sets whether it computes in bfloat16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    return lambda bf16: monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_auto_is_fp32_on_a_cpu_and_is_printed(no_gpu, caplog):
     caplog.set_level("INFO")
+    assert settled(*AUTO) == ("32-true", "32-true")
+    assert caplog.messages == ["precision on cpu: trainer 32-true, locator of crops 32-true"]
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it(gpu, caplog, bf16, expected):
+    caplog.set_level("INFO")
+    gpu(bf16)
+    assert settled(*AUTO) == (expected, expected)
+    assert caplog.messages == [f"precision on cuda: trainer {expected}, locator of crops {expected}"]
+
+
+def test_emulated_bfloat16_does_not_count(gpu, monkeypatch):
+    gpu(False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert settled(*AUTO) == ("32-true", "32-true")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "crops", "expected"),
+    [
+        ("bf16-mixed", "auto", ("bf16-mixed", "bf16-mixed")),
+        ("bf16-mixed", "32-true", ("bf16-mixed", "32-true")),
+        ("32-true", "auto", ("32-true", "32-true")),
+        ("32-true", "bf16-mixed", ("32-true", "bf16-mixed")),
+    ],
+)
+def test_a_given_precision_is_kept_and_the_crops_follow_it(no_gpu, trainer, crops, expected):
+    assert settled(f"trainer.precision={trainer}", f"crops.precision={crops}") == expected
+
+
+def test_a_given_precision_is_not_printed(no_gpu, caplog):
+    caplog.set_level("INFO")
+    settled("trainer.precision=bf16-mixed", "crops.precision=32-true")
+    assert not caplog.messages
+
+
+def test_fp16_is_for_gpus(gpu, monkeypatch):
+    from baa.errors import InputError
+
+    gpu(True)
+    assert settled("trainer.precision=16-mixed", "crops.precision=auto") == ("16-mixed", "32-true")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="trainer.precision: 16-mixed needs a GPU, and this is a CPU; take"):
+        settled("trainer.precision=16-mixed")
+
+
+def test_a_model_trained_in_fp16_computes_in_fp32_on_a_cpu(finished, tmp_path):
+    from baa.api import load_model
+    from baa.assembly.trainer import build_trainer, resolve_precision
     from baa.config.load import load
-    from baa.training.run import run
+    from baa.data.sources.phantom import phantom_cases
 
-    compiled = []
+    bundle = shutil.copytree(finished[0] / "tiny" / "estimator" / "bundle", tmp_path / "bundle")
+    card = json.loads((bundle / "card.json").read_text())
+    hand = phantom_cases(1, seed=5)[0].image.load(96).pixels.copy()
+    months = {}
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        card["settings"]["trainer"]["precision"] = precision
+        (bundle / "card.json").write_text(json.dumps(card))
+        model = load_model(bundle, device="cpu")
+        assert model.trained.settings["trainer"]["precision"] == precision
+        months[precision] = model.predict(hand, sex="male").months
 
-    def backend(graph, inputs):
-        if not works:
-            raise OSError("no compiler on this machine")
-        compiled.append(graph)
-        return graph.forward
-
-    real = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda net: real(net, backend=backend))
-    torch._dynamo.reset()
-    result = run(load(None, settings(tmp_path, *LOCATOR, "trainer.compile=true")))
-
-    assert bool(compiled) == works
-    assert result["locator"]["test/mae"] == pytest.approx(plain["locator"]["test/mae"], abs=0.05)
-    said = caplog.text
-    assert ("trainer.compile: not used" in said and "no compiler on this machine" in said) == (not works)
+    assert months["16-mixed"] == months["32-true"] != months["bf16-mixed"]
+    assert (resolve_precision("16-mixed", CPU), resolve_precision("16-mixed", CUDA)) == ("32-true", "16-mixed")
+    config = load([], ["trainer.accelerator=cpu"], base=model.trained.settings)
+    assert build_trainer(config, logger=None).precision == "32-true"
 
 
-@pytest.mark.parametrize("chosen", ["32-true", "bf16-mixed"])
-def test_a_checkpoint_is_judged_in_the_precisions_that_auto_came_to(finished, tmp_path, monkeypatch, chosen):
+@pytest.mark.parametrize("precision", [pytest.param("auto", marks=pytest.mark.slow), "bf16-mixed"])
+def test_a_checkpoint_is_evaluated_in_the_precision_that_it_was_trained_in(finished, tmp_path, no_gpu, precision):
+    from baa.api import load_model
     from baa.checkpoints.load import read_checkpoint
     from baa.config.load import load
-    from baa.evaluation.checkpoint import evaluate
-    from baa.training import precision
     from baa.training.run import run
 
-    seconds = {"32-true": 1.0, "bf16-mixed": 0.5 if chosen == "bf16-mixed" else 2.0}
-    monkeypatch.setattr(precision, "_measure", lambda *_: seconds)
-    auto = ["trainer.precision=auto", "crops.precision=auto", "stages=[estimator]", "estimator.fit.epochs=1"]
-    auto += [f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"]
-    auto += ["estimator.fit.clip=1"]  # which not every optimiser bears in mixed precision
-    ran = run(load(None, settings(tmp_path, *auto)))
+    chosen = "32-true" if precision == "auto" else precision
+    given = [f"trainer.precision={precision}", "crops.precision=auto", "stages=[estimator]", "estimator.fit.epochs=1"]
+    given += [f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"]
+    given += ["estimator.fit.gradient_clip_val=1"]  # which a fused optimizer does not allow in mixed precision
+    metrics = run(load([], settings(tmp_path, *given)))["estimator"]
     checkpoint = tmp_path / "tiny" / "estimator" / "best.ckpt"
-    record, crops = read_checkpoint(checkpoint)["baa"]["settings"], read_checkpoint(checkpoint)["CropDataModule"]["recipe"]
+    record, model = read_checkpoint(checkpoint)["baa"]["settings"], load_model(checkpoint, device="cpu")
 
     assert (record["trainer"]["precision"], record["crops"]["precision"]) == (chosen, chosen)
-    assert crops["crops"]["half_precision"] == (chosen == "bf16-mixed")
-    judged = evaluate(checkpoint, [], split="test", out=tmp_path / "judged")
-    assert judged["estimator"]["test/mae"] == pytest.approx(ran["estimator"]["test/mae"], rel=1e-5)
+    assert model.trained.model.cropper.half_precision == (chosen == "bf16-mixed")
+    evaluated = model.evaluate(split="test", out=tmp_path / "out")["estimator"]
+    assert evaluated["test/mae"] == pytest.approx(metrics["test/mae"], rel=1e-5)

@@ -1,24 +1,21 @@
-"""A profile says where a step went."""
+"""`trainer.profile` writes Lightning's PyTorch profile to the stage's folder."""
 
 import json
 
 from tiny_run import settings
 
 
-def test_a_profiled_run_leaves_a_trace_and_ten_lines(tmp_path):
+def test_a_profiled_run_writes_a_table_of_costs_and_traces(tmp_path):
     from baa.config.load import load
     from baa.training.run import run
 
-    run(
-        load(
-            None,
-            settings(tmp_path, "trainer.profile=true", "locator.fit.batch_size=4", "locator.fit.epochs=1", "stages=[locator]"),
-        )
-    )
+    short = ["stages=[locator]", "data.phantom.count=40", "locator.fit.epochs=1", "locator.fit.batch_size=4"]
+    run(load([], settings(tmp_path, "trainer.profile=true", *short)))
     stage = tmp_path / "tiny" / "locator"
-    lines = (stage / "profile.txt").read_text().splitlines()
+    table = (stage / "fit-profile.txt").read_text()
+    traces = list(stage.glob("fit-profile*training_step*.pt.trace.json"))
 
-    assert len(lines) == 10
-    assert lines[0].endswith("baa: forward")
-    assert any("conv" in line for line in lines)
-    assert any(event.get("name") == "baa: forward" for event in json.loads((stage / "trace.json").read_text())["traceEvents"])
+    assert "CPU total" in table
+    assert "aten::conv2d" in table
+    assert traces
+    assert any("conv" in event.get("name", "") for event in json.loads(traces[0].read_text())["traceEvents"])

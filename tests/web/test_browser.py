@@ -1,4 +1,4 @@
-"""The page in a real browser: drop, fade, download, a bad file, a telephone's window; nothing is fetched from elsewhere."""
+"""The page in a real browser: upload, slider, downloads, a bad file, a phone's window; no request leaves this machine."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from baa.data.sources.phantom.phantom import phantom_cases
+from baa.data.sources.phantom import phantom_cases
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def hand(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The address of the page with the shipped model, and where it keeps what was dropped."""
+    """The address of the page with the packaged model, and the folder of its uploads."""
     kept = tmp_path_factory.mktemp("kept")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +42,8 @@ def served(tmp_path_factory):
         yield line.split()[0], kept
         app.terminate()
         app.wait(30)
-    assert list(kept.iterdir()) == []
+    left = [file for file in kept.rglob("*") if not file.name.startswith("torchinductor")]  # torch makes that, empty
+    assert left == []
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +60,10 @@ def browser():
 def opened(browser, served, **window):
     page = browser.new_context(accept_downloads=True, **window).new_page()
     page.set_default_timeout(MILLISECONDS)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(served[0])
-    return page, asked
+    return page, requests
 
 
 def drop(page, *files):
@@ -72,8 +73,8 @@ def drop(page, *files):
     page.click("#read")
 
 
-def test_a_radiograph_is_dropped_read_faded_and_downloaded(browser, served, hand, tmp_path):
-    page, asked = opened(browser, served, viewport={"width": 1280, "height": 1000})
+def test_a_radiograph_is_uploaded_read_and_its_prediction_downloaded(browser, served, hand, tmp_path):
+    page, requests = opened(browser, served, viewport={"width": 1280, "height": 1000})
     drop(page, hand)
     page.wait_for_selector("#films img.heat")
     assert "bone age" in page.inner_text("#films figcaption")
@@ -96,10 +97,10 @@ def test_a_radiograph_is_dropped_read_faded_and_downloaded(browser, served, hand
         page.click("#pictures")
     assert download.value.suggested_filename == "overlays.zip"
     assert [file for file in served[1].rglob("hand.png") if file.is_file()] == []
-    assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
+    assert {urlsplit(url).hostname for url in requests if url.startswith("http")} == {"127.0.0.1"}
 
 
-def test_a_bad_file_is_named_beside_the_good_one(browser, served, hand, tmp_path):
+def test_a_bad_file_is_listed_beside_the_good_one(browser, served, hand, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_text("no image")
     page, _ = opened(browser, served)
@@ -109,7 +110,7 @@ def test_a_bad_file_is_named_beside_the_good_one(browser, served, hand, tmp_path
     assert page.locator("#films figure").count() == 2
 
 
-def test_it_fits_a_telephone(browser, served, hand, tmp_path):
+def test_it_fits_a_phone(browser, served, hand, tmp_path):
     page, _ = opened(browser, served, viewport=PHONE, device_scale_factor=2)
     drop(page, hand)
     page.wait_for_selector("#films img.heat")
@@ -118,7 +119,7 @@ def test_it_fits_a_telephone(browser, served, hand, tmp_path):
     assert page.locator("#films .film").bounding_box()["width"] <= PHONE["width"]
 
 
-def test_programs_ask_its_endpoint(served, hand):
+def test_programs_can_use_its_endpoint(served, hand):
     from gradio_client import Client, handle_file
 
     films, table, csv, _ = Client(served[0], verbose=False).predict([handle_file(str(hand))], "female", False, api_name="/read")

@@ -1,4 +1,4 @@
-"""What X-rays make of a skeleton: bright cortex around a darker core, soft tissue, noise, a lead letter, collimation."""
+"""Render a skeleton as a radiograph: cortical and cancellous bone, soft tissue, noise, side marker, collimation."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -12,22 +12,22 @@ FOREARM_MM = [(-26, -12), (27, -12), (25, -50), (29, -130), (-31, -130), (-27, -
 def expose(
     pieces: list[Piece], pose: np.ndarray, scale: float, px: int, film: np.random.Generator, grain: np.random.Generator
 ) -> np.ndarray:
-    """The radiograph of a hand, uint8 [px, px].
+    """Render the radiograph of a hand, uint8 [px, px].
 
     Args:
-        pieces: its bones, in millimetres.
-        pose: millimetres to shares of the square, affine [2, 3].
-        scale: the hand's size against an adult's.
-        px: side of the radiograph.
-        film: draws exposure, letter and collimation.
-        grain: draws the noise.
+        pieces: the bones, in millimeters.
+        pose: affine [2, 3] from millimeters to shares of the square.
+        scale: size of the hand as a share of an adult hand.
+        px: side of the radiograph in pixels.
+        film: random generator of exposure, side marker and collimation.
+        grain: random generator of the noise.
     """
     image = 0.34 * _soft_tissue(pieces, pose, scale, px)
     clear = np.ones((px, px), np.float32)
     for piece in pieces:
         _absorb(clear, piece, pose * px)
     image += film.uniform(0.5, 0.62) * (1 - clear) * (0.55 + 0.45 * clear)
-    image += np.linspace(0, film.uniform(-0.06, 0.06), px, dtype=np.float32)  # the anode's heel
+    image += np.linspace(0, film.uniform(-0.06, 0.06), px, dtype=np.float32)  # anode heel effect
     image = image * film.uniform(0.75, 1.15) + film.uniform(0.03, 0.12)
     image += grain.standard_normal((px, px), dtype=np.float32) * film.uniform(0.008, 0.022)
     levels = Image.fromarray((image * 255).clip(0, 255).astype(np.uint8))
@@ -35,7 +35,7 @@ def expose(
 
 
 def _soft_tissue(pieces: list[Piece], pose: np.ndarray, scale: float, px: int) -> np.ndarray:
-    """Skin and muscle, [px, px] in [0, 1]: fleshy along every bone, a palm between the metacarpals, a forearm."""
+    """Render skin and muscle of fingers, palm and forearm, [px, px] in [0, 1]."""
     small = px // 2
     pose = pose * small
     zoom = float(np.hypot(*pose[0, :2]))
@@ -60,7 +60,7 @@ def _soft_tissue(pieces: list[Piece], pose: np.ndarray, scale: float, px: int) -
 
 
 def _absorb(clear: np.ndarray, piece: Piece, pose: np.ndarray) -> None:
-    """Multiply what passes through `piece` into `clear` [px, px], within the piece's own window."""
+    """Multiply `clear` [px, px] by the transmission of `piece`, in place and inside the piece's window only."""
     px = len(clear)
     zoom = float(np.hypot(*pose[0, :2]))
     a, b = (pose[:, :2] @ point + pose[:, 2] for point in (piece.start, piece.end))
@@ -88,7 +88,7 @@ def _absorb(clear: np.ndarray, piece: Piece, pose: np.ndarray) -> None:
 
 
 def _marked(film: Image.Image, rng: np.random.Generator, px: int) -> Image.Image:
-    """With the lead letter that says which hand it is."""
+    """Add the lead side marker, always L."""
     size = px * rng.uniform(0.05, 0.08)
     corner = rng.choice([0.06, 0.86]) * px, rng.uniform(0.05, 0.3) * px
     ImageDraw.Draw(film).text(corner, "L", fill=250, font=ImageFont.load_default(size))
@@ -96,7 +96,7 @@ def _marked(film: Image.Image, rng: np.random.Generator, px: int) -> Image.Image
 
 
 def _collimated(film: Image.Image, rng: np.random.Generator, px: int) -> Image.Image:
-    """Dark, now and then grey, where the beam did not reach: a slightly turned rectangle is left."""
+    """Cover everything outside a slightly rotated rectangle in black or, less often, gray, as a collimator does."""
     mask = Image.new("L", film.size)
     turn = np.deg2rad(rng.normal(0, 2))
     half_x, half_y = rng.uniform(0.44, 0.56) * px, rng.uniform(0.47, 0.56) * px

@@ -1,8 +1,8 @@
-"""When the centres of ossification of hand and wrist appear, how they grow, when epiphyses fuse: by sex, in months.
+"""Ossification of hand and wrist by sex: ages at which centers appear and epiphyses fuse, and growth in between.
 
-Median ages of appearance after Garn, Rohmann and Silverman, "Radiographic standards for postnatal ossification", Medical
-Radiography and Photography 43 (1967); order and fusion after Greulich and Pyle, "Radiographic Atlas of Skeletal Development of
-the Hand and Wrist", 2nd ed. (1959). Rounded: a phantom needs the order and the lead of the girls, not the decimals.
+Median ages of appearance: Garn, Rohmann and Silverman, "Radiographic standards for postnatal ossification", Medical
+Radiography and Photography 43 (1967). Order and fusion: Greulich and Pyle, "Radiographic Atlas of Skeletal Development of
+the Hand and Wrist", 2nd ed. (1959). Ages are rounded months: phantoms need their order and the earlier ages of girls.
 """
 
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from baa.patient import Sex
 
 
 class Ages(NamedTuple):
-    """An event's age in months."""
+    """Age of an event in months, by sex."""
 
     male: int
     female: int
 
     def of(self, sex: Sex) -> float:
-        """Boys' or girls' age; the mean of both for an unknown sex."""
+        """Return the age for a sex, and the mean of both for an unknown sex."""
         return float({Sex.MALE: self.male, Sex.FEMALE: self.female, Sex.UNKNOWN: (self.male + self.female) / 2}[sex])
 
 
@@ -34,11 +34,11 @@ CARPAL_APPEARS = {
     "pisiform": Ages(125, 100),
 }
 CARPAL_FULL = Ages(170, 145)
-"""When the carpals reach their adult shape."""
+"""Ages at which the carpals reach their adult size."""
 
 
 class Epiphysis(NamedTuple):
-    """A centre beside a shaft: when it appears, when it is as wide as the shaft, when it begins and ends to fuse."""
+    """The stages of an epiphysis: it appears, is as wide as the shaft, begins to fuse, and is fused."""
 
     appears: Ages
     wide: Ages
@@ -58,18 +58,21 @@ EPIPHYSES = {
 SESAMOID_APPEARS = Ages(152, 130)
 
 NEWBORN_LENGTH = 0.36
-"""Length of a newborn's hand as a share of the adult's."""
+"""Length of a newborn hand as a share of an adult hand."""
 GROWTH_ENDS = Ages(204, 180)
 
 
 def growth(months: float, sex: Sex) -> float:
-    """Length of the hand as a share of the adult's: fast in infancy, steady in childhood, ended with the epiphyses."""
+    """Return the length of the hand as a share of an adult hand.
+
+    Growth is fast in infancy, then steady. It ends when the epiphyses fuse.
+    """
     progress = float(np.clip(months / GROWTH_ENDS.of(sex), 0, 1))
     return NEWBORN_LENGTH + (1 - NEWBORN_LENGTH) * (0.75 * progress**0.8 + 0.25 * progress * progress * (3 - 2 * progress))
 
 
 def carpal_size(bone: str, months: float, sex: Sex) -> float:
-    """Size of a carpal's bony centre as a share of the full-grown carpal's: 0 before it appears."""
+    """Return the size of a carpal ossification center as a share of the adult carpal, 0 before it appears."""
     appears = CARPAL_APPEARS[bone].of(sex)
     if months < appears:
         return 0.0
@@ -77,9 +80,9 @@ def carpal_size(bone: str, months: float, sex: Sex) -> float:
 
 
 class Cap(NamedTuple):
-    """An epiphysis as it looks: width as a share of the shaft's end, height as a share of the full, the plate's gap.
+    """The shape of an epiphysis.
 
-    `gap` is 1 for an open growth plate, 0 for a fused one.
+    width: share of the width of the shaft's end. height: share of its adult height. gap: 1 (open growth plate) to 0 (fused).
     """
 
     width: float
@@ -88,7 +91,7 @@ class Cap(NamedTuple):
 
 
 def cap(bone: str, months: float, sex: Sex) -> Cap:
-    """How far the epiphysis of a bone is: a dot, a disc, a cap wider than the shaft, a part of it."""
+    """Return the epiphysis of a bone at an age: a dot, then a disk, then a cap wider than the shaft, then fused."""
     stages = EPIPHYSES[bone]
     appears, wide, capped, fused = (stage.of(sex) for stage in stages)
     if months < appears:

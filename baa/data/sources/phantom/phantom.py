@@ -1,6 +1,6 @@
-"""Synthetic hand radiographs with known anatomy, so that a fresh machine needs no download.
+"""A synthetic hand radiograph with known anatomy.
 
-A phantom is its seed, index, age and sex: the skeleton of that age, posed and exposed. The same seed gives the same pixels.
+Seed, index, age and sex determine skeleton, pose and exposure. The same values always give the same pixels.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from baa.data.sources.phantom.skeleton import Piece, carpal_extremes, skeleton
 from baa.patient import Sex
 
 VERSION = 3
-"""Counted up whenever the same seed would give other pixels."""
+"""Part of the fingerprint. Increase it with every change of the pixels of a seed."""
 
 YOUNGEST_MONTHS, OLDEST_MONTHS = 6, 222
 
 FIELD_MM = 285.0
-"""What a phantom's square shows, at an adult's scale."""
+"""Side of the square of a phantom at adult scale."""
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic hand: everything about it follows from these four."""
+    """One synthetic hand, determined by its four fields."""
 
     seed: int
     index: int
@@ -47,17 +47,17 @@ class Phantom:
         return Radiograph(levels, px, px, inverted)
 
     def _rng(self, purpose: int) -> np.random.Generator:
-        """Size, pose, bones, film and grain each have random numbers of their own."""
+        """Return the random generator of a purpose: 0 size, 1 pose, 2 bones, 3 film, 4 grain."""
         return np.random.default_rng([self.seed, self.index, purpose])
 
     @cached_property
     def scale(self) -> float:
-        """Size against an adult's hand."""
+        """Size as a share of an adult hand."""
         return growth(self.months, self.sex) * self._rng(0).uniform(0.94, 1.06)
 
     @cached_property
     def pose(self) -> np.ndarray:
-        """Millimetres to shares of the square, affine [2, 3]: rotated, shifted, smaller films enlarged a little."""
+        """Affine [2, 3] from millimeters to shares of the square: rotation, shift, and a zoom that enlarges small hands."""
         rng = self._rng(1)
         angle = np.deg2rad(rng.normal(0, 7))
         zoom = rng.uniform(0.92, 1.08) * self.scale**-0.55 / FIELD_MM
@@ -67,29 +67,30 @@ class Phantom:
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """All that is ossified; a hand is not its label to the month."""
+        """The ossified bones. Their age differs slightly from the label, as in children."""
         rng = self._rng(2)
         return list(skeleton(self.months + rng.normal(0, 2.0), self.sex, self.scale, rng))
 
-    def region(self, name: str) -> Box:
-        """The true box of `carpal` (all eight sites, ossified or not) or `hand` (metacarpals and phalanges)."""
-        if name == "carpal":
-            points, reach = carpal_extremes(self.scale), 0.0
-        else:
-            pieces = [piece for piece in self.pieces if piece.region == name]
-            points = np.array([point for piece in pieces for point in (piece.start, piece.end)])
-            reach = np.repeat([max(piece.near, piece.far) for piece in pieces], 2)[:, None] * np.hypot(*self.pose[0, :2])
+    def boxes(self) -> dict[str, Box]:
+        """Return the true boxes of `carpal` (all eight carpals, ossified or not) and `hand` (metacarpals and phalanges)."""
+        bones = [piece for piece in self.pieces if piece.region == "hand"]
+        ends = np.array([point for bone in bones for point in (bone.start, bone.end)])
+        radii = np.repeat([max(bone.near, bone.far) for bone in bones], 2)[:, None] * np.hypot(*self.pose[0, :2])
+        return {"carpal": self._box(carpal_extremes(self.scale)), "hand": self._box(ends, radii)}
+
+    def _box(self, points: np.ndarray, radii: np.ndarray | float = 0.0) -> Box:
+        """Return the bounding box of points [N, 2] in millimeters, with radii [N, 1] in shares of the square."""
         points = points @ self.pose[:, :2].T + self.pose[:, 2]
-        low, high = (points - reach).min(axis=0).clip(0, 1), (points + reach).max(axis=0).clip(0, 1)
+        low, high = (points - radii).min(axis=0).clip(0, 1), (points + radii).max(axis=0).clip(0, 1)
         return Box(*map(float, (*low, *high)))
 
     def capitate(self) -> tuple[float, float]:
-        """The capitate's centre, as shares of the square."""
+        """Return the center (x, y) of the capitate in shares of the square."""
         return float(self.pose[0, 2]), float(self.pose[1, 2])
 
 
 def phantom_cases(count: int, *, seed: int) -> list[Case]:
-    """Hands of all ages, both sexes, with their true regions. Case i is the same whatever `count` is."""
+    """Return hands of all ages and both sexes, with true boxes. Case i does not depend on `count`."""
     cases = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
@@ -101,8 +102,7 @@ def phantom_cases(count: int, *, seed: int) -> list[Case]:
                 image=hand,
                 months=months,
                 sex=hand.sex,
-                carpal=hand.region("carpal"),
-                hand=hand.region("hand"),
+                gt_boxes=hand.boxes(),
                 capitate=hand.capitate(),
             )
         )

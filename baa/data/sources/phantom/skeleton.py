@@ -1,7 +1,7 @@
-"""The bones of a growing left hand seen from the back, in millimetres: what a synthetic radiograph shows.
+"""The bones of a growing left hand in dorsal view, in millimeters.
 
-The capitate is the origin, x points to the thumb, y to the fingertips. Sizes are an adult's, times the hand's scale; how much
-of each bone is ossified comes from `baa.data.sources.phantom.ossification`.
+The origin is the capitate, x points to the thumb, y to the fingertips. Sizes are adult sizes times the scale of the hand.
+`baa.data.sources.phantom.ossification` returns the ossified share of each bone.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import numpy as np
 from baa.data.sources.phantom.ossification import SESAMOID_APPEARS, Cap, cap, carpal_size
 from baa.patient import Sex
 
-CARPALS_MM = {  # centre x, y, half width, half height, tilt in degrees
+CARPALS_MM = {  # center x, y, half width, half height, tilt in degrees
     "capitate": (0.0, 0.0, 6.5, 10.5, 0),
     "hamate": (-11.5, 1.0, 7.0, 8.5, 15),
     "triquetrum": (-16.5, -9.5, 6.5, 5.5, 30),
@@ -25,7 +25,7 @@ CARPALS_MM = {  # centre x, y, half width, half height, tilt in degrees
 
 
 class Ray(NamedTuple):
-    """A digit, thumb first: base of its metacarpal, direction of metacarpal and of phalanges, lengths of its bones."""
+    """A digit: base of the metacarpal, directions of metacarpal and phalanges, lengths of the bones from the base."""
 
     base: tuple[float, float]
     metacarpal_degrees: float
@@ -33,7 +33,7 @@ class Ray(NamedTuple):
     lengths_mm: tuple[float, ...]
 
 
-RAYS = (
+RAYS = (  # thumb first
     Ray((24.0, 8.0), 44.0, 32.0, (46.0, 32.0, 22.0)),
     Ray((12.5, 14.0), 10.0, 14.0, (67.0, 40.0, 24.0, 17.0)),
     Ray((1.0, 13.0), 1.0, 2.0, (64.0, 44.0, 28.0, 18.0)),
@@ -43,7 +43,7 @@ RAYS = (
 
 
 class Shaft(NamedTuple):
-    """A long bone's half widths in the middle, at its proximal and its distal end, and the height of its epiphysis."""
+    """A long bone: half widths in the middle, at the proximal and at the distal end, and height of the epiphysis."""
 
     middle: float
     proximal: float
@@ -66,10 +66,10 @@ SHAFT_BLUNTNESS, EPIPHYSIS_BLUNTNESS = 4.0, 1.6
 
 
 class Piece(NamedTuple):
-    """A bone, or one side of its growth plate, in millimetres of this hand.
+    """A shaft, an epiphysis or a small bone, in millimeters of this hand.
 
-    A stem from `start` to `end` with half widths in the middle and at both ends, which go on beyond the stem in half ellipses,
-    `blunt` times as wide as high; `cortex` is how thick its bright rim is.
+    It is a stem from `start` to `end`. `middle`, `near` and `far` are half widths in the middle, at the start and at the end.
+    A half ellipse, `blunt` times as wide as high, closes each end. `cortex` is the thickness of the bright rim.
     """
 
     start: tuple[float, float]
@@ -83,7 +83,7 @@ class Piece(NamedTuple):
 
 
 def skeleton(months: float, sex: Sex, scale: float, rng: np.random.Generator) -> Iterator[Piece]:
-    """All that is ossified at an age, in a hand `scale` times an adult's; `rng` spreads the fingers."""
+    """Yield the ossified bones at an age, in a hand of `scale` times adult size. `rng` draws the spread of the fingers."""
     for name, site in CARPALS_MM.items():
         size = carpal_size(name, months, sex) * scale
         if size:
@@ -103,7 +103,7 @@ def skeleton(months: float, sex: Sex, scale: float, rng: np.random.Generator) ->
 
 
 def carpal_extremes(scale: float) -> np.ndarray:
-    """Leftmost, rightmost, highest and lowest point of each full-grown carpal, ossified yet or not: [32, 2]."""
+    """Return the leftmost, rightmost, lowest and highest point of each full-size carpal, ossified or not: [32, 2]."""
     return scale * np.array(
         [
             (x + dx * half_width, y + dy * half_height)
@@ -147,9 +147,9 @@ def _digit(ray: Ray, number: int, months: float, sex: Sex, scale: float, spread:
 def _long_bone(
     base: np.ndarray, axis: np.ndarray, length: float, shaft: Shaft, state: Cap, scale: float, region: str, *, distal_cap: bool
 ) -> Iterator[Piece]:
-    """A shaft and, at one end of it, an epiphysis: none yet, a dot, a disc, a cap, or one with the shaft again."""
+    """Yield a shaft, and the epiphysis at one end unless it is absent or fused."""
     height = shaft.epiphysis * scale
-    growing = (height + PLATE_MM * scale) * state.gap  # what of the length is not shaft
+    growing = (height + PLATE_MM * scale) * state.gap  # length of epiphysis and growth plate
     near, far = shaft.proximal * scale, shaft.distal * scale
     low = (0.0 if distal_cap else growing) + near / SHAFT_BLUNTNESS
     high = length - (growing if distal_cap else 0.0) - far / SHAFT_BLUNTNESS
@@ -166,11 +166,11 @@ def _long_bone(
     if state.width and state.gap:
         half_height = max(height * state.height / 2, 0.3)
         half_width = (far if distal_cap else near) * state.width
-        centre = base + axis * (length - height / 2 if distal_cap else height / 2)
+        center = base + axis * (length - height / 2 if distal_cap else height / 2)
         side = np.array([axis[1], -axis[0]]) * max(half_width - half_height / EPIPHYSIS_BLUNTNESS, 0.2)
         yield Piece(
-            start=tuple(centre - side),
-            end=tuple(centre + side),
+            start=tuple(center - side),
+            end=tuple(center + side),
             middle=half_height,
             near=half_height,
             far=half_height,

@@ -1,4 +1,4 @@
-"""Validation of several processes: nothing is sent but the statistics of batch norms, once."""
+"""Validation under `JobStrategy`: only the batch norm statistics are sent, once."""
 
 import lightning as L
 import pytest
@@ -7,17 +7,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-class Normed(L.LightningModule):
+class BatchNormModule(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-        self.seen = 0
+        self.validated = 0
 
     def training_step(self, batch, batch_idx):
         return self.net(batch).mean()
 
     def validation_step(self, batch, batch_idx):
-        self.seen += len(batch)
+        self.validated += len(batch)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -25,31 +25,31 @@ class Normed(L.LightningModule):
 
 @pytest.fixture
 def job():
-    """A trainer of a job of one process, and what becomes of its process group."""
-    from baa.runtime.strategy import JobStrategy
+    """A trainer of a job of one process; its process group is destroyed afterward."""
+    from baa.runtime.distributed import JobStrategy
 
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     yield L.Trainer(accelerator="cpu", devices=1, strategy=JobStrategy(), max_epochs=2, num_sanity_val_steps=0, **quiet)
     torch.distributed.destroy_process_group()
 
 
-def test_the_statistics_are_sent_once_however_many_batches_there_are(job, monkeypatch):
-    from baa.training import strategy
+def test_statistics_are_broadcast_once_per_validation(job, monkeypatch):
+    from baa.runtime import distributed
 
-    judged_through_torch, sent = [], []
+    evaluated_by_wrapper, sent = [], []
     forward = DistributedDataParallel.forward
 
     def counted(self, *inputs, **more):
         if not self.module.training:
-            judged_through_torch.append(inputs)
+            evaluated_by_wrapper.append(inputs)
         return forward(self, *inputs, **more)
 
     monkeypatch.setattr(DistributedDataParallel, "forward", counted)
-    monkeypatch.setattr(strategy, "broadcast", lambda buffer, src: sent.append((src, buffer.shape)))
-    module = Normed()
+    monkeypatch.setattr(distributed, "broadcast", lambda buffer, src: sent.append((src, buffer.shape)))
+    module = BatchNormModule()
     train, val = (torch.utils.data.DataLoader(torch.rand(count, 3), batch_size=4) for count in (8, 10))
     job.fit(module, train, val)
 
-    assert module.seen == 2 * 10
-    assert not judged_through_torch
+    assert module.validated == 2 * 10
+    assert not evaluated_by_wrapper
     assert sent == 2 * [(0, torch.Size([4]))] * 2  # mean and variance, in each of two epochs

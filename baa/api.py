@@ -1,0 +1,205 @@
+"""A trained model in Python: load once, predict many times.
+
+import baa
+
+model = baa.load_model()
+prediction = model.predict("hand.png", sex="female")
+print(prediction.months, prediction.interval, prediction.warnings)
+prediction.plot("hand_overlay.png")
+
+table = model.predict(["a.png", "b.dcm"], sex=["male", None]).to_pandas()
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from baa.assembly.trainer import compute_device
+from baa.checkpoints.load import digest
+from baa.checkpoints.load import load_model as load_trained_model
+from baa.checkpoints.trained_model import TrainedModel
+from baa.config.schema import Config
+from baa.errors import InputError
+from baa.evaluation.checkpoint import evaluate
+from baa.inference.arguments import RadiographLike, as_inputs
+from baa.inference.export import export
+from baa.inference.inputs import InputFile
+from baa.inference.predict import job_name, predict_files, predict_stream
+from baa.inference.prediction import Prediction, Predictions
+from baa.metrics.coverage import COVERAGE
+from baa.model_card import SHIPPED, model_path
+from baa.patient import Sex
+
+BATCH_SIZE = 8
+
+
+def load_model(
+    path: str | Path = SHIPPED,
+    *,
+    device: str | torch.device | None = None,
+    batch_size: int = BATCH_SIZE,
+    coverage: float = COVERAGE,
+) -> "Model":
+    """Load a trained model.
+
+    Args:
+        path: `pretrained` (the model of this package), a checkpoint, or a bundle.
+        device: `cpu`, `cuda`, ...; default: a GPU if there is one.
+        batch_size: radiographs at a time, for lists and batches.
+        coverage: of the prediction intervals, on data like the validation split; between 0 and 1.
+
+    Raises:
+        InputError: there is no such model, another version wrote it, or an argument is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> import baa
+        >>> model = baa.load_model(device="cpu")
+        >>> sorted(model.predict(np.zeros((200, 160), np.uint8), sex="male").boxes)
+        ['carpal', 'hand']
+    """
+    found = model_path(str(path))
+    return Model(load_trained_model(found), found, device, batch_size, coverage)
+
+
+class Model:
+    """A trained model that stays loaded, on its device. `load_model` makes one.
+
+    Args:
+        trained: the model.
+        path: of its checkpoint or bundle.
+        device, batch_size, coverage: see `load_model`.
+    """
+
+    def __init__(
+        self,
+        trained: TrainedModel,
+        path: Path,
+        device: str | torch.device | None = None,
+        batch_size: int = BATCH_SIZE,
+        coverage: float = COVERAGE,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: {batch_size} is not positive")
+        if not 0 < coverage < 1:
+            raise InputError(f"coverage: {coverage:g} is not between 0 and 1")
+        self.path = path
+        self.device = compute_device(Config()) if device is None else torch.device(device)
+        self.batch_size = batch_size
+        self.coverage = coverage
+        self.trained = trained
+        trained.model.to(self.device)
+
+    def predict(
+        self,
+        x: RadiographLike | Iterable[RadiographLike],
+        sex: str | Sex | Iterable[str | Sex | None] | None = None,
+        *,
+        age_months: float | Iterable[float | None] | None = None,
+        strict: bool = False,
+        disagree: bool = False,
+    ) -> Any:
+        """Predict the bone age of one radiograph, or of several.
+
+        Args:
+            x: one radiograph: a path, the bytes of a PNG, JPEG, TIFF or DICOM file, or an array or tensor [H, W], [H, W, C]
+                or [C, H, W]. C is 1, 3 (RGB) or 4. Any number type: levels are stretched. Or several: a flat list of these, or
+                a batch [N, H, W], [N, H, W, C] or [N, C, H, W]. A [3, H, W] array is one RGB image; give three gray
+                radiographs as [3, 1, H, W]. Give a DICOM file as path or bytes: its pixel array lacks sex, age and polarity.
+            sex: `female`, `male`, `unknown`, or None: the sex in a DICOM header, else unknown. One, or one per radiograph.
+            age_months: the chronological age, one or one per radiograph. It does not change the bone age.
+            strict: return an error instead of an age where no whole upright hand is recognized.
+            disagree: also compute the range of the ages of slightly moved views.
+
+        Returns:
+            A `Prediction` for one radiograph, `Predictions` (a list) for several. In a list, a radiograph without an age is
+            a prediction with an `error`.
+
+        Raises:
+            InputError: one radiograph has no age, or an argument has the wrong form.
+
+        Example:
+            >>> import numpy as np
+            >>> import baa
+            >>> model = baa.load_model(device="cpu")
+            >>> model.predict([np.zeros((200, 160), np.uint8), b"no image"], sex=["male", "female"])[1].error
+            'not an image in PNG, JPEG, TIFF or DICOM'
+        """
+        inputs, single = as_inputs(x, sex, age_months)
+        predictions = Predictions(self.stream(inputs, strict=strict, disagree=disagree))
+        if not single:
+            return predictions
+        if error := predictions[0].error:
+            raise InputError(f"{predictions[0].file or 'x'}: {error}")
+        return predictions[0]
+
+    def stream(
+        self,
+        inputs: Sequence[InputFile],
+        *,
+        strict: bool = False,
+        disagree: bool = False,
+        workers: int = 0,
+        progress: bool = False,
+    ) -> Iterator[Prediction]:
+        """Yield the predictions of radiographs one by one; see `baa.inference.predict.predict_stream`."""
+        return predict_stream(
+            self.trained,
+            inputs,
+            device=self.device,
+            coverage=self.coverage,
+            strict=strict,
+            disagree=disagree,
+            batch_size=self.batch_size,
+            workers=workers,
+            progress=progress,
+        )
+
+    def predict_files(
+        self,
+        inputs: Sequence[InputFile],
+        out: Path,
+        *,
+        overlays: bool = True,
+        strict: bool = False,
+        disagree: bool = False,
+        workers: int = 0,
+        progress: bool = True,
+    ) -> tuple[int, int | None]:
+        """Write `predictions.csv` and overlays of many files; resumable. See `baa.inference.predict.predict_files`."""
+        settings = {"coverage": self.coverage, "overlays": overlays, "strict": strict, "disagree": disagree}
+        return predict_files(
+            self.trained,
+            inputs,
+            out,
+            job=job_name(digest(self.path), self.trained, inputs, **settings),
+            device=self.device,
+            coverage=self.coverage,
+            overlays=overlays,
+            strict=strict,
+            disagree=disagree,
+            batch_size=self.batch_size,
+            workers=workers,
+            progress=progress,
+        )
+
+    def evaluate(
+        self,
+        settings: Sequence[str] = (),
+        *,
+        out: Path,
+        split: str = "test",
+        compare: bool = False,
+        against: Path | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Evaluate the model on a split; see `baa.evaluation.checkpoint.evaluate`."""
+        try:
+            return evaluate(self.trained, settings, split=split, out=out, compare=compare, against=against)
+        finally:
+            self.trained.model.to(self.device)  # Lightning leaves it on the CPU
+
+    def export(self, out: str | Path) -> dict[str, float]:
+        """Write the model as an ONNX or torch.export graph; see `baa.inference.export.export`."""
+        return export(self.trained, Path(out), self.coverage)

@@ -1,0 +1,117 @@
+"""The RSNA Pediatric Bone Age Challenge (2017), in the layout of its release: tables, and images in folders or tars.
+
+Halabi et al. 2019, "The RSNA Pediatric Bone Age Machine Learning Challenge", Radiology 290(2).
+"""
+
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from baa.data.cases import Case, CaseList, Problem
+from baa.data.radiograph import ImageFile
+from baa.data.sources import DataSettings, Source
+from baa.data.sources._rows import drop_duplicates, rows_to_cases
+from baa.data.tables import WORKBOOK, read_rows
+from baa.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+TABLE_SUFFIXES = (".csv", WORKBOOK)
+TABLE_DEPTHS = ("*", "*/*", "*/*/*")
+OPEN_WORKBOOK = "~$"
+"""Prefix of the lock file that Excel keeps beside an open workbook."""
+
+
+class Columns(NamedTuple):
+    """The split that one of the challenge's tables is for, and its column names."""
+
+    split: str
+    id: str
+    months: str
+    sex: str
+
+
+TABLES = (
+    Columns("train", "id", "boneage", "male"),
+    Columns("val", "Image ID", "Bone Age (months)", "male"),
+    Columns("test", "Case ID", "Ground truth bone age (months)", "Sex"),
+)
+
+
+def read_rsna(root: Path) -> CaseList:
+    """Read the cases of the challenge's tables. Tables are recognized by their columns.
+
+    A table is a CSV file or a workbook (the test set is released as one) in `root` or up to two folders below. An image may
+    be anywhere below `root`, in a tar too. Cases get the split of their table; if only one split is present, they get none.
+
+    Raises:
+        InputError: `root` is not a folder, or holds no table with the challenge's columns.
+    """
+    if not root.is_dir():
+        raise InputError(f"data.root: {root} is not a folder")
+    tables = _find_tables(root)
+    if not tables:
+        wanted = "; or ".join(f"{known.id}, {known.months}, {known.sex}" for known in TABLES)
+        raise InputError(f"data.root: no table of the RSNA challenge in {root}; one needs the columns {wanted}")
+    images = index_images(root)
+
+    def find_image(row: dict[str, str]) -> ImageFile | None:
+        found = images.get(row["id"], [])
+        if len(found) > 1:
+            raise ValueError(f"it has several images, {found[0].name} and {found[1].name}; keep one of them in {root}")
+        return found[0] if found else None
+
+    official = len({known.split for _, _, known in tables}) > 1
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    for file, rows, known in tables:
+        table = rows.rename(columns={known.id: "id", known.months: "months", known.sex: "sex"})
+        more, bad = rows_to_cases(file, table, find_image, sex_column=known.sex)
+        cases += [replace(case, split=known.split) for case in more] if official else more
+        problems += bad
+    return drop_duplicates(cases, problems)
+
+
+def _find_tables(root: Path) -> list[tuple[Path, pd.DataFrame, Columns]]:
+    tables = []
+    for file in sorted(file for depth in TABLE_DEPTHS for file in root.glob(depth)):
+        if file.suffix.lower() not in TABLE_SUFFIXES or file.name.startswith(OPEN_WORKBOOK):
+            continue
+        rows = read_rows(file)
+        tables += [(file, rows, known) for known in TABLES if {known.id, known.months, known.sex} <= set(rows.columns)]
+    return tables
+
+
+def index_images(root: Path) -> dict[str, list[ImageFile]]:
+    """List the images below a folder by stem. Images in tars count only for stems that no loose file has."""
+    packed: dict[str, list[ImageFile]] = {}
+    loose: dict[str, list[ImageFile]] = {}
+    for tar in sorted(root.rglob("*.tar")):
+        try:
+            with tarfile.open(tar) as archive:
+                for member in archive:
+                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
+                        stem = Path(member.name).stem
+                        packed.setdefault(stem, []).append(ImageFile(tar, member.offset_data, member.size, member.name))
+        except tarfile.TarError as error:
+            raise InputError(f"{tar} is truncated or not a tar: {error}; copy it again") from error
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            loose.setdefault(path.stem, []).append(ImageFile(path))
+    return packed | loose
+
+
+def _read(data: DataSettings) -> CaseList:
+    if not data.root:
+        raise InputError("data.root is not given; name the folder that holds the RSNA challenge's tables and images")
+    return read_rsna(Path(data.root))
+
+
+SOURCE = Source(
+    read=_read,
+    description="frontal radiographs of left hands and wrists of children, RSNA Pediatric Bone Age Challenge (2017)",
+    # Word for word as in published bundles: Provenance merges licences by their text.
+    licence="Trained on the RSNA Pediatric Bone Age Challenge's data (2017): for non-commercial research use.",
+)

@@ -1,0 +1,54 @@
+"""The predictions of a split: one row per case, gathered from all processes."""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class Predictions(NamedTuple):
+    """Predictions and annotations of N cases with R regions, in the order of the cases.
+
+    Boxes (x0, y0, x1, y1) and points (x, y) are shares of the square image. Annotations are NaN where unknown. The last three
+    fields are None for a run without crops.
+
+    Args:
+        months: predicted ages.
+        gt_boxes: annotated boxes.
+        capitate: annotated center of the capitate.
+        boxes: boxes of the crops.
+        peaks: hottest points of the heat maps.
+        fallback: whether a degenerate heat map made the region use its default box.
+    """
+
+    months: Float[Tensor, " case"]
+    gt_boxes: Float[Tensor, "case region 4"]
+    capitate: Float[Tensor, "case 2"]
+    boxes: Float[Tensor, "case region 4"] | None = None
+    peaks: Float[Tensor, "case region 2"] | None = None
+    fallback: Bool[Tensor, "case region"] | None = None
+
+
+class Gathered(Metric):
+    """Gather the predictions of all cases over processes. (torchmetrics' `CatMetric` flattens them and drops NaN.)"""
+
+    full_state_update = False
+    case: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for field in ("case", *Predictions._fields):
+            self.add_state(field, [], dist_reduce_fx="cat")
+
+    def update(self, case: Int[Tensor, " batch"], predictions: Predictions) -> None:
+        """Add a batch; `case` holds the index of each row's case."""
+        for field, values in {"case": case, **predictions._asdict()}.items():
+            if values is not None:
+                getattr(self, field).append(values)
+
+    def compute(self) -> Predictions:
+        order = dim_zero_cat(self.case).argsort().cpu()
+        states = {field: getattr(self, field) for field in Predictions._fields}
+        return Predictions(**{field: dim_zero_cat(values).cpu()[order] for field, values in states.items() if len(values)})

@@ -1,0 +1,103 @@
+"""A finished run continues with more epochs where the learning rate is constant; other changes are refused."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import torch
+from tiny_run import settings
+
+from baa.errors import InputError
+
+LOCATOR = ["stages=[locator]", "data.phantom.count=40", "locator.fit.lr=3e-3"]  # the last epoch is the best
+
+
+def fit(folder, *more):
+    from baa.config.load import load
+    from baa.training.run import run
+
+    return run(load([], settings(folder, *more)))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A finished locator of one epoch."""
+    folder = tmp_path_factory.mktemp("short")
+    return folder, fit(folder, *LOCATOR, "locator.fit.epochs=1")
+
+
+@pytest.fixture
+def again(short, tmp_path):
+    """A copy of it to continue."""
+    shutil.copytree(short[0] / "tiny", tmp_path / "tiny")
+    return tmp_path
+
+
+def test_a_run_continued_with_more_epochs_equals_an_unbroken_one(again, short, tmp_path_factory, caplog):
+    caplog.set_level("INFO")
+    unbroken = tmp_path_factory.mktemp("unbroken")
+    metrics = fit(unbroken, *LOCATOR, "locator.fit.epochs=3")
+    continued = fit(again, *LOCATOR, "locator.fit.epochs=3")
+    stages = [folder / "tiny" / "locator" for folder in (again, unbroken)]
+    curves = [pd.read_csv(stage / "metrics.csv") for stage in stages]
+    ends = [torch.load(stage / "last.ckpt", weights_only=True)["state_dict"] for stage in stages]
+
+    assert "locator: trains longer, 3 epochs instead of 1" in caplog.text
+    assert curves[0].epoch.tolist() == [0, 1, 2]
+    pd.testing.assert_frame_equal(*curves)
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+    assert continued == metrics
+    assert continued != short[1]
+    assert json.loads((again / "tiny" / "metrics.json").read_text()) == metrics
+
+
+def test_the_next_call_keeps_a_continued_run(again):
+    continued = fit(again, *LOCATOR, "locator.fit.epochs=2")
+    written = (again / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
+
+    assert fit(again, *LOCATOR, "locator.fit.epochs=2") == continued
+    assert (again / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns == written
+
+
+def test_a_process_that_reads_the_old_metrics_trains_longer_too(again, monkeypatch):
+    """Under torchrun the other processes may read metrics.json before the first one has removed the stage's result."""
+    from baa.training import run_folder
+
+    old = (again / "tiny" / "metrics.json").read_text()
+    monkeypatch.setattr(run_folder, "write_atomic", lambda file, text: file.write_text(old if file.suffix == ".json" else text))
+    fit(again, *LOCATOR, "locator.fit.epochs=2")
+
+    assert len(pd.read_csv(again / "tiny" / "locator" / "metrics.csv")) == 2
+
+
+def test_fewer_epochs_are_refused(again):
+    fit(again, *LOCATOR, "locator.fit.epochs=2")
+    with pytest.raises(InputError, match=r"tiny: locator\.fit\.epochs was 2 and can only grow, not to 1; give another name="):
+        fit(again, *LOCATOR, "locator.fit.epochs=1")
+
+
+@pytest.mark.parametrize(
+    "schedule", ["locator.fit.schedule=onecycle", pytest.param("locator.fit.warmup=0.5", marks=pytest.mark.slow)]
+)
+def test_a_schedule_over_all_epochs_is_refused_and_the_message_names_the_bundle_to_start_from(tmp_path, schedule):
+    folder = tmp_path / "tiny"
+    fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=2")
+    start = f"name=NEW stages=[locator] weights={folder}/locator/bundle"
+    with pytest.raises(InputError, match="cannot grow from 2 to 3: ") as refusal:
+        fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=3")
+    assert str(refusal.value).endswith(start)
+    assert (folder / "locator" / "bundle" / "card.json").exists()
+
+
+def test_more_epochs_of_a_stage_that_a_later_one_started_from_are_refused(finished):
+    folder, metrics = finished
+    with pytest.raises(InputError, match=r"started with locator\.fit\.epochs=2, now it is 3"):
+        fit(folder, "locator.fit.epochs=3")
+    assert json.loads((folder / "tiny" / "metrics.json").read_text()) == metrics
+
+
+def test_more_epochs_together_with_another_setting_are_refused(again):
+    with pytest.raises(InputError, match=r"now it is .* \(2 settings differ\)"):
+        fit(again, *LOCATOR, "locator.fit.epochs=3", "locator.fit.lr=0.1")
