@@ -4,9 +4,11 @@ Defaults follow Li et al. 2023 where the paper is specific. Our additions to its
 evaluation averages mirror images; `conf/paper.yaml` switches both off.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from baa.config.setting import group, setting
 
 STAGES = ("locator", "estimator", "joint")
 SOURCES = tuple(
@@ -20,35 +22,6 @@ SOURCES = tuple(
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 Head = Literal["regression", "distribution"]
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    positive: bool = False,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A setting.
-
-    Args:
-        default: its default; a list or a function is copied or called for each config.
-        help: what it means, one line.
-        low, high: its range, both ends included.
-        positive: it is above 0.
-        choices: the words that it, or each item of a list, may be. Types that are `Literal` have theirs already.
-    """
-    metadata = {"help": help, "low": low, "high": high, "positive": positive, "choices": choices}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def group(kind: type, help: str, **changed: Any) -> Any:
-    """A group of settings: a dataclass of this schema, with other defaults for some of its settings."""
-    return field(default_factory=lambda: kind(**changed), metadata={"help": help})
 
 
 @dataclass
