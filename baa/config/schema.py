@@ -4,6 +4,7 @@ Defaults follow Li et al. 2023 where the paper is specific. Our additions to its
 evaluation averages mirror images; `conf/paper.yaml` switches both off.
 """
 
+import pkgutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -11,13 +12,8 @@ from typing import Literal
 from baa.config.setting import group, setting
 
 STAGES = ("locator", "estimator", "joint")
-SOURCES = tuple(
-    sorted(
-        place.stem
-        for place in (Path(__file__).parents[1] / "data" / "sources").iterdir()
-        if place.suffix in ("", ".py") and not place.name.startswith("_")
-    )
-)
+_SOURCES_FOLDER = Path(__file__).parents[1] / "data" / "sources"
+SOURCES = tuple(sorted(m.name for m in pkgutil.iter_modules([str(_SOURCES_FOLDER)]) if not m.name.startswith("_")))
 """A data source is a module of `baa.data.sources`. Listed by name: importing them would import torch."""
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
