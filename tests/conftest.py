@@ -11,7 +11,10 @@ from tiny_run import settings
 SMALL_BACKBONE = "resnet10t"
 
 
-LONGEST = ("ranks", "agent", "preemption", "study", "fit", "joint", "export", "bundle", "predict", "tracking")
+LONGEST = (
+    *("preemption", "ranks", "export", "agent", "fit", "study", "joint", "bundle", "run_folder", "predict", "api", "tracking"),
+    *("input_check_training", "compile", "averaging", "laterality_sides", "precision", "profile", "load_once", "calibration"),
+)
 """Test files that start first, so that no worker is left with a long one at the end."""
 
 
@@ -65,3 +68,22 @@ def finished(tmp_path_factory):
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with FileLock(shared / "finished.lock"):  # the first worker trains, the others read
         return shared / "finished", run(load([], settings(shared / "finished")))
+
+
+@pytest.fixture(scope="module")
+def brief_finish(finished):
+    """Stages of runs in this process end without figures, and with input checks that hardly learn.
+
+    `finished` is trained before, with both.
+    """
+    from baa.evaluation import split
+    from baa.training import input_check, laterality
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split, "save", lambda *_: None)
+        patch.setattr(split, "heat_map_figure", lambda *_: None)
+        for name in ("MOST_HANDS", "MOST_PHANTOMS", "MOST_RADIOGRAPHS"):
+            patch.setattr(input_check, name, 8)
+        patch.setattr(input_check, "STEPS", 10)
+        patch.setattr(laterality, "EPOCHS", 2)
+        yield

@@ -116,20 +116,15 @@ def test_the_columns_follow_the_models_regions(finished, files, tmp_path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_predictions_of_files_are_those_of_the_command(model, checkpoint, folder, files, tmp_path, batch_size):
-    command = [
-        sys.executable,
-        "-m",
-        "baa.predict",
-        "--checkpoint",
-        str(checkpoint),
-        str(folder),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    options = ["--sex", "male", "--disagreement", "--no-overlays", "--workers", "0", "--batch-size", str(batch_size)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr  # one file cannot be read
+def test_predictions_of_files_are_those_of_the_command(model, checkpoint, folder, files, tmp_path, monkeypatch, batch_size):
+    from baa.predict import main
+
+    options = ["--sex", "male", "--disagreement", "--no-overlays", "--workers", 0, "--batch-size", batch_size]
+    arguments = [folder, "--checkpoint", checkpoint, "--out", tmp_path / "out", *options]
+    monkeypatch.setattr(sys, "argv", ["baa.predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1  # one file cannot be read
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
 
     found = model.predict(files, sex="male", disagree=True)

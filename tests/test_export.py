@@ -1,5 +1,6 @@
 """The exported graph returns what the checkpoint returns, at any batch size; models that cannot be exported are refused."""
 
+import functools
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from baa.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def by_moments(finished, tmp_path_factory):
+def by_moments(finished, tmp_path_factory, brief_finish):
     """An estimator whose boxes are found as in the packaged model."""
     from tiny_run import settings
 
@@ -26,6 +27,21 @@ def by_moments(finished, tmp_path_factory):
     return folder / "tiny" / "estimator" / "best.ckpt"
 
 
+@pytest.fixture(scope="module")
+def exported(by_moments, tmp_path_factory):
+    """Export that estimator as a file of a kind, once; return the file."""
+    from baa.checkpoints.load import load_model
+    from baa.inference.export import export
+
+    @functools.cache
+    def exported(kind):
+        file = tmp_path_factory.mktemp(kind) / f"model.{kind}"
+        export(load_model(by_moments), file, 0.8)
+        return file
+
+    return exported
+
+
 def phantoms(count, px=96):
     from baa.data.sources.phantom import phantom_cases
 
@@ -34,14 +50,12 @@ def phantoms(count, px=96):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-def test_the_graph_returns_what_the_checkpoint_returns(by_moments, tmp_path, kind):
+def test_the_graph_returns_what_the_checkpoint_returns(by_moments, exported, kind):
     from baa.checkpoints.load import load_model
-    from baa.inference.export import export
     from baa.nets.view import View
 
     trained = load_model(by_moments)  # heat maps by captum
-    file = tmp_path / f"model.{kind}"
-    export(trained, file, 0.8)
+    file = exported(kind)
     source, sex = phantoms(5)
     if kind == "onnx":
         import onnxruntime
@@ -77,17 +91,14 @@ def test_its_intervals_are_those_of_predict(by_moments):
         assert np.isnan(found).all() if expected is None else found == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_json_file_describes_inputs_and_limits(by_moments, tmp_path):
-    from baa.checkpoints.load import load_model
-    from baa.inference.export import export
-
-    export(load_model(by_moments), tmp_path / "model.pt2", 0.8)
-    described = json.loads((tmp_path / "model.json").read_text())
+def test_a_json_file_describes_inputs_and_limits(exported):
+    file = exported("pt2")
+    described = json.loads(file.with_suffix(".json").read_text())
     assert "[batch, 1, 96, 96]" in described["inputs"]["source"]
     assert "2 unknown" in described["inputs"]["sex"]
     assert "not a medical device" in described["limits"][0]
     assert "without a warning" in described["limits"][1]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.pt2"]
+    assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.pt2"]
 
 
 def test_a_locator_alone_and_an_unknown_suffix_are_refused(finished, by_moments, tmp_path):

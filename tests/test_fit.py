@@ -1,12 +1,13 @@
 """Runs on phantoms: train, resume, evaluate, refuse."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny_run import command, settings
+from tiny_run import settings
 
 
 def evaluate(checkpoint, *overrides, **how):
@@ -145,12 +146,13 @@ def test_evaluation_cases_that_a_source_model_was_trained_on_are_logged(finished
         assert (f"{split} cases were trained or chosen on by a source model" in caplog.text) == resplit
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_a_setting_that_stopped_a_run_before_its_first_epoch_can_be_corrected(tmp_path):
     from baa.config.load import load
     from baa.errors import InputError
     from baa.training.run import run
 
-    short = ["locator.fit.epochs=1", "estimator.fit.epochs=1", "crops.precision=auto"]
+    short = ["data.phantom.count=40", "locator.fit.epochs=1", "estimator.fit.epochs=1", "crops.precision=auto"]
     for broken in ("locator.backbone.weights", "estimator.hand.weights"):
         with pytest.raises(InputError, match="nowhere.pth does not exist"):
             run(load([], settings(tmp_path, *short, f"{broken}={tmp_path / 'nowhere.pth'}")))
@@ -220,7 +222,10 @@ def test_the_locator_is_frozen_while_the_estimator_learns(finished):
         assert torch.equal(tensor, located[f"locator.{name}"])
 
 
-def test_every_problem_of_a_bad_folder_is_reported(tmp_path):
+def test_every_problem_of_a_bad_folder_is_reported(tmp_path, monkeypatch, capsys):
+    from baa.cli import run_command
+    from baa.fit import main
+
     table = "1,60,True\n2,60,True\n3,60,True\n4,abc,True\n5,60,True\n5,61,True\n6,60,False\n"
     (tmp_path / "boneage-training-dataset.csv").write_text("id,boneage,male\n" + table)
     for id_ in (1, 4, 5, 6):
@@ -228,17 +233,21 @@ def test_every_problem_of_a_bad_folder_is_reported(tmp_path):
     whole = (tmp_path / "1.png").read_bytes()
     (tmp_path / "1.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "2.png").write_text("not a radiograph")
-    process = command(tmp_path, "data.source=rsna", f"data.root={tmp_path}")
-    output = process.communicate(timeout=300)[0]
+    (tmp_path / "tiny.yaml").write_text("stages: [locator]\n")
+    arguments = ["--config", str(tmp_path / "tiny.yaml"), *settings(tmp_path, "data.source=rsna", f"data.root={tmp_path}")]
+    monkeypatch.setattr(sys, "argv", ["baa.fit", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        run_command(main)
+    output = capsys.readouterr().err
 
-    assert process.returncode == 2, output
-    assert "Traceback" not in output
+    assert exit_.value.code == 2, output
     rows = ("its image 3.* is missing", "'abc' is not a number", "id is listed 2 times")
     for problem in ("1.png: ", "2.png: not an image", *rows):
         assert problem in output, output
     assert len(pd.read_csv(tmp_path / "tiny" / "refused.csv")) == 6  # both rows of the duplicate
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_a_run_trains_on_a_parquet_table_and_skips_its_bad_rows(tmp_path):
     from baa.config.load import load
     from baa.data.sources.phantom import phantom_cases

@@ -28,6 +28,21 @@ def hands(tmp_path):
     return folder
 
 
+@pytest.fixture
+def predict(monkeypatch):
+    """Run the command in this process; return its exit code."""
+    from baa.cli import run_command
+    from baa.predict import main
+
+    def predict(*arguments):
+        monkeypatch.setattr(sys, "argv", ["baa.predict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run_command(main)
+        return exit_.value.code
+
+    return predict
+
+
 def test_files_are_read_as_evaluate_reads_them(checkpoint, hands, tmp_path):
     from baa import load_model
     from baa.inference.inputs import InputFile
@@ -52,13 +67,10 @@ def test_files_are_read_as_evaluate_reads_them(checkpoint, hands, tmp_path):
     assert read[boxes].to_numpy() == pytest.approx(evaluated[boxes].to_numpy(), abs=0.11)
 
 
-def test_a_bad_file_is_a_row_with_its_reason(checkpoint, hands, tmp_path):
+def test_a_bad_file_is_a_row_with_its_reason(predict, checkpoint, hands, tmp_path):
     first = sorted(hands.iterdir())[0]
     first.write_bytes(first.read_bytes()[:200])
-    command = [sys.executable, "-m", "baa.predict", "--checkpoint", str(checkpoint), str(hands), "--out", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--workers", "1", "--disagreement"], capture_output=True, text=True)
-
-    assert done.returncode == 1, done.stderr
+    assert predict("--checkpoint", checkpoint, hands, "--out", tmp_path / "out", "--workers", 1, "--disagreement") == 1
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert read.error.notna().tolist() == [True, False, False]
     assert read.bone_age_months.notna().tolist() == [False, True, True]
@@ -92,13 +104,11 @@ def test_a_patients_name_is_written_nowhere(checkpoint, hands, tmp_path):
         assert secret not in done.stdout + done.stderr + "".join(written)
 
 
-def test_a_missing_file_is_refused_before_any_work(checkpoint, tmp_path):
-    command = [sys.executable, "-m", "baa.predict", "--checkpoint", str(checkpoint), str(tmp_path / "nothing.png")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True)
-
-    assert done.returncode == 2
-    assert "nothing.png does not exist" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_missing_file_is_refused_before_any_work(predict, checkpoint, tmp_path, capsys):
+    assert predict("--checkpoint", checkpoint, tmp_path / "nothing.png", "--out", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert "nothing.png does not exist" in printed.err
+    assert len(printed.err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 

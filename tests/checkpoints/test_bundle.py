@@ -19,7 +19,7 @@ def bundle(finished, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def borrowed(finished, tmp_path_factory):
+def borrowed(finished, tmp_path_factory, brief_finish):
     """A run that trained the estimator alone, on the locator of another run, as the trials of a sweep do."""
     from baa.config.load import load
     from baa.training.run import run
@@ -229,6 +229,7 @@ def test_a_stream_starts_from_the_locators_weights(finished, borrowed):
     )
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_a_fit_starts_from_a_model_and_takes_its_settings(bundle, tmp_path):
     from baa.checkpoints.load import load_model
     from baa.config.load import load
@@ -240,7 +241,7 @@ def test_a_fit_starts_from_a_model_and_takes_its_settings(bundle, tmp_path):
     common = [
         one for one in settings(tmp_path) if not one.startswith(("locator.", "crops.carpal.", "crops.hand.", "estimator."))
     ]
-    overrides = [*common, "stages=[estimator]", f"weights={bundle}", "estimator.fusion.exchange=0.125"]
+    overrides = [*common, "data.phantom.count=40", "stages=[estimator]", f"weights={bundle}", "estimator.fusion.exchange=0.125"]
     config = load([tmp_path / "file.yaml"], overrides)
     assert (config.crops.carpal.px, config.crops.hand.px) == (48, 40)
     run(config)

@@ -185,14 +185,15 @@ def test_gradient_checkpointing_gives_the_same_gradients(batch):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-def test_the_checkpoint_of_a_run_of_all_three_stages_contains_the_whole_model(tmp_path):
+@pytest.mark.usefixtures("brief_finish")
+def test_the_checkpoint_of_a_run_contains_the_whole_model(finished, tmp_path):
     from baa.assembly.modules import joint_module
     from baa.checkpoints.load import load_model
     from baa.config.load import load
     from baa.evaluation.checkpoint import evaluate
     from baa.training.run import run
 
-    more = ["stages=[locator,estimator,joint]", *(f"{s}.fit.epochs=1" for s in ("locator", "estimator", "joint"))]
+    more = ["stages=[joint]", f"joint.start={finished[0] / 'tiny' / 'estimator' / 'best.ckpt'}", "joint.fit.epochs=1"]
     more += ["crops.box_method=moments", "joint.fit.ema=0.9"]
     config = load([], settings(tmp_path, *more))
     metrics = run(config)

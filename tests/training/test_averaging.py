@@ -20,6 +20,7 @@ def trained():
     hook.remove()
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_the_kept_weights_are_the_average_of_the_trained_ones(tmp_path, trained):
     from baa.checkpoints.load import load_model
     from baa.config.load import load
@@ -38,6 +39,7 @@ def test_the_kept_weights_are_the_average_of_the_trained_ones(tmp_path, trained)
         assert not torch.allclose(kept[-2], later[-1][-2])
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_the_logged_fusion_weights_are_the_kept_ones(finished, tmp_path):
     from baa.checkpoints.load import load_model
     from baa.config.load import load

@@ -6,7 +6,7 @@ from tiny_run import settings
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, finished):
+def run(tmp_path_factory, finished, brief_finish):
     from baa.config.load import load
     from baa.training.run import run
 

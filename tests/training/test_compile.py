@@ -15,7 +15,7 @@ def fit(folder, *more):
 
 
 @pytest.fixture(scope="module")
-def eager(tmp_path_factory):
+def eager(tmp_path_factory, brief_finish):
     """Metrics of a locator that is not compiled."""
     return fit(tmp_path_factory.mktemp("eager"))
 

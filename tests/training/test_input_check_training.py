@@ -59,10 +59,13 @@ def test_corruptions_have_the_form_of_radiographs():
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
 
 
-def test_it_distinguishes_hands_from_corruptions(locator):
+def test_it_distinguishes_hands_from_corruptions(locator, monkeypatch):
     from baa.data.cache import Radiographs
     from baa.nets.view import View
+    from baa.training import laterality
     from baa.training.input_check import train_input_check
+
+    monkeypatch.setattr(laterality, "EPOCHS", 1)  # it has a test of its own
 
     class Phantoms(Radiographs):
         def pixels(self, index):
@@ -71,7 +74,7 @@ def test_it_distinguishes_hands_from_corruptions(locator):
     def some(count, seed):
         return Phantoms(phantom_cases(count, seed=seed), [], None, "", 96, [], [])
 
-    input_check = train_input_check(locator, {"train": some(60, 1), "val": some(20, 2)}, torch.device("cpu"), 0)
+    input_check = train_input_check(locator, {"train": some(30, 1), "val": some(20, 2)}, torch.device("cpu"), 0)
     films = [case.image.load(96).pixels for case in phantom_cases(20, seed=3)]
     rng = np.random.default_rng(1)
     corrupted = [made for i, film in enumerate(films) for made in corruptions(film, films[i - 1], rng)]

@@ -21,11 +21,12 @@ def sides():
     handle.remove()
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_views_and_crops_grow_to_their_full_sides(tmp_path, sides):
     from baa.config.load import load
     from baa.training.run import run
 
-    grow = ["locator.px=128", "locator.fit.epochs=3", "locator.fit.progressive_resize_from=0.5"]
+    grow = ["data.phantom.count=40", "locator.px=128", "locator.fit.epochs=3", "locator.fit.progressive_resize_from=0.5"]
     run(load([], settings(tmp_path, "stages=[locator]", *grow)))
     assert list(sides[True]) == [64, 96, 128]
     assert list(sides[False]) == [128]

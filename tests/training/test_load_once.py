@@ -44,6 +44,7 @@ def writes(monkeypatch):
     return written
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_a_fit_of_two_stages_loads_at_most_three_checkpoints_and_completes_each_with_one_write(tmp_path, loads, writes):
     from baa.config.load import load
     from baa.training.run import run

@@ -106,6 +106,7 @@ def test_a_model_trained_in_fp16_computes_in_fp32_on_a_cpu(finished, tmp_path):
 
 
 @pytest.mark.parametrize("precision", [pytest.param("auto", marks=pytest.mark.slow), "bf16-mixed"])
+@pytest.mark.usefixtures("brief_finish")
 def test_a_checkpoint_is_evaluated_in_the_precision_that_it_was_trained_in(finished, tmp_path, no_gpu, precision):
     from baa.api import load_model
     from baa.checkpoints.load import read_checkpoint
@@ -114,7 +115,7 @@ def test_a_checkpoint_is_evaluated_in_the_precision_that_it_was_trained_in(finis
 
     chosen = "32-true" if precision == "auto" else precision
     given = [f"trainer.precision={precision}", "crops.precision=auto", "stages=[estimator]", "estimator.fit.epochs=1"]
-    given += [f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"]
+    given += ["data.phantom.count=40", f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"]
     given += ["estimator.fit.gradient_clip_val=1"]  # which a fused optimizer does not allow in mixed precision
     metrics = run(load([], settings(tmp_path, *given)))["estimator"]
     checkpoint = tmp_path / "tiny" / "estimator" / "best.ckpt"

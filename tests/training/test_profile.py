@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from tiny_run import settings
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_a_profiled_run_writes_a_table_of_costs_and_traces(tmp_path):
     from baa.config.load import load
     from baa.training.run import run

@@ -21,7 +21,7 @@ def fit(folder, *more):
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory):
+def short(tmp_path_factory, brief_finish):
     """A finished locator of one epoch."""
     folder = tmp_path_factory.mktemp("short")
     return folder, fit(folder, *LOCATOR, "locator.fit.epochs=1")
@@ -34,59 +34,65 @@ def again(short, tmp_path):
     return tmp_path
 
 
-def test_a_run_continued_with_more_epochs_equals_an_unbroken_one(again, short, tmp_path_factory, caplog):
-    caplog.set_level("INFO")
-    unbroken = tmp_path_factory.mktemp("unbroken")
-    metrics = fit(unbroken, *LOCATOR, "locator.fit.epochs=3")
-    continued = fit(again, *LOCATOR, "locator.fit.epochs=3")
-    stages = [folder / "tiny" / "locator" for folder in (again, unbroken)]
+@pytest.fixture(scope="module")
+def continued(short, tmp_path_factory):
+    """Another copy, continued to two epochs, and its metrics."""
+    folder = tmp_path_factory.mktemp("continued")
+    shutil.copytree(short[0] / "tiny", folder / "tiny")
+    return folder, fit(folder, *LOCATOR, "locator.fit.epochs=2")
+
+
+def test_a_run_continued_with_more_epochs_equals_an_unbroken_one(continued, short, tmp_path):
+    metrics = fit(tmp_path, *LOCATOR, "locator.fit.epochs=2")
+    stages = [folder / "tiny" / "locator" for folder in (continued[0], tmp_path)]
     curves = [pd.read_csv(stage / "metrics.csv") for stage in stages]
     ends = [torch.load(stage / "last.ckpt", weights_only=True)["state_dict"] for stage in stages]
 
-    assert "locator: trains longer, 3 epochs instead of 1" in caplog.text
-    assert curves[0].epoch.tolist() == [0, 1, 2]
+    assert curves[0].epoch.tolist() == [0, 1]
     pd.testing.assert_frame_equal(*curves)
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
-    assert continued == metrics
-    assert continued != short[1]
-    assert json.loads((again / "tiny" / "metrics.json").read_text()) == metrics
+    assert continued[1] == metrics
+    assert continued[1] != short[1]
+    assert json.loads((continued[0] / "tiny" / "metrics.json").read_text()) == metrics
 
 
-def test_the_next_call_keeps_a_continued_run(again):
-    continued = fit(again, *LOCATOR, "locator.fit.epochs=2")
-    written = (again / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
+def test_the_next_call_keeps_a_continued_run(continued):
+    folder, metrics = continued
+    written = (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
 
-    assert fit(again, *LOCATOR, "locator.fit.epochs=2") == continued
-    assert (again / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns == written
+    assert fit(folder, *LOCATOR, "locator.fit.epochs=2") == metrics
+    assert (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns == written
 
 
-def test_a_process_that_reads_the_old_metrics_trains_longer_too(again, monkeypatch):
+def test_a_process_that_reads_the_old_metrics_trains_longer_too(again, monkeypatch, caplog):
     """Under torchrun the other processes may read metrics.json before the first one has removed the stage's result."""
     from baa.training import run_folder
 
     old = (again / "tiny" / "metrics.json").read_text()
     monkeypatch.setattr(run_folder, "write_atomic", lambda file, text: file.write_text(old if file.suffix == ".json" else text))
+    caplog.set_level("INFO")
     fit(again, *LOCATOR, "locator.fit.epochs=2")
 
+    assert "locator: trains longer, 2 epochs instead of 1" in caplog.text
     assert len(pd.read_csv(again / "tiny" / "locator" / "metrics.csv")) == 2
 
 
-def test_fewer_epochs_are_refused(again):
-    fit(again, *LOCATOR, "locator.fit.epochs=2")
+def test_fewer_epochs_are_refused(continued):
     with pytest.raises(InputError, match=r"tiny: locator\.fit\.epochs was 2 and can only grow, not to 1; give another name="):
-        fit(again, *LOCATOR, "locator.fit.epochs=1")
+        fit(continued[0], *LOCATOR, "locator.fit.epochs=1")
 
 
 @pytest.mark.parametrize(
     "schedule", ["locator.fit.schedule=onecycle", pytest.param("locator.fit.warmup=0.5", marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("brief_finish")
 def test_a_schedule_over_all_epochs_is_refused_and_the_message_names_the_bundle_to_start_from(tmp_path, schedule):
     folder = tmp_path / "tiny"
-    fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=2")
+    fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=1")
     start = f"name=NEW stages=[locator] weights={folder}/locator/bundle"
-    with pytest.raises(InputError, match="cannot grow from 2 to 3: ") as refusal:
-        fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=3")
+    with pytest.raises(InputError, match="cannot grow from 1 to 2: ") as refusal:
+        fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=2")
     assert str(refusal.value).endswith(start)
     assert (folder / "locator" / "bundle" / "card.json").exists()
 
