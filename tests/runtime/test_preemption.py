@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -45,7 +46,7 @@ def stop(folder, how, rows, *more):
     """Stop a run shortly after its curve has `rows` rows, in the next epoch; return its exit code and output."""
     process, curve = command(folder, *LONG, *more), folder / "tiny" / "locator" / "metrics.csv"
     deadline = time.monotonic() + 300
-    last = curve.with_name("last.ckpt")
+    last = last_of(folder)
     while not last.exists() or len(pd.read_csv(curve)) < rows or last.stat().st_mtime_ns < curve.stat().st_mtime_ns:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
@@ -57,34 +58,66 @@ def stop(folder, how, rows, *more):
     return process.returncode, output
 
 
-@pytest.mark.parametrize(
-    ("how", "after"),
-    [(signal.SIGKILL, [2]), (signal.SIGUSR1, [1, 3]), pytest.param(signal.SIGTERM, [2], marks=pytest.mark.slow)],
-)
-def test_a_stopped_run_reaches_the_results_of_an_unbroken_one(how, after, unbroken, tmp_path):
+@pytest.fixture
+def stopped(tmp_path):
+    """A folder in which SIGKILL stopped a run and the newest checkpoint is cut short, then SIGUSR1 stopped it again."""
+    code, output = stop(tmp_path, signal.SIGKILL, 1)
+    assert code == -signal.SIGKILL, output
+    cut_short(tmp_path)
+    code, output = stop(tmp_path, signal.SIGUSR1, 2)
+    assert f"skipped: checkpoint: {last_of(tmp_path)} cannot be read, it may be cut short" in output
+    assert re.search("resumes after epoch [0-9] of 4\n", output)
+    check_stop(tmp_path, signal.SIGUSR1, code, output)
+    return tmp_path
+
+
+def last_of(folder):
+    return folder / "tiny" / "locator" / "last.ckpt"
+
+
+def cut_short(folder):
+    os.truncate(last_of(folder), last_of(folder).stat().st_size // 2)
+
+
+def check_stop(folder, how, code, output):
+    """A signal that can be handled ends a run within an epoch, says so, and keeps its state; SIGKILL just ends it."""
+    graceful = how != signal.SIGKILL
+    assert code == (128 + how if graceful else -how), output
+    assert bool(re.search(f"stopped by {how.name}; .*same command", output)) == graceful
+    if graceful:
+        loop = torch.load(last_of(folder), weights_only=True)["loops"]["fit_loop"]
+        assert not loop["epoch_loop.batch_progress"]["is_last_batch"]
+    assert not (folder / "tiny" / "metrics.json").exists()
+
+
+def test_a_run_stopped_twice_reaches_the_results_of_an_unbroken_one(stopped, unbroken):
+    output = finish(command(stopped, *LONG))
+
+    assert re.search("resumes after epoch [0-9] of 4 and [0-9]+ batches\n", output)
+    assert results(stopped) == results(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "after"), [(signal.SIGKILL, [2]), (signal.SIGUSR1, [1, 3]), (signal.SIGTERM, [2])])
+def test_each_signal_stops_a_run_that_reaches_the_results_of_an_unbroken_one(how, after, unbroken, tmp_path):
     for rows in after:
-        code, output = stop(tmp_path, how, rows)
-        graceful = how != signal.SIGKILL
-        assert code == (128 + how if graceful else -how), output
-        assert bool(re.search(f"stopped by {how.name}; .*same command", output)) == graceful
-        if graceful:
-            loop = torch.load(tmp_path / "tiny" / "locator" / "last.ckpt", weights_only=True)["loops"]["fit_loop"]
-            assert not loop["epoch_loop.batch_progress"]["is_last_batch"]
-        assert not (tmp_path / "tiny" / "metrics.json").exists()
+        check_stop(tmp_path, how, *stop(tmp_path, how, rows))
     output = finish(command(tmp_path, *LONG))
 
     assert "resumes after epoch" in output
-    assert (" batches\n" in output) == graceful
+    assert (" batches\n" in output) == (how != signal.SIGKILL)
     assert results(tmp_path) == results(unbroken)
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
-    stop(tmp_path, signal.SIGUSR1, 1)
-    process = command(tmp_path, *LONG, "trainer.devices=2", "trainer.accelerator=cpu")
-    output = process.communicate(timeout=60)[0]
+def test_another_number_of_processes_is_refused(unbroken, tmp_path):
+    from baa.config.load import load
+    from baa.errors import InputError
+    from baa.training.run import run
 
-    assert process.returncode == 2
-    assert "it was written by 1 processes, this job has 2; start as many, or give another name=" in output
+    shutil.copytree(unbroken / "tiny", tmp_path / "tiny", ignore=shutil.ignore_patterns("metrics.json"))
+    two = ["trainer.devices=2", "trainer.accelerator=cpu"]
+    with pytest.raises(InputError, match="it was written by 1 processes, this job has 2; start as many, or give another name="):
+        run(load([], settings(tmp_path, "stages=[locator]", *LONG, *two)))
 
 
 def test_a_signal_after_the_last_batch_ends_the_run_before_its_evaluation(tmp_path):
@@ -150,18 +183,17 @@ def test_a_signal_ends_a_forked_child_as_usual():
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 
 
-def test_a_truncated_checkpoint_is_skipped(unbroken, tmp_path):
+@pytest.mark.slow
+def test_a_run_without_a_whole_last_checkpoint_reaches_the_results_of_an_unbroken_one(unbroken, tmp_path):
     code, _ = stop(tmp_path, signal.SIGTERM, 2)
     assert code == 143
-    last = tmp_path / "tiny" / "locator" / "last.ckpt"
-    os.truncate(last, last.stat().st_size // 2)
-    output = finish(command(tmp_path, *LONG))
+    cut_short(tmp_path)
+    finish(command(tmp_path, *LONG))
 
-    assert f"skipped: checkpoint: {last} cannot be read, it may be cut short" in output
-    assert "resumes after epoch" in output
     assert results(tmp_path) == results(unbroken)
 
 
+@pytest.mark.usefixtures("brief_finish")
 def test_two_accumulated_half_batches_equal_a_whole_batch(tmp_path):
     from baa.config.load import load
     from baa.training.run import run
@@ -174,7 +206,7 @@ def test_two_accumulated_half_batches_equal_a_whole_batch(tmp_path):
     ends = []
     for batch, accumulate in ((8, 1), (4, 2)):
         fit = [f"locator.fit.batch_size={batch}", f"locator.fit.accumulate_grad_batches={accumulate}", f"name=of{accumulate}"]
-        run(load([], settings(tmp_path, "stages=[locator]", *plain, *fit)))
+        run(load([], settings(tmp_path, "stages=[locator]", "locator.fit.epochs=1", *plain, *fit)))
         ends.append(torch.load(tmp_path / f"of{accumulate}" / "locator" / "last.ckpt", weights_only=True))
     assert ends[0]["global_step"] == ends[1]["global_step"]
     for name, tensor in ends[0]["state_dict"].items():

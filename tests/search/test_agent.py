@@ -12,7 +12,6 @@ from tiny_run import TINY
 from wandb_server import ENTITY, PROJECT, Server, serving
 
 WANDB = [sys.executable, "-m", "wandb"]
-FAILING = 2
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def sweep_file(tmp_path, finished):
     content = yaml.safe_load(Path("sweeps/fusion.yaml").read_text())
     (tmp_path / "tiny.yaml").write_text("")
     content["command"] = [str(tmp_path / "tiny.yaml") if part == "conf/rsna.yaml" else part for part in content["command"]]
-    for setting in [*TINY, "estimator.fit.epochs=1", f"runs={tmp_path}/runs", f"data.cache={tmp_path}/cache"]:
+    for setting in [*TINY, "estimator.fit.epochs=1", f"runs={tmp_path}/runs", f"data.cache={folder}/cache"]:
         name, _, value = setting.partition("=")
         content["parameters"][name] = {"value": value}
     content["parameters"]["locator.checkpoint"] = {"value": str(folder / "tiny" / "locator" / "best.ckpt")}
@@ -69,15 +68,16 @@ def agents(sweep, file, server, count):
     return [process.communicate(timeout=400)[0] for process in started]
 
 
-def test_two_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file):
-    with serving(Server(trials=4, overrides={FAILING: {"estimator.hand.name": "no_such_network"}})) as server:
-        outputs = agents(begin_sweep(sweep_file, server), sweep_file, server, 2)
+@pytest.mark.parametrize(("count", "trials", "failing"), [(1, 2, 0), pytest.param(2, 4, 2, marks=pytest.mark.slow)])
+def test_agents_finish_a_sweep_in_which_one_trial_fails(sweep_file, count, trials, failing):
+    with serving(Server(trials=trials, overrides={failing: {"estimator.hand.name": "no_such_network"}})) as server:
+        outputs = agents(begin_sweep(sweep_file, server), sweep_file, server, count)
 
-    assert {agent for agent, number in server.assigned_to if number is not None} == {"agent0", "agent1"}
-    assert set(server.assigned) == {f"run{i}" for i in range(4)}
+    assert {agent for agent, number in server.assigned_to if number is not None} == {f"agent{i}" for i in range(count)}
+    assert set(server.assigned) == {f"run{i}" for i in range(trials)}
     assert set(server.runs) == set(server.assigned), (outputs, server.unknown)
     for name, run in server.runs.items():
-        if name == f"run{FAILING}":
+        if name == f"run{failing}":
             assert run.exit_code == 2
             continue
         fusion, given = run.config["estimator"]["fusion"], server.assigned[name]
