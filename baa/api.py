@@ -192,11 +192,13 @@ class Model:
         out: Path,
         split: str = "test",
         compare: bool = False,
+        faithful: bool = False,
         against: Path | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Evaluate the model on a split; see `baa.evaluation.checkpoint.evaluate`."""
         try:
-            return evaluate(self.trained, settings, split=split, out=out, compare=compare, against=against)
+            how: dict[str, Any] = {"compare": compare, "faithful": faithful, "against": against}
+            return evaluate(self.trained, settings, split=split, out=out, **how)
         finally:
             self.trained.model.to(self.device)  # Lightning leaves it on the CPU
 

@@ -7,7 +7,8 @@ from baa.errors import InputError
 
 EPILOG = """\
 names
-  crops    both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV
+  crops    both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV; both heat maps of
+           middle layers (crops-attention)
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
   loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
   start    time to the help text, to a config error and to the first training step

@@ -29,7 +29,9 @@ what it writes, in DIR
   predictions.csv    id, sex, true and predicted months, interval, both boxes in pixels of the file, fallback
   report.html        all results on one page: published figures, error by subgroup, intervals, largest errors
   ages.png, heat_maps.png
-  readings.json      with --compare-readings: regions against annotations for every heat map mode and box method
+  readings.json      with --compare-readings: regions against annotations for every heat map method and mode and box method
+  faithfulness.json  with --faithfulness: how far the locator's age moves when the hottest, random or the coldest cells are
+                     hidden (months, by age band), and how alike the maps of random weights are (rank correlation)
 
 examples
   python -m baa.evaluate --checkpoint runs/rsna/estimator/best.ckpt --out evaluated
@@ -50,7 +52,8 @@ def main() -> None:
         default="test",
         help="which cases; unseen: all that the model was neither trained nor chosen on (default: test)",
     )
-    parser.add_argument("--compare-readings", action="store_true", help="measure every heat map mode and box method")
+    parser.add_argument("--compare-readings", action="store_true", help="measure every heat map method and mode and box method")
+    parser.add_argument("--faithfulness", action="store_true", help="measure whether the heat maps show what the locator uses")
     parser.add_argument(
         "--against", type=Path, metavar="CSV", help="another predictions.csv of these cases: adds the paired difference"
     )
@@ -67,6 +70,7 @@ def main() -> None:
         split=arguments.split,
         out=arguments.out,
         compare=arguments.compare_readings,
+        faithful=arguments.faithfulness,
         against=arguments.against,
     )
     rank_zero_only(_print)(arguments.out, result)

@@ -292,7 +292,7 @@ def test_in_a_list_a_radiograph_that_cannot_be_read_is_a_prediction_with_an_erro
         "",
         "the image has levels that are not numbers",
     ]
-    assert found[1].months == model.predict(gray, sex="male").months
+    assert found[1].months == pytest.approx(model.predict(gray, sex="male").months, abs=1e-3)
     assert found.to_pandas().error.notna().tolist() == [True, False, True]
     assert list(model.predict([])) == []
 

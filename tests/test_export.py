@@ -3,40 +3,56 @@
 import functools
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+from tiny_run import with_crops
 
 from baa.errors import InputError
 
+PRIOR = {
+    "box_method": "moments",
+    "prior_origin": "heat_map",
+    "carpal": {"prior_center": [0, 0.2], "prior_sigma": 0.1},
+    "hand": {"prior_center": [0, 0], "prior_sigma": 0.2},
+}
+ATTENTION = {
+    "cam_method": "gradient_x_activation",
+    "cam_layers": ["8", "16"],
+    "cam_mode": "absolute",
+    "cam_flip_average": True,
+    "cam_smoothing": 0.05,
+    "box_method": "moments",
+    "carpal": {"lowest_mode": True},
+}
+CROPS = {"onnx": PRIOR, "pt2": ATTENTION}
+
 
 @pytest.fixture(scope="module")
-def by_moments(finished, tmp_path_factory, brief_finish):
-    """An estimator whose boxes are found as in the packaged model."""
-    from tiny_run import settings
-
-    from baa.config.load import load
-    from baa.training.run import run
-
-    folder = tmp_path_factory.mktemp("moments")
-    locator = finished[0] / "tiny" / "locator" / "best.ckpt"
-    own = ["stages=[estimator]", f"locator.checkpoint={locator}", "estimator.fit.epochs=1", "crops.box_method=moments"]
-    place = ["crops.prior_origin=heat_map", "crops.carpal={prior_center: [0,0.2], prior_sigma: 0.1}"]
-    place += ["crops.hand={prior_center: [0,0], prior_sigma: 0.2}"]
-    run(load([], settings(folder, *own, *place)))
-    return folder / "tiny" / "estimator" / "best.ckpt"
-
-
-@pytest.fixture(scope="module")
-def exported(by_moments, tmp_path_factory):
-    """Export that estimator as a file of a kind, once; return the file."""
+def estimator(finished):
+    """Return the tiny estimator with the crop settings of a kind of file."""
     from baa.checkpoints.load import load_model
+
+    def estimator(kind):
+        return with_crops(load_model(finished[0] / "tiny" / "estimator" / "best.ckpt"), **CROPS[kind])
+
+    return estimator
+
+
+@pytest.fixture(scope="module")
+def exported(estimator, tmp_path_factory):
+    """Export that estimator as a file of a kind, once; return the file."""
     from baa.inference.export import export
 
     @functools.cache
     def exported(kind):
         file = tmp_path_factory.mktemp(kind) / f"model.{kind}"
-        export(load_model(by_moments), file, 0.8)
+        jaxtyping.config.update("jaxtyping_disable", True)  # in a traced graph a size is a symbol, no int
+        try:
+            export(estimator(kind), file, 0.8)
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
         return file
 
     return exported
@@ -50,11 +66,10 @@ def phantoms(count, px=96):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
-def test_the_graph_returns_what_the_checkpoint_returns(by_moments, exported, kind):
-    from baa.checkpoints.load import load_model
+def test_the_graph_returns_what_the_checkpoint_returns(estimator, exported, kind):
     from baa.nets.view import View
 
-    trained = load_model(by_moments)  # heat maps by captum
+    trained = estimator(kind)  # heat maps by captum
     file = exported(kind)
     source, sex = phantoms(5)
     if kind == "onnx":
@@ -68,22 +83,19 @@ def test_the_graph_returns_what_the_checkpoint_returns(by_moments, exported, kin
     with torch.no_grad():
         regions = trained.model.cropper(View.of(source))
         mirrored = {name: crop.flip(-1) for name, crop in regions.crops.items()}
-        estimator = trained.model.estimator
-        expected = (estimator(regions.crops, sex).months + estimator(mirrored, sex).months) / 2
+        net = trained.model.estimator
+        expected = (net(regions.crops, sex).months + net(mirrored, sex).months) / 2
     np.testing.assert_allclose(months, expected.numpy(), atol=0.01)
     np.testing.assert_allclose(boxes, regions.boxes.numpy(), atol=1 / 96)
     np.testing.assert_allclose(heat, regions.heat.numpy(), rtol=1e-3, atol=1e-4 * float(regions.heat.max()))
 
 
-def test_its_intervals_are_those_of_predict(by_moments):
-    from baa.checkpoints.load import load_model
+def test_its_intervals_are_those_of_predict(estimator):
     from baa.inference.export import ExportedModel, Outputs
     from baa.metrics.conformal import interval_of
     from baa.patient import Sex
 
-    trained = load_model(by_moments)._replace(
-        calibration={"all": list(map(float, range(1, 101))), "male/0_to_95_months": [7.0] * 60}
-    )
+    trained = estimator("pt2")._replace(calibration={"all": list(map(float, range(1, 101))), "male/0_to_95_months": [7.0] * 60})
     outputs = Outputs(*ExportedModel(trained, 0.5)(*phantoms(6)))
     for i in range(6):
         expected = interval_of(trained.calibration, Sex(i % 3), float(outputs.months[i]), 0.5)
@@ -101,12 +113,12 @@ def test_a_json_file_describes_inputs_and_limits(exported):
     assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.pt2"]
 
 
-def test_a_locator_alone_and_an_unknown_suffix_are_refused(finished, by_moments, tmp_path):
+def test_a_locator_alone_and_an_unknown_suffix_are_refused(finished, estimator, tmp_path):
     from baa.checkpoints.load import load_model
     from baa.inference.export import export
 
     with pytest.raises(InputError, match="only an estimator that reads crops"):
         export(load_model(finished[0] / "tiny" / "locator" / "best.ckpt"), tmp_path / "model.onnx", 0.9)
     with pytest.raises(InputError, match="has no known suffix; end it in .onnx or .pt2"):
-        export(load_model(by_moments), tmp_path / "model.bin", 0.9)
+        export(estimator("pt2"), tmp_path / "model.bin", 0.9)
     assert not list(tmp_path.iterdir())

@@ -36,6 +36,16 @@ def settings(folder, *more):
     return ["name=tiny", f"runs={folder}", f"data.cache={folder}/cache", *TINY, *more]
 
 
+def with_crops(trained, **crops):
+    """A trained model with other settings of `crops`; those of a region are merged."""
+    from baa.checkpoints.trained_model import build_model, weights_of
+
+    own = trained.settings["crops"]
+    changed = {name: own[name] | value if isinstance(value, dict) else value for name, value in crops.items()}
+    settings = trained.settings | {"crops": own | changed}
+    return trained._replace(settings=settings, model=build_model(trained.networks, settings, weights_of(trained.model)))
+
+
 def command(folder, *more, **environment):
     """Start `baa.fit` in a process of its own, without waiting for its end."""
     (folder / "tiny.yaml").write_text("stages: [locator]\n")

@@ -27,7 +27,8 @@ def locator_arguments(config: Config, mean_months: float, std_months: float) -> 
     """Turn `config.locator` into arguments of `Locator`; mean and standard deviation are of the training ages."""
     c = config.locator
     scale = {"mean_months": mean_months, "std_months": std_months}
-    return {"backbone": c.backbone.name, "px": c.px, "attention": c.attention, "head": c.head, **scale}
+    own = {"px": c.px, "attention": c.attention, "head": c.head, "auxiliary_stride": c.auxiliary_stride}
+    return {"backbone": c.backbone.name, **own, **scale}
 
 
 def estimator_arguments(config: Config, mean_months: float, std_months: float) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def estimator_arguments(config: Config, mean_months: float, std_months: float) -
 
 def locator_module(config: Config, arguments: dict[str, Any]) -> LocatorModule:
     """Build stage 1, with a locator of these arguments."""
-    return LocatorModule(Locator(**arguments), **optimization(config.locator.fit))
+    c = config.locator
+    return LocatorModule(Locator(**arguments), hide_and_seek=c.hide_and_seek, **optimization(c.fit))
 
 
 def estimator_module(config: Config, arguments: dict[str, Any]) -> EstimatorModule:

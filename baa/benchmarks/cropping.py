@@ -1,6 +1,7 @@
 """`crops`: both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,22 @@ from baa.nets.view import View
 
 BATCH, SOURCE_PX, PX = 16, 640, 300
 SAME = 0.05
+ATTENTION_PX = 320
+FLIPS = {"plain": False, "flipped": True}
+ATTENTION = (
+    f"locator.px={ATTENTION_PX}",
+    "locator.backbone.name=tf_efficientnet_lite0",
+    "locator.head=distribution",
+    "locator.auxiliary_stride=16",
+    "crops.cam_method=gradient_x_activation",
+    "crops.cam_layers=['8',blocks.3]",
+    "crops.cam_mode=absolute",
+    "crops.cam_smoothing=0.06",
+    "crops.box_method=moments",
+    "crops.carpal.lowest_mode=true",
+)
+"""As in `conf/pretrained.yaml`."""
+
 RESET_PEAK = "5"
 """Written to /proc/self/clear_refs, it resets the peak resident size (Linux)."""
 
@@ -38,6 +55,21 @@ def bench() -> list[Row]:
         quotient("crops", "both crops / one forward pass of the locator", seconds["ours"], seconds["forward"], 2.15),
         quotient("crops-peer", "pytorch-grad-cam + OpenCV / baa", seconds["peer"], seconds["ours"], 3.0, at_least=True),
         Row("crops-memory", "peak memory: both crops / one forward pass", memory[1], memory[0], memory[2], 1.25),
+        *_attention(film),
+    ]
+
+
+def _attention(film: View) -> list[Row]:
+    """Measure the heat maps of middle layers that the packaged recipe reads, without and with mirror images."""
+    croppers = {name: untrained([*ATTENTION, f"crops.cam_flip_average={flip}"]).cropper for name, flip in FLIPS.items()}
+    view = film.render(ATTENTION_PX).contiguous(memory_format=torch.channels_last)
+    runs = {name: partial(cropper.localize, view) for name, cropper in croppers.items()}
+    seconds = alternate({"forward": lambda: _forward(croppers["plain"], view), **runs})
+    plain, flipped = seconds["plain"], seconds["flipped"]
+    what = "both heat maps of middle layers{} / one forward pass of the locator"
+    return [
+        quotient("crops-attention", what.format(""), plain, seconds["forward"], 4.0),
+        quotient("crops-attention-flip", what.format(", mirror images averaged"), flipped, seconds["forward"], 7.5),
     ]
 
 

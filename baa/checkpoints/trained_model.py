@@ -8,11 +8,15 @@ from torch import Tensor
 
 from baa.checkpoints.provenance import Provenance
 from baa.config.schema import CropsConfig
+from baa.nets.attention import Attribution
 from baa.nets.cropper import Region, RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.input_check import InputCheck
 from baa.nets.locator import Locator
 from baa.nets.two_stage import BoneAgeModel
+
+CAM = "cam_"
+"""Prefix of the settings of `crops` that are arguments of `Attribution`."""
 
 TRAINING_ONLY = ("boxes", "precision")
 """Settings of `crops` that are no argument of `RegionCropper`."""
@@ -100,5 +104,7 @@ def cropper_arguments(crops: Mapping[str, Any]) -> dict[str, Any]:
     """Turn plain settings of `crops` into arguments of `RegionCropper`."""
     names = CropsConfig().regions()
     regions = {name: Region(**crops[name]) for name in names}
-    others = {name: value for name, value in crops.items() if name not in (*names, *TRAINING_ONLY)}
-    return {"regions": regions, **others, "half_precision": crops["precision"] == "bf16-mixed"}
+    reading = {name.removeprefix(CAM): value for name, value in crops.items() if name.startswith(CAM)}
+    others = {name: value for name, value in crops.items() if name not in (*names, *TRAINING_ONLY) and not name.startswith(CAM)}
+    half = crops["precision"] == "bf16-mixed"
+    return {"regions": regions, "attribution": Attribution(**reading), **others, "half_precision": half}

@@ -126,7 +126,11 @@ class LocatorConfig:
     px: int = setting(300, "side of its view, pixels", low=32)
     attention: Literal["cbam", "cbam_norm", "none"] = setting("cbam", "cbam_norm: CBAM with batch norm")
     head: Head = setting("regression", "one number, or the mean of a distribution over bins of age")
+    auxiliary_stride: int | None = setting(
+        None, "a second age head on the last layer of this stride; the age is the mean of both"
+    )
     random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
+    hide_and_seek: float = setting(0.0, "training: share of the 36 patches of an image that are hidden", low=0, high=0.9)
     checkpoint: str | None = setting(None, "a trained locator to use: pretrained, a checkpoint or a bundle")
     fit: FitConfig = group(FitConfig, "its optimization")
 
@@ -136,12 +140,15 @@ class RegionConfig:
     """A region: where it is expected and how its box becomes a crop. Lengths are shares of the image side."""
 
     px: int = setting(300, "side of the crop, pixels", low=32)
-    prior_center: list[float] = setting([0.5, 0.5], "center (x, y) of the spatial prior, from crops.prior_origin")
+    lowest_mode: bool = setting(False, "the region is the mode of the heat map nearest to the forearm, not the peak")
+    prior_center: list[float] = setting(
+        [0.5, 0.5], "where it is expected (x, y), from crops.prior_origin: of prior and fallback"
+    )
     prior_sigma: float = setting(0.0, "standard deviation of the spatial prior; 0: no prior", low=0)
     extent: float = setting(2.0, "box_method=moments: half side in standard deviations of the heat", positive=True)
     min_side: float = setting(0.2, "smallest side of the box", positive=True, high=1)
     max_side: float = setting(0.8, "largest side of the box", positive=True, high=1)
-    fallback_side: float = setting(0.5, "side of the centered box that replaces a degenerate heat map's", positive=True, high=1)
+    fallback_side: float = setting(0.5, "side of the box that replaces a degenerate heat map's", positive=True, high=1)
 
 
 @dataclass
@@ -158,8 +165,16 @@ class CropsConfig:
         "relu",
         "Grad-CAM: evidence for an older hand, of either sign, for its side of the mean age, or for the likeliest age bin",
     )
+    cam_method: Literal["grad_cam", "gradient_x_activation"] = setting(
+        "grad_cam", "heat map: Grad-CAM of the last layer, or gradient times activation, cell by cell, of crops.cam_layers"
+    )
+    cam_layers: list[str] = setting(["8", "16"], "cam_method=gradient_x_activation: layers, each a stride or a name of timm's")
+    cam_flip_average: bool = setting(False, "average the heat maps of the image and its mirror image")
+    cam_smoothing: float = setting(
+        0.0, "standard deviation of a Gaussian filter of the heat map, share of its side", low=0, high=0.5
+    )
     box_method: Literal["peak", "moments"] = setting("peak", "box of the hottest connected cells, or by mean and spread")
-    threshold: float = setting(0.5, "box_method=peak: share of the maximum that counts as hot", low=0, high=1)
+    threshold: float = setting(0.5, "share of the heat map's maximum that is hot; what a mode needs", low=0, high=1)
     margin: float = setting(0.03, "box_method=peak: added on each side, share of the image", low=0, high=0.5)
     sharpness: float = setting(2.0, "box_method=moments: power of the heat map", low=0.01)
     prior_origin: Literal["image", "heat_map"] = setting("image", "from the image's corner or the first map's mean")

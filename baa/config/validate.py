@@ -100,6 +100,8 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"crops.{name}.min_side: {region.min_side} is above crops.{name}.max_side, {region.max_side}"
         if len(region.prior_center) != 2:
             yield f"crops.{name}.prior_center: {region.prior_center} is not [x, y]"
+    if crops.cam_method == "gradient_x_activation" and not crops.cam_layers:
+        yield "crops.cam_layers: the list is empty; name at least one stride or layer of the locator, such as 8 and 16"
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         yield f"data.split: val={split.val} and test={split.test}; val must be positive, and both must leave cases to train on"
     if not re.fullmatch(r"auto|[1-9]\d*", config.trainer.devices):
@@ -114,6 +116,11 @@ def _joint_contradictions(config: Config) -> Iterator[str]:
     crops = config.crops
     if not set(config.estimator.streams) & set(REGIONS):
         yield f"stages: joint trains through crops; add one of {', '.join(REGIONS)} to estimator.streams"
+    if crops.cam_method == "gradient_x_activation" and not config.joint.locator_weight:
+        yield (
+            "joint.locator_weight: 0 leaves the layers behind crops.cam_layers without a gradient; "
+            "give a positive one or crops.cam_method=grad_cam"
+        )
     if crops.box_method == "moments" and crops.sharpness < 1:
         yield f"crops.sharpness: {crops.sharpness} has no finite gradient for joint; give 1 or more"
     if crops.box_method == "moments" and config.trainer.deterministic and config.trainer.accelerator != "cpu":

@@ -171,7 +171,7 @@ class CropDataModule(HandDataModule):
         assert regions.heat is not None
         view = oriented.view
         if check is not None:
-            regions = regions._replace(boxes=view.boxes_in_source(regions.boxes), heat=view.maps_in_source(regions.heat))
+            regions = regions.in_source(view)
         return view, regions
 
     def _split(self) -> str:

@@ -1,5 +1,6 @@
 """A trained model evaluated on any cases: the logic of `python -m baa.evaluate`."""
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,8 +20,9 @@ from baa.checkpoints.trained_model import TrainedModel
 from baa.config.load import differences, load
 from baa.config.schema import STAGES, Config
 from baa.data.cache import Radiographs
-from baa.data.datamodules import HandDataModule
+from baa.data.datamodules import CropDataModule, HandDataModule
 from baa.errors import InputError
+from baa.evaluation.faithfulness import faithfulness
 from baa.evaluation.report import write_report
 from baa.evaluation.split import evaluate_split, evaluation_data, region_names
 from baa.machine import keep_freed_memory
@@ -29,7 +31,7 @@ from baa.metrics.conformal import covered
 from baa.metrics.coverage import COVERAGES
 from baa.metrics.localization import localization
 from baa.modules.evaluation import EvaluationModule
-from baa.nets.attention import CAM_MODES
+from baa.nets.attention import CAM_METHODS, CAM_MODES
 from baa.nets.boxes import BOX_METHODS
 from baa.nets.two_stage import BoneAgeModel
 from baa.runtime.preemption import ExitOnSignal, stoppable_work
@@ -49,6 +51,7 @@ def evaluate(
     split: str,
     out: Path,
     compare: bool = False,
+    faithful: bool = False,
     against: Path | None = None,
 ) -> dict[str, Metrics]:
     """Evaluate a model; write `metrics.json`, `predictions.csv`, `report.html` and figures.
@@ -58,7 +61,8 @@ def evaluate(
         overrides: settings, `key=value`.
         split: `train`, `val`, `test`, or `unseen`: all cases that the model was neither trained nor chosen on.
         out: a folder, made if need be.
-        compare: also measure the regions with every heat map mode and box method, written to `readings.json`.
+        compare: also measure the regions with every heat map method and mode and box method, written to `readings.json`.
+        faithful: also measure whether heat maps show what the locator uses, written to `faithfulness.json`.
         against: another `predictions.csv` of these cases; adds the paired difference of the MAE.
 
     Returns:
@@ -70,8 +74,9 @@ def evaluate(
     theirs = read_predictions(against) if against else None
     config = load([], overrides, base=trained.settings)
     _refuse_network_settings(load([], base=trained.settings), config)
-    if compare and trained.locator is None:
-        raise InputError("--compare-readings: this model reads the whole radiograph; give one with a locator")
+    if (compare or faithful) and trained.locator is None:
+        option = "--compare-readings" if compare else "--faithfulness"
+        raise InputError(f"{option}: this model reads the whole radiograph; give one with a locator")
     trained = _with_settings(config, trained)
     keep_freed_memory()
     make_folder(out)
@@ -103,6 +108,10 @@ def evaluate(
             rank_zero_only(write_report)(out / "report.html", trained, data, metrics, predictions)
         if compare:
             write_first(out / "readings.json", json.dumps(_compare(config, trained, radiographs, split, trainer), indent=2))
+        if faithful and trainer.is_global_zero:
+            assert isinstance(data, CropDataModule)
+            found = faithfulness(data, trainer.strategy.root_device, progress=config.trainer.progress)
+            write_atomic(out / "faithfulness.json", json.dumps(found, indent=2))
     return result
 
 
@@ -143,18 +152,17 @@ def _compare(
     config: Config, trained: TrainedModel, radiographs: Radiographs, split: str, trainer: L.Trainer
 ) -> dict[str, dict[str, float | list[float]]]:
     compared = {}
-    for cam_mode, box_method in _combinations(trained):
-        crops = replace(config.crops, cam_mode=cam_mode, box_method=box_method)
+    for method, mode, box_method in _combinations(trained):
+        crops = replace(config.crops, cam_method=method, cam_mode=mode, box_method=box_method)
         variant = _with_settings(replace(config, crops=crops), trained)
         data, module = _data(config, variant, radiographs, split), EvaluationModule(variant.model)
         trainer.test(module, datamodule=data, verbose=False)
-        compared[f"{cam_mode}/{box_method}"] = localization(module.take_predictions(), region_names(data), split)
+        compared[f"{method}/{mode}/{box_method}"] = localization(module.take_predictions(), region_names(data), split)
     return compared
 
 
-def _combinations(trained: TrainedModel) -> Iterator[tuple[Any, Any]]:
+def _combinations(trained: TrainedModel) -> Iterator[tuple[Any, Any, Any]]:
     assert trained.locator is not None
-    for cam_mode in CAM_MODES:
-        if cam_mode != "class" or trained.locator.head.age.kind == "distribution":
-            for box_method in BOX_METHODS:
-                yield cam_mode, box_method
+    for combination in itertools.product(CAM_METHODS, CAM_MODES, BOX_METHODS):
+        if "class" not in combination or trained.locator.head.age.kind == "distribution":
+            yield combination

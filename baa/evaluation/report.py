@@ -16,8 +16,9 @@ from baa.evaluation.split import region_names
 from baa.metrics.ages import by_group
 from baa.metrics.coverage import COVERAGES, share_inside
 from baa.metrics.predictions import Predictions
+from baa.nets.cropper import PRIOR
 from baa.plots.figures import age_figure, agreement_figure, coverage_figure, error_figure
-from baa.plots.overlay import Drawing, overlay
+from baa.plots.overlay import Drawing, overlay, prior_note
 
 WORST = 20
 
@@ -63,11 +64,15 @@ def _figures(data: HandDataModule, metrics: dict[str, Any], predictions: Predict
 def _shown(data: HandDataModule, predictions: Predictions, i: int) -> tuple[str, Image.Image]:
     dataset = data.datasets[data.eval_split]
     case, image = dataset.radiographs.cases[i], dataset[i].image
-    heat = boxes = None
-    if isinstance(data, CropDataModule):
-        _, regions = data.localize(image[None].float() / 255)
-        assert regions.heat is not None
-        boxes, heat = regions.boxes[0].numpy(), regions.heat[0].numpy()
     true, predicted = float(dataset.labels.months[i]), float(predictions.months[i])
     caption = f"{case.id}, {case.sex.name.lower()}: true {true:.0f}, predicted {predicted:.0f} months ({predicted - true:+.0f})"
-    return caption, overlay(Drawing(image[0].numpy(), heat, boxes, lines=[caption], regions=region_names(data)))
+    film, names = image[0].numpy(), region_names(data)
+    if not isinstance(data, CropDataModule):
+        return caption, overlay(Drawing(film, None, None, lines=[caption], regions=names))
+    _, regions = data.localize(image[None].float() / 255)
+    assert regions.heat is not None
+    boxes, heat, prior_boxes, lines = regions.boxes[0].numpy(), regions.heat[0].numpy(), None, [caption]
+    if (shares := regions.prior_shares()) is not None:
+        prior_boxes = regions.instead[PRIOR].boxes[0].numpy()
+        lines.append(prior_note(dict(zip(names, shares[0].tolist(), strict=True))))
+    return caption, overlay(Drawing(film, heat, boxes, lines, names, prior_boxes))

@@ -23,6 +23,7 @@ from baa.metrics.coverage import COVERAGE
 from baa.metrics.predictions import Predictions
 from baa.modules.evaluation import EvaluationModule
 from baa.nets.boxes import upsample
+from baa.nets.cropper import PRIOR
 from baa.plots.figures import age_figure, curve_figure, localization_figure, save
 
 SHOWN_CASES = 10
@@ -152,6 +153,7 @@ def heat_map_figure(data: CropDataModule, predictions: Predictions) -> Figure:
         titles,
         region_names(data),
         predictions.gt_boxes[chosen].numpy(),
+        regions.instead[PRIOR].boxes.numpy() if regions.instead else None,
     )
 
 

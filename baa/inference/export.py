@@ -17,6 +17,7 @@ from baa.checkpoints.bundle import describe
 from baa.checkpoints.trained_model import TrainedModel, cropper_arguments
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
+from baa.inference.gradient_graph import without_autograd
 from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
 from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper
@@ -53,7 +54,7 @@ class Outputs(NamedTuple):
 
 
 class ExportedModel(nn.Module):
-    """The two-stage model and its interval as one graph without autograd. It neither rotates radiographs nor warns.
+    """The two-stage model and its interval as one module. It neither rotates radiographs nor warns.
 
     Args:
         trained: an estimator that reads crops.
@@ -64,7 +65,7 @@ class ExportedModel(nn.Module):
         plain tuple that loads where baa is not installed
 
     Raises:
-        InputError: a model of another kind, or one whose heat maps have no closed form.
+        InputError: a model of another kind, or one whose Grad-CAM has no closed form.
     """
 
     half_widths: Tensor
@@ -76,7 +77,8 @@ class ExportedModel(nn.Module):
         if own.estimator is None or trained.locator is None:
             raise InputError("export: only an estimator that reads crops can be exported; this model is not one")
         arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}
-        cropper = RegionCropper(trained.locator, **arguments, closed_form=True)
+        self.needs_gradients = arguments["attribution"].method != "grad_cam"
+        cropper = RegionCropper(trained.locator, **arguments, closed_form=not self.needs_gradients)
         self.model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
         middles = [(low + end) / 2 for low, end in CALIBRATED_BANDS_MONTHS.values()]
         widths = [[half_width(trained.calibration, sex, months, coverage) for months in middles] for sex in Sex]
@@ -113,7 +115,7 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
         The largest difference between graph and torch on phantoms: `months`, and `pixels` of boxes.
 
     Raises:
-        InputError: the model cannot be exported, the file name has another suffix, or the graph answers differently.
+        InputError: the model cannot be exported to this format, the suffix is another, or the graph answers differently.
     """
     kind = next((kind for kind, suffix in SUFFIXES.items() if out.suffix == suffix), None)
     if kind is None:
@@ -122,7 +124,8 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(TRIALS, seed=0)])
     example = torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(TRIALS) % len(Sex)
     with atomic_path(out) as fresh:
-        run = (_onnx if kind == "onnx" else _torch)(model, example, fresh)
+        graph = without_autograd(model, example) if model.needs_gradients else model
+        run = (_onnx if kind == "onnx" else _torch)(graph, example, fresh)
         difference = _difference(model, run, example, px)
         if not (difference["months"] <= MOST_MONTHS and difference["pixels"] <= MOST_PIXELS):
             raise InputError(f"export: the graph differs from torch by {difference['months']:.2f} months; nothing was written")
@@ -137,7 +140,7 @@ def cropper_regions(model: ExportedModel) -> list[str]:
     return list(model.model.cropper.regions)
 
 
-def _onnx(model: ExportedModel, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
+def _onnx(graph: nn.Module, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
@@ -146,26 +149,31 @@ def _onnx(model: ExportedModel, example: tuple[Tensor, Tensor], file: Path) -> C
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            example,
-            file,
-            input_names=list(INPUTS),
-            output_names=list(Outputs._fields),
-            dynamic_shapes={"source": {0: "batch"}, "sex": {0: "batch"}},
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            torch.onnx.export(
+                graph,
+                example,
+                file,
+                input_names=list(INPUTS),
+                output_names=list(Outputs._fields),
+                dynamic_shapes=({0: "batch"}, {0: "batch"}),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise InputError(
+                "export: ONNX lacks an operator of this model, such as the gradient of a pooling layer; end --out in .pt2"
+            ) from error
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return lambda *inputs: session.run(None, dict(zip(INPUTS, (x.numpy() for x in inputs), strict=True)))
 
 
-def _torch(model: ExportedModel, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
+def _torch(graph: nn.Module, example: tuple[Tensor, Tensor], file: Path) -> Callable[..., list[np.ndarray]]:
     batch = torch.export.Dim("batch")
     with torch.no_grad():
-        program = torch.export.export(model, example, dynamic_shapes={"source": {0: batch}, "sex": {0: batch}})
+        program = torch.export.export(graph, example, dynamic_shapes=({0: batch}, {0: batch}))
     torch.export.save(program, file)
     loaded = torch.export.load(file).module()
     return lambda *inputs: [x.numpy() for x in loaded(*inputs)]

@@ -12,7 +12,7 @@ from PIL import Image
 from baa.atomic_io import atomic_path
 from baa.metrics.greulich_pyle import standard_deviation
 from baa.patient import Sex, years_and_months
-from baa.plots.overlay import Drawing, overlay
+from baa.plots.overlay import Drawing, overlay, prior_note
 
 CORNERS = ("x0", "y0", "x1", "y1")
 
@@ -45,13 +45,15 @@ class Prediction:
         regions: names of the regions that the model finds.
         disagreement_months: range of the ages of slightly moved views, if asked for.
         boxes: (x0, y0, x1, y1) by region, in pixels of the file.
-        heat_maps: by region, not negative, in the frame of `film`.
+        heat_maps: of the locator by region, not negative, in the frame of `film`, without any prior.
+        prior_shares: the share of each box's place that a spatial prior decided, by region; empty without a prior.
         mirrored: whether the hand was mirrored (and has been flipped); None if that is unclear.
         ood_score: above 0: not recognized as one whole upright hand. None without an input check.
         warnings: reasons for caution.
         error: why there is no bone age, or empty.
         film: the square radiograph [S, S] uint8 as the networks received it.
         film_boxes: boxes [R, 4] as shares of `film`.
+        prior_boxes: where the spatial prior alone puts them; None without a prior.
     """
 
     file: str
@@ -65,12 +67,14 @@ class Prediction:
     disagreement_months: float | None = None
     boxes: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     heat_maps: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    prior_shares: Mapping[str, float] = field(default_factory=dict)
     mirrored: bool | None = None
     ood_score: float | None = None
     warnings: tuple[str, ...] = ()
     error: str = ""
     film: np.ndarray | None = field(default=None, repr=False)
     film_boxes: np.ndarray | None = field(default=None, repr=False)
+    prior_boxes: np.ndarray | None = field(default=None, repr=False)
 
     def make_row(self) -> dict[str, Any]:
         """Make the row of `predictions.csv`; values that are unknown are absent."""
@@ -103,7 +107,7 @@ class Prediction:
         return ahead
 
     def caption(self) -> list[str]:
-        """Describe the prediction in three lines, without a file name."""
+        """Describe the prediction in three lines, without a file name; in four if a spatial prior moved the boxes."""
         estimate = f"bone age {years_and_months(self.months)} ({round(self.months, 1):.0f} months)"
         if self.interval is not None:
             low, high = (years_and_months(round(edge, 1)) for edge in self.interval)
@@ -117,7 +121,8 @@ class Prediction:
                 patient += f" ({abs(ahead['ahead_deviations']):.1f} SD of Greulich and Pyle)"
         if self.mirrored:
             patient += "; mirrored hand, flipped"
-        return [estimate, patient, "; ".join(self.warnings) or "no warning"]
+        lines = [estimate, patient, prior_note(self.prior_shares), "; ".join(self.warnings) or "no warning"]
+        return [line for line in lines if line]
 
     def drawing(self) -> Drawing:
         """Return what there is to draw.
@@ -128,7 +133,7 @@ class Prediction:
         if self.error or self.film is None:
             raise ValueError(f"nothing to draw: {self.error or 'no image was kept'}")
         heat = np.stack(list(self.heat_maps.values())) if self.heat_maps else None
-        return Drawing(self.film, heat, self.film_boxes, lines=self.caption(), regions=self.regions)
+        return Drawing(self.film, heat, self.film_boxes, self.caption(), self.regions, self.prior_boxes)
 
     def plot(self, file: str | Path | None = None) -> Image.Image:
         """Draw radiograph, boxes, heat maps and caption; also write a PNG if `file` is given."""

@@ -18,7 +18,7 @@ from baa.inference.prediction import Prediction
 from baa.inference.tta import disagreement
 from baa.metrics.conformal import interval_of
 from baa.nets.backbone import GrayImage
-from baa.nets.cropper import Regions
+from baa.nets.cropper import PRIOR, Regions
 from baa.nets.input_check import Oriented
 from baa.nets.laterality import SURE
 from baa.nets.view import View
@@ -120,6 +120,11 @@ def make_prediction(
             "heat_maps": dict(zip(names, regions.heat[i].numpy(), strict=True)),
             "film_boxes": regions.boxes[i].numpy(),
         }
+        if (shares := regions.prior_shares()) is not None:
+            basis |= {
+                "prior_shares": dict(zip(names, shares[i].tolist(), strict=True)),
+                "prior_boxes": regions.instead[PRIOR].boxes[i].numpy(),
+            }
     return Prediction(
         **basis,
         months=months,
@@ -136,7 +141,9 @@ def _doubts(i: int, score: float, regions: Regions | None, names: Sequence[str])
         doubts.append(f"not recognized as one whole upright hand (ood_score {score:.3g}, above 0)")
     if regions is not None and regions.fallback is not None:
         found = zip(names, regions.fallback[i].tolist(), strict=True)
-        doubts += [f"no {region} region found, a centered box replaces it" for region, fallback in found if fallback]
+        doubts += [
+            f"no {region} region found, a box at the expected place replaces it" for region, fallback in found if fallback
+        ]
     return doubts
 
 

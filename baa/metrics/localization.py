@@ -1,4 +1,4 @@
-"""Localization: the boxes and heat-map peaks of the locator against annotations."""
+"""Localization: the boxes and points that a locator finds, against annotations."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,9 @@ from torch import Tensor
 from torchvision.ops import box_area
 
 from baa.metrics.predictions import Predictions
+
+FOUND_BY = {"": "", "_raw": "raw_", "_prior": "prior_", "_paper": "paper_"}
+"""Suffix of a metric -> prefix of its fields in `Predictions`."""
 
 CARPAL, HAND = "carpal", "hand"
 """The regions that the capitate metrics refer to."""
@@ -19,9 +22,12 @@ def localization(predictions: Predictions, regions: Sequence[str], split: str) -
     Per region, `SPLIT/REGION_...`:
         fallback: share of cases with a degenerate heat map.
         marked: number of cases with an annotated box. The metrics below use these cases.
-        pointing: share of peaks inside the annotated box.
+        pointing: share of points inside the annotated box.
         iou: mean intersection over union of the crop's box and the annotated box.
         coverage: mean share of the annotated box that the crop's box contains.
+
+    The last three also for what each of these finds alone: `..._raw`, the heat map; `..._prior`, the spatial prior, if there is
+    one; `..._paper`, the paper's reading (Grad-CAM of the last layer, ReLU, peak).
 
     For the region `carpal`, on the `SPLIT/capitate_marked` cases with an annotated capitate:
         capitate_in_box: share of capitates inside the carpal box.
@@ -33,9 +39,8 @@ def localization(predictions: Predictions, regions: Sequence[str], split: str) -
         regions: names of the R regions, in the order of the boxes.
         split: prefix of the names.
     """
-    boxes, peaks, fallback = predictions.boxes, predictions.peaks, predictions.fallback
+    boxes, fallback = predictions.boxes, predictions.fallback
     assert boxes is not None
-    assert peaks is not None
     assert fallback is not None
     assert len(regions) == boxes.shape[1], f"{boxes.shape[1]} regions, but the names {tuple(regions)}"
     result: dict[str, float | list[float]] = {}
@@ -44,12 +49,17 @@ def localization(predictions: Predictions, regions: Sequence[str], split: str) -
         marked = predictions.gt_boxes[:, i].isfinite().all(dim=1)
         if not marked.any():
             continue
-        true, found = predictions.gt_boxes[marked, i], boxes[marked, i]
-        shared = intersection(found, true)
+        true = predictions.gt_boxes[marked, i]
         result[f"{split}/{name}_marked"] = int(marked.sum())
-        result[f"{split}/{name}_pointing"] = float(inside(peaks[marked, i], true).float().mean())
-        result[f"{split}/{name}_iou"] = float((shared / (box_area(found) + box_area(true) - shared)).mean())
-        result[f"{split}/{name}_coverage"] = float((shared / box_area(true)).mean())
+        for suffix, prefix in FOUND_BY.items():
+            found, points = (getattr(predictions, f"{prefix}{field}") for field in ("boxes", "points"))
+            if found is None or not found[marked, i].isfinite().all():
+                continue
+            found, points = found[marked, i], points[marked, i]
+            shared = intersection(found, true)
+            result[f"{split}/{name}_pointing{suffix}"] = float(inside(points, true).float().mean())
+            result[f"{split}/{name}_iou{suffix}"] = float((shared / (box_area(found) + box_area(true) - shared)).mean())
+            result[f"{split}/{name}_coverage{suffix}"] = float((shared / box_area(true)).mean())
     if CARPAL in regions:
         result |= _capitate(predictions, boxes, regions, split)
     return result

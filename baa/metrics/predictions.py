@@ -11,24 +11,33 @@ from torchmetrics.utilities import dim_zero_cat
 class Predictions(NamedTuple):
     """Predictions and annotations of N cases with R regions, in the order of the cases.
 
-    Boxes (x0, y0, x1, y1) and points (x, y) are shares of the square image. Annotations are NaN where unknown. The last three
-    fields are None for a run without crops.
+    Boxes (x0, y0, x1, y1) and points (x, y) are shares of the square image, NaN where unknown. The fields from `boxes` on are
+    None for a run without crops.
 
     Args:
         months: predicted ages.
         gt_boxes: annotated boxes.
         capitate: annotated center of the capitate.
         boxes: boxes of the crops.
-        peaks: hottest points of the heat maps.
+        points: the points of the heat maps that the boxes were found from.
         fallback: whether a degenerate heat map made the region use its default box.
+        raw_boxes, raw_points: found from the heat maps alone.
+        prior_boxes, prior_points: found from the spatial prior alone; None without a prior.
+        paper_boxes, paper_points: found as the paper finds them; NaN for cases without annotated boxes.
     """
 
     months: Float[Tensor, " case"]
     gt_boxes: Float[Tensor, "case region 4"]
     capitate: Float[Tensor, "case 2"]
     boxes: Float[Tensor, "case region 4"] | None = None
-    peaks: Float[Tensor, "case region 2"] | None = None
+    points: Float[Tensor, "case region 2"] | None = None
     fallback: Bool[Tensor, "case region"] | None = None
+    raw_boxes: Float[Tensor, "case region 4"] | None = None
+    raw_points: Float[Tensor, "case region 2"] | None = None
+    prior_boxes: Float[Tensor, "case region 4"] | None = None
+    prior_points: Float[Tensor, "case region 2"] | None = None
+    paper_boxes: Float[Tensor, "case region 4"] | None = None
+    paper_points: Float[Tensor, "case region 2"] | None = None
 
 
 class Gathered(Metric):

@@ -5,7 +5,7 @@ import torch
 
 from baa.data.batch import Batch
 from baa.metrics.predictions import Gathered, Predictions
-from baa.nets.boxes import peak
+from baa.nets.cropper import PRIOR, RAW, Places, Regions
 from baa.nets.two_stage import BoneAgeModel
 
 
@@ -19,6 +19,7 @@ class EvaluationModule(L.LightningModule):
     def __init__(self, model: BoneAgeModel) -> None:
         super().__init__()
         self.model = model
+        self.paper = None if model.cropper is None else model.cropper.as_published()
         self.gathered = Gathered()
         self.predictions: Predictions | None = None
 
@@ -26,10 +27,24 @@ class EvaluationModule(L.LightningModule):
         months = self.model(batch.view, batch.sex, batch.regions).months.float()
         predictions = Predictions(months, batch.gt_boxes, batch.capitate)
         regions = batch.regions
-        if regions is not None and regions.heat is not None:
-            peaks = torch.stack([peak(heat.nan_to_num()) for heat in regions.heat.unbind(dim=1)], dim=1)
-            predictions = predictions._replace(boxes=regions.boxes, peaks=peaks, fallback=regions.fallback)
+        if regions is not None and regions.points is not None:
+            found = Places(regions.boxes, regions.points)
+            places = {"": found, "raw_": regions.instead.get(RAW, found), "paper_": self._as_published(batch, regions)}
+            if PRIOR in regions.instead:
+                places["prior_"] = regions.instead[PRIOR]
+            fields = {f"{prefix}{name}": part for prefix, place in places.items() for name, part in place._asdict().items()}
+            predictions = predictions._replace(fallback=regions.fallback, **fields)
         self.gathered.update(batch.case, predictions)
+
+    def _as_published(self, batch: Batch, regions: Regions) -> Places:
+        """Find the regions as the paper does, in batches with annotated boxes; NaN in others."""
+        assert self.paper is not None
+        assert regions.points is not None
+        if not batch.gt_boxes.isfinite().any():
+            return Places(torch.full_like(regions.boxes, torch.nan), torch.full_like(regions.points, torch.nan))
+        found = self.paper.localize(batch.view.render(self.paper.locator.px)).in_source(batch.view)
+        assert found.points is not None
+        return Places(found.boxes, found.points)
 
     def on_test_epoch_end(self) -> None:
         # Still on the device: after the test the module is on the CPU, from which NCCL cannot gather.

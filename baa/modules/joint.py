@@ -73,12 +73,14 @@ class JointModule(AgeRegressionModule):
     def _freeze(self, locator_groups: int, estimator_groups: int) -> None:
         """Freeze whatever no gradient reaches: DDP would wait for it."""
         locator = self.cropper.locator
+        if locator.auxiliary is not None:
+            locator.auxiliary.requires_grad_(False)
         if not self.locator_weight:
             locator.head.requires_grad_(False)
             if self.cropper.box_method == "peak":
                 locator.requires_grad_(False)
             elif self.cropper.differentiable == "weights":  # the slope of a linear answer does not depend on its bias
-                linear = locator.head.age.kind == "regression" or self.cropper.cam_mode == "class"
+                linear = locator.head.age.kind == "regression" or self.cropper.attribution.mode == "class"
                 last = locator.head.age.layers[-1]
                 (last.weight if linear else last).requires_grad_(True)
         locator.backbone.freeze_first(locator_groups)

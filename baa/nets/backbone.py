@@ -59,10 +59,54 @@ class Backbone(nn.Module):
 
     def forward(self, image: GrayImage) -> FeatureMap:
         net: Any = self.net
-        normalized = (image - self.mean) / self.std
+        normalized = self._normalize(image)
         if self.recomputes and torch.is_grad_enabled():
             return checkpoint(net.forward_features, normalized, use_reentrant=False)
         return net.forward_features(normalized)
+
+    def _normalize(self, image: GrayImage) -> Float[Tensor, "batch 3 height width"]:
+        return (image - self.mean) / self.std
+
+    def with_middle(self, image: GrayImage, stride: str) -> tuple[FeatureMap, Float[Tensor, "batch _ _ _"]]:
+        """Compute the feature map, and that of the last layer of a stride too."""
+        net: Any = self.net
+        final, (middle,) = net.forward_intermediates(self._normalize(image), indices=[self._place(stride)])
+        return final, middle
+
+    def channels_of(self, stride: str) -> int:
+        """Return the channels of the last layer of a stride.
+
+        Raises:
+            InputError: the network has no feature map of this stride.
+        """
+        info: Any = self.net.feature_info
+        return (info if isinstance(info, list) else info.info)[self._place(stride)]["num_chs"]
+
+    def _place(self, stride: str) -> int:
+        strides = [*self.strides()]
+        if stride not in strides:
+            raise InputError(f"backbone {self.name}: no feature map of stride {stride}; its strides are {', '.join(strides)}")
+        return strides.index(stride)
+
+    def strides(self) -> dict[str, str]:
+        """Return the name of the last layer of each stride, in the order of timm's `feature_info`."""
+        info: Any = self.net.feature_info
+        return {str(stage["reduction"]): stage["module"] for stage in (info if isinstance(info, list) else info.info)}
+
+    def layer(self, name: str) -> nn.Module:
+        """Return a layer by its name in the timm network, or by its stride: the last layer of that stride.
+
+        Raises:
+            InputError: the network has no such layer.
+        """
+        strides = self.strides()
+        try:
+            return self.net.get_submodule(strides.get(name, name))
+        except AttributeError as error:
+            raise InputError(
+                f"backbone {self.name}: no layer {name!r}; give a stride ({', '.join(strides)}) or a layer's name, "
+                f"such as {strides[next(reversed(strides))]}"
+            ) from error
 
     def checkpoint_gradients(self) -> None:
         """Recompute activations in the backward pass: block by block where timm can, else all at once."""

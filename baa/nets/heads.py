@@ -31,7 +31,7 @@ def clamp_to_age_range(months: Months) -> Months:
 
 
 class AgePrediction(NamedTuple):
-    """Ages in months [B]; logits [B, K] of a distribution head's bins; the ages of each stream alone."""
+    """Ages in months [B]; logits [B, K] of a distribution head's bins; the ages of each stream or head alone."""
 
     months: Tensor
     logits: Tensor | None = None

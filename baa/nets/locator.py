@@ -42,15 +42,22 @@ def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
 class Locator(nn.Module):
     """Backbone, CBAM, global average pool, age. It is not given the sex: it serves to locate regions.
 
+    With an auxiliary stride a second head reads the age from a middle layer, and the locator's age is the mean of both: middle
+    layers then keep evidence in its place (deep supervision, Lee et al., AISTATS 2015, https://arxiv.org/abs/1409.5185).
+
     Args:
         backbone: a timm model name.
         px: side of its square view.
         attention: `cbam`, `cbam_norm` (spatial convolution batch-normalized) or `none`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.
+        auxiliary_stride: of the layer that a second head reads; None for one head.
 
     Shapes:
-        view [B, 1, px, px] in [0, 1] -> AgePrediction of [B]
+        view [B, 1, px, px] in [0, 1] -> AgePrediction of [B]; `alone` has the ages of both heads if there are two
+
+    Raises:
+        InputError: the backbone is unknown or has no such stride.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Locator(nn.Module):
         head: str = "regression",
         mean_months: float = 127.0,
         std_months: float = 41.0,
+        auxiliary_stride: int | None = None,
     ) -> None:
         super().__init__()
         self.px = px
@@ -69,11 +77,28 @@ class Locator(nn.Module):
         self.attention = (
             nn.Identity() if attention == "none" else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
         )
-        self.head = PooledAgeHead(AgeHead(self.backbone.channels, kind=head, mean_months=mean_months, std_months=std_months))
+        ages: dict[str, Any] = {"kind": head, "mean_months": mean_months, "std_months": std_months}
+        self.head = PooledAgeHead(AgeHead(self.backbone.channels, **ages))
+        self.auxiliary_stride = str(auxiliary_stride)
+        self.auxiliary = None
+        if auxiliary_stride is not None:
+            self.auxiliary = PooledAgeHead(AgeHead(self.backbone.channels_of(self.auxiliary_stride), **ages))
 
     def features(self, view: GrayImage) -> FeatureMap:
         """Compute the refined feature map F'' [B, C, h, w], from which the heat map is read."""
         return self.attention(self.backbone(view))
 
+    def layer(self, name: str) -> nn.Module:
+        """Return a layer by stride or name, see `Backbone.layer`; for the last stride CBAM, which returns F''.
+
+        Raises:
+            InputError: the backbone has no such layer.
+        """
+        return self.attention if name == [*self.backbone.strides()][-1] else self.backbone.layer(name)
+
     def forward(self, view: GrayImage) -> AgePrediction:
-        return self.head(self.features(view))
+        if self.auxiliary is None:
+            return self.head(self.features(view))
+        last, middle = self.backbone.with_middle(view, self.auxiliary_stride)
+        own, early = self.head(self.attention(last)), self.auxiliary(middle)
+        return own._replace(months=(own.months + early.months) / 2, alone=(own, early))

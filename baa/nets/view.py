@@ -98,6 +98,10 @@ class View(NamedTuple):
         """
         return map_boxes(boxes, self.affine)
 
+    def points_in_source(self, points: Float[Tensor, "batch n 2"]) -> Float[Tensor, "batch n 2"]:
+        """Points (x, y) of the view where they lie in the source."""
+        return _map_points(points, self.affine)
+
     def boxes_from_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
         """Square boxes of the source as squares on the view, with the same center and scale."""
         inverse = invert(self.affine)

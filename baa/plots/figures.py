@@ -39,6 +39,7 @@ def localization_figure(
     titles: Sequence[str],
     regions: Sequence[str],
     gt_boxes: np.ndarray | None = None,
+    prior_boxes: np.ndarray | None = None,
 ) -> Figure:
     """One column per radiograph: the first row shows all boxes, the next rows show each region's heat map and box.
 
@@ -49,6 +50,7 @@ def localization_figure(
         titles: one per radiograph.
         regions: names of the R regions.
         gt_boxes: annotated boxes [N, R, 4], dotted; NaN where unknown.
+        prior_boxes: where a spatial prior alone puts the boxes [N, R, 4], dashed; NaN where there is none.
     """
     captions = ("boxes", *(f"heat map: {name}" for name in regions))
     size = (COLUMN_INCHES * len(images), ROW_INCHES * len(captions))
@@ -63,9 +65,9 @@ def localization_figure(
             for region, name in enumerate(regions):
                 if row in (0, region + 1):
                     color = region_color(name, region)
-                    _draw_box(axis, boxes[column, region], color, "-")
-                    if gt_boxes is not None:
-                        _draw_box(axis, gt_boxes[column, region], color, ":")
+                    for drawn, style in ((boxes, "-"), (gt_boxes, ":"), (prior_boxes, "--")):
+                        if drawn is not None:
+                            _draw_box(axis, drawn[column, region], color, style)
         axes[0, column].set_title(title, fontsize=9)
     for axis, caption in zip(axes[:, 0], captions, strict=True):
         axis.text(-0.05, 0.5, caption, rotation=90, va="center", ha="right", transform=axis.transAxes)

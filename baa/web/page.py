@@ -173,22 +173,26 @@ def _figure(file: str, prediction: Prediction) -> str:
     layers = [f'<img alt="radiograph" src="{_source(film)}">']
     if drawing.heat is not None:
         layers.append(f'<img class="heat" alt="heat map" src="{_source(heat_layer(drawing.heat, PANEL_PX))}">')
-    if drawing.boxes is not None:
-        boxes = zip(drawing.boxes, drawing.regions, range(len(drawing.regions)), strict=True)
-        layers.append(f'<svg viewBox="0 0 1 1">{"".join(_box(*box) for box in boxes)}</svg>')
-    estimate, patient, warning = (html.escape(line) for line in drawing.lines)
+    for boxes, style in ((drawing.boxes, ""), (drawing.prior_boxes, ' stroke-dasharray="0.015"')):
+        if boxes is not None:
+            shapes = [_box(box, region, i, style) for i, (box, region) in enumerate(zip(boxes, drawing.regions, strict=True))]
+            layers.append(f'<svg viewBox="0 0 1 1">{"".join(shapes)}</svg>')
+    estimate, *details, warning = (html.escape(line) for line in drawing.lines)
+    described = "<br>".join(details)
     doubt = f'<br><span class="doubt">{warning}</span>' if prediction.warnings else ""
     return (
         f'<figure><div class="film">{"".join(layers)}</div>'
-        f"<figcaption>{name}<br><b>{estimate}</b><br>{patient}{doubt}</figcaption></figure>"
+        f"<figcaption>{name}<br><b>{estimate}</b><br>{described}{doubt}</figcaption></figure>"
     )
 
 
-def _box(box: np.ndarray, region: str, index: int) -> str:
+def _box(box: np.ndarray, region: str, index: int, style: str) -> str:
+    if not np.isfinite(box).all():
+        return ""
     x0, y0, x1, y1 = (float(edge) for edge in box)
     return (
         f'<rect x="{x0:.4f}" y="{y0:.4f}" width="{x1 - x0:.4f}" height="{y1 - y0:.4f}" fill="none" '
-        f'stroke="{region_color(region, index)}" stroke-width="0.006"><title>{region}</title></rect>'
+        f'stroke="{region_color(region, index)}" stroke-width="0.006"{style}><title>{region}</title></rect>'
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 import pytest
 
 from baa.assembly.modules import estimator_arguments, locator_arguments
-from baa.checkpoints.trained_model import TRAINING_ONLY, cropper_arguments
+from baa.checkpoints.trained_model import CAM, TRAINING_ONLY, cropper_arguments
 from baa.config.load import to_plain
 from baa.config.schema import (
     REGIONS,
@@ -22,6 +22,7 @@ from baa.config.schema import (
 )
 from baa.data.annotations import ANNOTATED
 from baa.data.augment import Augmentation
+from baa.nets.attention import Attribution
 from baa.nets.cropper import Region, RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.fusion import Fusion
@@ -83,10 +84,10 @@ def test_the_settings_of_a_group_are_exactly_the_arguments_of_its_network(settin
 def test_the_settings_of_crops_are_regions_and_exactly_the_arguments_of_the_cropper():
     names = {field.name for field in fields(CropsConfig)} - set(CropsConfig().regions()) - set(TRAINING_ONLY)
     assert set(TRAINING_ONLY) == {"boxes", "precision"}
-    assert names | {"half_precision", "differentiable", "closed_form"} == arguments(RegionCropper).keys() - {
-        "locator",
-        "regions",
-    }
+    of_attribution = {name for name in names if name.startswith(CAM)}
+    assert {name.removeprefix(CAM) for name in of_attribution} == set(Attribution._fields)
+    others = {"half_precision", "differentiable", "closed_form", "attribution"}
+    assert (names - of_attribution) | others == arguments(RegionCropper).keys() - {"locator", "regions"}
 
 
 def test_the_regions_of_the_settings_are_those_of_the_cropper_in_the_same_order():

@@ -74,7 +74,7 @@ def test_rsna_and_baseline_train_alike():
         ("data.augment.flip=nan", r"data.augment.flip: nan is not a finite number"),
         ("estimator.fusion.alpha_sex=.inf", r"estimator.fusion.alpha_sex: inf is not a finite number"),
         ("crops.hand.prior_center=[0.5,.nan]", r"crops.hand.prior_center: nan is not a finite number"),
-        ("crops.carpal.max_side=0.1", r"crops.carpal.min_side: 0.32 is above crops.carpal.max_side, 0.1"),
+        ("crops.carpal.max_side=0.1", r"crops.carpal.min_side: 0.2 is above crops.carpal.max_side, 0.1"),
         ("crops.hand.max_side=1.2", r"crops.hand.max_side: 1.2 is above 1"),
         ("crops.carpal.min_side=0", r"crops.carpal.min_side: 0.0 is not positive"),
         ("crops.carpal.prior_center=[0.5]", r"crops.carpal.prior_center: \[0.5\] is not \[x, y\]"),
@@ -96,7 +96,7 @@ def test_rsna_and_baseline_train_alike():
         ("trainer.devices=0", "trainer.devices: 0 is neither auto nor a number from 1"),
         ("trainer.accelerator=gpux", "trainer.accelerator: "),
         ("locator.backbone.weights=locator", "locator.backbone.weights: locator is for streams of the estimator"),
-        ("locator.head=regression", "crops.cam_mode: class needs bins of age; give locator.head=distribution"),
+        ("crops.cam_layers=[]", "crops.cam_layers: the list is empty; name at least one stride or layer of the locator"),
         ("estimator.hand={weights: locator, name: resnet50}", "estimator.hand.weights: .* but estimator.hand.name is resnet50"),
         ("seed=-1", "seed: -1 is not between 0 and 4294967295"),
     ],
@@ -111,6 +111,7 @@ def test_a_wrong_setting_is_refused_with_its_key_and_what_is_wrong(override, mes
     [
         (["estimator.streams=[whole]"], "joint trains through crops; add one of carpal, hand to estimator.streams"),
         (["crops.sharpness=0.5"], "crops.sharpness: 0.5 has no finite gradient"),
+        (["joint.locator_weight=0"], "joint.locator_weight: 0 leaves the layers behind crops.cam_layers without a gradient"),
         (["trainer.deterministic=true"], "trainer.deterministic: .* give crops.box_method=peak or trainer.accelerator=cpu"),
     ],
 )
@@ -120,6 +121,18 @@ def test_what_joint_training_cannot_do_is_refused(overrides, message):
     load([Path("conf/rsna.yaml")], [*overrides])
     with pytest.raises(InputError, match=message):
         load([Path("conf/rsna.yaml")], [joint, *overrides])
+
+
+def test_a_heat_map_of_classes_needs_a_head_with_classes():
+    with pytest.raises(InputError, match="crops.cam_mode: class needs bins of age; give locator.head=distribution"):
+        load([Path("conf/rsna.yaml")], ["crops.cam_mode=class", "locator.head=regression"])
+
+
+@pytest.mark.parametrize("name", ["quickstart", "rsna", "pretrained", "paper", "baseline", "deeplasia"])
+def test_no_config_that_comes_with_baa_has_a_prior(name):
+    """`finetune` takes the regions of the model that it starts from."""
+    config = load([Path(f"conf/{name}.yaml")], ["data.root=."])
+    assert not any(region.prior_sigma for region in config.crops.regions().values())
 
 
 def test_all_problems_are_named_at_once():

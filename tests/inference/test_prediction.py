@@ -91,12 +91,13 @@ def test_a_region_that_was_not_found_is_a_warning_that_names_it(locator):
     region = Region(px=32, extent=1.5, min_side=0.2, max_side=0.4, fallback_side=0.3)
     model = BoneAgeModel(RegionCropper(locator, {"wrist": region, "thumb": region}), None)
     boxes = torch.tensor([[[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]]])
-    regions = Regions(boxes, torch.ones(1, 2, 4, 4), torch.tensor([[False, True]]), {})
+    heat, fallback = torch.ones(1, 2, 4, 4), torch.tensor([[False, True]])
+    regions = Regions(boxes, points=boxes[..., :2], heat=heat, fallback=fallback, crops={})
     unchecked = oriented([0], [False], [torch.nan], [torch.nan])
     reading = Reading(torch.tensor([140.0]), unchecked, torch.zeros(1, 8, 8, dtype=torch.uint8), regions, boxes, None)
     sample = samples([torch.nan])._replace(size=torch.tensor([[8.0, 4.0]]))
     prediction = make_prediction(0, reading, sample, "a.png", trained(model), 0.9)
-    assert prediction.warnings == ("no thumb region found, a centered box replaces it",)
+    assert prediction.warnings == ("no thumb region found, a box at the expected place replaces it",)
     assert prediction.regions == ("wrist", "thumb")
     assert prediction.boxes == {"wrist": (2, 0, 4, 2), "thumb": (4, 2, 8, 6)}  # 2 rows of the square lie above the film
     assert list(prediction.to_pandas())[11:19] == [

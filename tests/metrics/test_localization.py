@@ -17,7 +17,7 @@ def predictions():
         gt_boxes=torch.tensor([[[0.2, 0.2, 0.4, 0.4], [0.0, 0.0, 1.0, 1.0]]]),
         capitate=torch.tensor([[0.4, 0.34]]),
         boxes=torch.tensor([[[0.3, 0.2, 0.5, 0.4], [0.0, 0.0, 0.5, 0.5]]]),
-        peaks=torch.tensor([[[0.45, 0.3], [0.5, 0.5]]]),
+        points=torch.tensor([[[0.45, 0.3], [0.5, 0.5]]]),
         fallback=torch.tensor([[False, True]]),
     )
 
@@ -43,6 +43,18 @@ def test_localization_by_hand(predictions):
     )
 
 
+def test_what_map_prior_and_paper_find_alone_stands_beside_it(predictions):
+    exact, nowhere = predictions.gt_boxes, torch.full((1, 2, 4), torch.nan)
+    points = {f"{name}_points": torch.tensor([[[0.3, 0.3], [2.0, 2.0]]]) for name in ("raw", "prior", "paper")}
+    boxes = {"raw_boxes": exact, "prior_boxes": predictions.boxes, "paper_boxes": nowhere}
+    found = localization(predictions._replace(**points, **boxes), REGIONS, "test")
+
+    assert (found["test/carpal_pointing"], found["test/carpal_pointing_raw"], found["test/hand_pointing_raw"]) == (0, 1, 0)
+    assert (found["test/carpal_iou_raw"], found["test/hand_coverage_raw"]) == pytest.approx((1, 1))
+    assert found["test/hand_iou_prior"] == pytest.approx(0.25)
+    assert not any(name.endswith("_paper") for name in found)
+
+
 def test_the_hand_of_the_capitate_distance_reaches_from_carpus_to_fingertips(predictions):
     gt_boxes = torch.tensor([[[0.2, 0.6, 0.4, 0.9], [0.1, 0.5, 0.5, 0.7]]])
     found = localization(predictions._replace(gt_boxes=gt_boxes), REGIONS, "test")
@@ -52,7 +64,7 @@ def test_the_hand_of_the_capitate_distance_reaches_from_carpus_to_fingertips(pre
 
 def test_regions_are_found_by_name_in_any_order_and_number(predictions):
     order = [1, 0, 1]
-    boxes = {name: getattr(predictions, name)[:, order] for name in ("gt_boxes", "boxes", "peaks", "fallback")}
+    boxes = {name: getattr(predictions, name)[:, order] for name in ("gt_boxes", "boxes", "points", "fallback")}
     found = localization(predictions._replace(**boxes), ("hand", "carpal", "thumb"), "test")
     expected = localization(predictions, REGIONS, "test")
 

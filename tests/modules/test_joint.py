@@ -6,6 +6,7 @@ from tiny_run import settings
 
 from baa.data.batch import Batch
 from baa.modules.joint import JointModule
+from baa.nets.attention import Attribution
 from baa.nets.cropper import Region, RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.locator import Locator
@@ -37,7 +38,7 @@ def joint(crops=(), locator=(), optimization=(), **arguments):
     with torch.no_grad():  # off the start, where residual branches end in zeros and a map is nearly flat
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-        if cropper.cam_mode == "relu":
+        if cropper.attribution.mode == "relu":
             cropper.locator.head.age.layers[-1].weight.abs_()  # evidence for an older hand everywhere: no map is zero
     return module.double()
 
@@ -67,7 +68,10 @@ def slopes(module, batch, parameters):
 
 @pytest.mark.parametrize("cam_mode", ["relu", "absolute", "deviation", "class"])
 def test_the_gradient_through_the_crop_alone_is_that_of_finite_differences(batch, cam_mode):
-    module = joint(locator={"head": "distribution" if cam_mode == "class" else "regression"}, crops={"cam_mode": cam_mode})
+    module = joint(
+        locator={"head": "distribution" if cam_mode == "class" else "regression"},
+        crops={"attribution": Attribution(mode=cam_mode)},
+    )
     trunk = [p for name, p in module.cropper.locator.named_parameters() if not name.startswith("head")]
     slope, measured = slopes(module, batch, trunk)
 
@@ -84,12 +88,32 @@ def test_differentiated_channel_weights_add_the_gradient_of_the_head(batch):
     assert slope.item() == pytest.approx(measured.item(), rel=1e-3)
 
 
+LAYERS = Attribution(method="gradient_x_activation", mode="absolute", layers=["8", "16"], flip_average=True, smoothing=0.05)
+
+
+def test_a_map_of_middle_layers_is_differentiated_too(batch):
+    module = joint(crops={"attribution": LAYERS, "differentiable": "weights"})
+    trunk = [p for name, p in module.cropper.locator.named_parameters() if not name.startswith("head")]
+    slope, measured = slopes(module, batch, trunk)
+
+    assert slope.abs() > 1e-6
+    assert slope.item() == pytest.approx(measured.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("auxiliary_stride", [None, 16])
+def test_with_its_own_loss_every_layer_of_a_locator_with_such_a_map_is_trained(batch, auxiliary_stride):
+    module = joint(crops={"attribution": LAYERS}, locator={"auxiliary_stride": auxiliary_stride}, locator_weight=0.1)
+    module.objective(batch)[1].backward()
+
+    assert not [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+
+
 @pytest.mark.parametrize("differentiable", ["map", "weights"])
 @pytest.mark.parametrize(
     ("head", "cam_mode"), [("regression", "relu"), ("distribution", "absolute"), ("distribution", "class")]
 )
 def test_every_parameter_that_requires_a_gradient_has_one_as_ddp_demands(batch, differentiable, head, cam_mode):
-    module = joint(locator={"head": head}, crops={"cam_mode": cam_mode, "differentiable": differentiable})
+    module = joint(locator={"head": head}, crops={"attribution": Attribution(mode=cam_mode), "differentiable": differentiable})
     module.objective(batch)[1].backward()
 
     assert not [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]

@@ -4,7 +4,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from baa.nets.boxes import apply_prior, degenerate, flood, moments_box, peak, peak_box, square_inside
+from baa.nets.boxes import (
+    apply_prior,
+    degenerate,
+    flood,
+    lowest_mode,
+    mean_shift,
+    moments_box,
+    peak,
+    peak_box,
+    square_inside,
+    window_box,
+)
 
 
 def bump(x, y, width=0.1, cells=20):
@@ -23,6 +34,36 @@ def test_the_peak_box_encloses_the_half_maximum_of_the_highest_bump_only():
 
     expected = torch.tensor([[0.3 - half_width, 0.7 - half_width, 0.3 + half_width, 0.7 + half_width]])
     assert_close(box, expected, atol=0.03, rtol=0)
+
+
+def test_the_lowest_mode_is_the_lowest_bump_that_is_hot_enough():
+    bumps = bump(0.4, 0.2, 0.05, 48), 0.6 * bump(0.6, 0.7, 0.05, 48), 0.35 * bump(0.3, 0.9, 0.05, 48)
+    heat = torch.stack([*bumps, torch.full_like(bumps[0], 0.26)]).amax(dim=0)
+    for threshold, expected in ((0.5, (0.6, 0.7)), (0.9, (0.4, 0.2)), (0.3, (0.3, 0.9))):
+        assert_close(lowest_mode(heat, threshold), torch.tensor([expected]), atol=0.02, rtol=0)
+
+
+def test_a_mode_apart_from_the_peak_is_none():
+    apart = torch.maximum(bump(0.4, 0.2, 0.05), 0.8 * bump(0.8, 0.8, 0.05))
+    linked = torch.maximum(apart, 0.4 * bump(0.6, 0.5, 0.4))
+
+    assert_close(lowest_mode(apart, 0.5), torch.tensor([[0.4, 0.2]]), atol=0.02, rtol=0)
+    assert_close(lowest_mode(linked, 0.5), torch.tensor([[0.8, 0.8]]), atol=0.02, rtol=0)
+
+
+def test_mean_shift_climbs_to_the_middle_of_a_bump_and_its_last_step_is_differentiable():
+    heat = bump(0.5, 0.6, 0.05).double().requires_grad_()
+    found = mean_shift(heat, torch.tensor([[0.55, 0.55]]).double())
+
+    assert_close(found.detach(), torch.tensor([[0.5, 0.6]]).double(), atol=0.01, rtol=0)
+    assert torch.autograd.gradcheck(lambda h: mean_shift(h, torch.tensor([[0.53, 0.57]]).double()), heat)
+
+
+def test_the_box_about_a_point_is_as_wide_as_the_heat_there():
+    heat = torch.maximum(bump(0.5, 0.7, 0.03, cells=48), bump(0.5, 0.2, 0.1, cells=48))
+    box = window_box(heat, torch.tensor([[0.5, 0.7]]), extent=2.0)
+
+    assert_close(box, torch.tensor([[0.44, 0.64, 0.56, 0.76]]), atol=0.015, rtol=0)
 
 
 def test_the_margin_is_added_on_each_side():

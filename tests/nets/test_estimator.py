@@ -51,6 +51,23 @@ def test_the_age_depends_on_sex_only_if_it_is_added_somewhere(crops, place):
     assert list(with_sex.fusion.gates) == [place]
 
 
+@pytest.mark.parametrize(("place", "constant"), [("fused", True), ("projected", False)])
+def test_what_sex_adds_to_a_regression_is_a_constant_unless_the_exchange_follows(crops, place, constant):
+    estimator = make_estimator(sex_at=[place]).eval()
+    female, male = (estimator(crops, torch.full((4,), int(sex))).months for sex in (Sex.FEMALE, Sex.MALE))
+
+    assert ((male - female).std().item() < 1e-4) == constant
+
+
+def test_the_paper_adds_sex_before_the_exchange():
+    from pathlib import Path
+
+    from baa.config.load import load
+
+    config = load([Path(__file__).parents[2] / "conf" / "paper.yaml"], ["data.root=."])
+    assert (config.estimator.fusion.sex_at, config.estimator.hidden) == (["projected"], 0)
+
+
 def test_a_stream_of_weight_zero_does_not_change_the_age(crops):
     estimator = make_estimator(mode="none", weights={"carpal": 0.0, "hand": 1.0}).eval()
     sex = torch.zeros(4, dtype=torch.long)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from baa.nets.attention import Attribution
 from baa.nets.cropper import Region, RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgePrediction
@@ -25,7 +26,7 @@ def view(phantom_batch):
 
 @pytest.fixture
 def cropper(locator):
-    return RegionCropper(locator, REGIONS, cam_mode="absolute")
+    return RegionCropper(locator, REGIONS, attribution=Attribution(mode="absolute"))
 
 
 def make_estimator(*streams):
@@ -109,7 +110,9 @@ def test_the_whole_view_is_no_stream_of_a_model_that_does_not_read_it(cropper, v
 
 def test_a_scale_shrinks_every_stream(locator, view):
     regions = {name: region._replace(px=160) for name, region in REGIONS.items()}
-    model = model_of(RegionCropper(locator, regions, cam_mode="absolute"), "carpal", "hand", WHOLE, whole_px=192)
+    model = model_of(
+        RegionCropper(locator, regions, attribution=Attribution(mode="absolute")), "carpal", "hand", WHOLE, whole_px=192
+    )
     found = model.regions(view)
     shapes = {name: crop.shape[-2:] for name, crop in model.streams(view, found, scale=0.5).items()}
 
