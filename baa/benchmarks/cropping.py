@@ -13,8 +13,9 @@ from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.benchmarks.processes import printed_numbers
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
 from baa.nets.locator import Locator
+from baa.nets.regions import Region
 from baa.nets.view import View
 
 BATCH, SOURCE_PX, PX = 16, 640, 300

@@ -9,10 +9,11 @@ from torch import Tensor
 from baa.checkpoints.provenance import Provenance
 from baa.config.schema import CropsConfig
 from baa.nets.attention import Attribution
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.input_check import InputCheck
 from baa.nets.locator import Locator
+from baa.nets.regions import Region
 from baa.nets.two_stage import BoneAgeModel
 
 CAM = "cam_"

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from baa.data.cache import Radiographs
 from baa.data.radiograph import padding
-from baa.nets.cropper import Regions
+from baa.nets.regions import Regions
 from baa.nets.view import View
 from baa.patient import Sex
 

@@ -13,8 +13,9 @@ from baa.data.batch import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
 from baa.data.sampling import BalancedSampler, LateLoader, RestOfEpoch, ignore_signals
 from baa.nets.backbone import GrayImage
-from baa.nets.cropper import RegionCropper, Regions
+from baa.nets.cropper import RegionCropper
 from baa.nets.input_check import InputCheck
+from baa.nets.regions import Regions
 from baa.nets.two_stage import upright_regions
 from baa.nets.view import View
 from baa.patient import Sex

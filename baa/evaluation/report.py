@@ -16,7 +16,7 @@ from baa.evaluation.split import region_names
 from baa.metrics.ages import by_group
 from baa.metrics.coverage import COVERAGES, share_inside
 from baa.metrics.predictions import Predictions
-from baa.nets.cropper import PRIOR
+from baa.nets.regions import PRIOR
 from baa.plots.figures import age_figure, agreement_figure, coverage_figure, error_figure
 from baa.plots.overlay import Drawing, overlay, prior_note
 

@@ -23,7 +23,7 @@ from baa.metrics.coverage import COVERAGE
 from baa.metrics.predictions import Predictions
 from baa.modules.evaluation import EvaluationModule
 from baa.nets.boxes import upsample
-from baa.nets.cropper import PRIOR
+from baa.nets.regions import PRIOR
 from baa.plots.figures import age_figure, curve_figure, localization_figure, save
 
 SHOWN_CASES = 10

@@ -18,9 +18,9 @@ from baa.inference.prediction import Prediction
 from baa.inference.tta import disagreement
 from baa.metrics.conformal import interval_of
 from baa.nets.backbone import GrayImage
-from baa.nets.cropper import PRIOR, Regions
 from baa.nets.input_check import Oriented
 from baa.nets.laterality import SURE
+from baa.nets.regions import PRIOR, Regions
 from baa.nets.view import View
 from baa.patient import Sex
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from baa.nets.cropper import Regions
 from baa.nets.heads import clamp_to_age_range
+from baa.nets.regions import Regions
 from baa.nets.two_stage import BoneAgeModel
 from baa.nets.view import View, about_center
 

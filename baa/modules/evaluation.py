@@ -5,7 +5,7 @@ import torch
 
 from baa.data.batch import Batch
 from baa.metrics.predictions import Gathered, Predictions
-from baa.nets.cropper import PRIOR, RAW, Places, Regions
+from baa.nets.regions import PRIOR, RAW, Places, Regions
 from baa.nets.two_stage import BoneAgeModel
 
 

@@ -1,7 +1,6 @@
 """From heat maps to crops: the cascade of Li et al. 2023 (sec. 2.2), batched on the device."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -33,78 +32,8 @@ from baa.nets.boxes import (
     window_box,
 )
 from baa.nets.locator import Locator
+from baa.nets.regions import PRIOR, RAW, Places, Region, Regions
 from baa.nets.view import Boxes, View, black_out
-
-RAW, PRIOR = "raw", "prior"
-"""What else places are found from: the heat map alone, the spatial prior alone."""
-
-
-class Region(NamedTuple):
-    """How the box of one region is found and cut. Lengths are shares of the image side.
-
-    px: side of the crop in pixels. lowest_mode: the region is the lowest mode of the heat map, nearest to the forearm of an
-    upright hand; otherwise its peak. prior_center (x, y): where the region is expected, and where the box that replaces a
-    degenerate heat map's lies. prior_sigma: of a Gaussian prior there; 0 is no prior (the paper). extent: half side of a
-    `moments` box in standard deviations. min_side, max_side: limits of the box. fallback_side: of the box that replaces a
-    degenerate heat map's.
-    """
-
-    px: int
-    extent: float
-    min_side: float
-    max_side: float
-    fallback_side: float
-    lowest_mode: bool = False
-    prior_center: Sequence[float] = (0.5, 0.5)
-    prior_sigma: float = 0.0
-
-
-class Places(NamedTuple):
-    """Boxes [B, R, 4] of R regions, and the points [B, R, 2] that they were found from, as shares of the view."""
-
-    boxes: Tensor
-    points: Tensor
-
-    def in_source(self, view: View) -> "Places":
-        """The same places as shares of the source of a view."""
-        return Places(view.boxes_in_source(self.boxes), view.points_in_source(self.points))
-
-
-class Regions(NamedTuple):
-    """The R regions of a batch, in the cropper's order.
-
-    boxes [B, R, 4] and points [B, R, 2] (x, y): where each region is, as shares of the view, a point NaN if none was found.
-    heat [B, R, h, w]: the locator's heat maps, not negative and without any prior, each with the regions before it hidden.
-    fallback [B, R] bool: the map was degenerate and a box where the region is expected replaces it. crops: [B, 1, px, px] by
-    name. instead: where the regions would be by the heat map alone (`raw`) or the prior alone (`prior`), empty for a cropper
-    without a prior. Cached boxes come alone, with their crops.
-    """
-
-    boxes: Tensor
-    points: Tensor | None
-    heat: Tensor | None
-    fallback: Tensor | None
-    crops: dict[str, Tensor]
-    instead: Mapping[str, Places] = MappingProxyType({})
-
-    def prior_shares(self) -> Float[Tensor, "batch region"] | None:
-        """Return the share of each box's place that the spatial prior decided; None without a prior.
-
-        0: the box lies where the heat map alone puts it; 1: where the prior alone does. NaN for a region without a prior.
-        """
-        if not self.instead:
-            return None
-        by_heat, by_prior = ((self.boxes - self.instead[name].boxes)[..., :2] for name in (RAW, PRIOR))
-        far_from_heat, far_from_prior = by_heat.norm(dim=-1), by_prior.norm(dim=-1)
-        return far_from_heat / (far_from_heat + far_from_prior).clamp(min=1e-9)
-
-    def in_source(self, view: View) -> "Regions":
-        """The same regions as shares of the source of a view in steps of 90 degrees."""
-        assert self.points is not None
-        assert self.heat is not None
-        boxes, points = Places(self.boxes, self.points).in_source(view)
-        instead = {name: places.in_source(view) for name, places in self.instead.items()}
-        return self._replace(boxes=boxes, points=points, heat=view.maps_in_source(self.heat), instead=instead)
 
 
 class RegionCropper(nn.Module):
@@ -177,35 +106,35 @@ class RegionCropper(nn.Module):
             image: the locator's view [B, 1, px, px].
             features: its feature map F'' [B, C, h, w], if it has been computed already. Grad-CAM uses it.
         """
-        places: list[Places] = []
-        instead: dict[str, list[Places]] = {RAW: [], PRIOR: []}
+        found: list[_Located] = []
         maps: list[Tensor] = []
-        fallbacks: list[Tensor] = []
         origin: Tensor | None = None
         for region in self.regions.values():
-            if places:
-                image, features = black_out(image, places[-1].boxes), None
-            heat = self.heat_map(image, features)
-            origin = self._prior_origin(heat) if origin is None else origin
+            if found:
+                image, features = black_out(image, found[-1].place.boxes), None
+            maps.append(self.heat_map(image, features))
+            origin = self._prior_origin(maps[0]) if origin is None else origin
             expected = torch.stack([origin[:, axis] + region.prior_center[axis] for axis in (0, 1)], dim=1)
-            fallback = flat(heat) if region.prior_sigma else degenerate(heat)
-            maps.append(heat)
-            fallbacks.append(fallback)
-            heat = heat.nan_to_num()
-            raw = self._place(heat, region)
-            place = raw
-            if region.prior_sigma:
-                fine = upsample(heat, HEAT_GRID)  # a prior is narrower than a cell
-                place = self._place(apply_prior(fine, expected, region.prior_sigma, self.prior_floor), region)
-                alone = apply_prior(torch.ones_like(fine), expected, region.prior_sigma)
-                instead[PRIOR].append(self._place(alone, region))
-            else:
-                instead[PRIOR].append(Places(*(torch.full_like(part, torch.nan) for part in raw)))
-            instead[RAW].append(raw)
-            places.append(_or_expected(place, fallback, expected, region))
-        boxes, points = _stack(places)
-        compared = {name: _stack(found) for name, found in instead.items()} if self.has_prior else {}
-        return Regions(boxes, points, torch.stack(maps, dim=1), torch.stack(fallbacks, dim=1), {}, compared)
+            found.append(self._locate(maps[-1], region, expected))
+        boxes, points = _stack([located.place for located in found])
+        fallback = torch.stack([located.fallback for located in found], dim=1)
+        instead = {}
+        if self.has_prior:
+            instead[RAW] = _stack([located.by_heat for located in found])
+            instead[PRIOR] = _stack([located.by_prior for located in found])
+        return Regions(boxes, points, torch.stack(maps, dim=1), fallback, {}, instead)
+
+    def _locate(self, heat: HeatMap, region: Region, expected: Float[Tensor, "batch 2"]) -> "_Located":
+        """Find a region [B, ...] in its heat map, and where heat map and prior alone put it."""
+        fallback = flat(heat) if region.prior_sigma else degenerate(heat)
+        heat = heat.nan_to_num()
+        by_heat = by_both = self._place(heat, region)
+        by_prior = Places(*(torch.full_like(part, torch.nan) for part in by_heat))
+        if region.prior_sigma:
+            fine = upsample(heat, HEAT_GRID)  # a prior is narrower than a cell
+            by_both = self._place(apply_prior(fine, expected, region.prior_sigma, self.prior_floor), region)
+            by_prior = self._place(apply_prior(torch.ones_like(fine), expected, region.prior_sigma), region)
+        return _Located(_or_expected(by_both, fallback, expected, region), by_heat, by_prior, fallback)
 
     def as_published(self) -> "RegionCropper":
         """Return a cropper of the same regions that finds them as the paper does: Grad-CAM, ReLU, peak, no prior."""
@@ -266,6 +195,15 @@ class RegionCropper(nn.Module):
         else:
             found = moments_box(heat, sharpness=self.sharpness, extent=region.extent)
         return Places(square_inside(found, region.min_side, region.max_side), points)
+
+
+class _Located(NamedTuple):
+    """A region in one heat map: its place, by heat map and prior alone, and whether the map was degenerate [B]."""
+
+    place: Places
+    by_heat: Places
+    by_prior: Places
+    fallback: Tensor
 
 
 def _or_expected(place: Places, fallback: Bool[Tensor, " batch"], expected: Float[Tensor, "batch 2"], region: Region) -> Places:

@@ -5,10 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baa.nets.backbone import GrayImage
-from baa.nets.cropper import RegionCropper, Regions
+from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgePrediction, clamp_to_age_range
 from baa.nets.input_check import InputCheck, Oriented, orient
+from baa.nets.regions import Regions
 from baa.nets.view import View
 
 WHOLE = "whole"

@@ -23,10 +23,11 @@ from baa.config.schema import (
 from baa.data.annotations import ANNOTATED
 from baa.data.augment import Augmentation
 from baa.nets.attention import Attribution
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.fusion import Fusion
 from baa.nets.locator import Locator
+from baa.nets.regions import Region
 from baa.nets.two_stage import WHOLE
 from baa.plots.figures import REGION_COLORS
 

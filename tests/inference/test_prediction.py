@@ -11,9 +11,9 @@ from baa.inference.files import FileSample
 from baa.inference.predict import unique_names
 from baa.inference.prediction import Prediction, Predictions, columns
 from baa.inference.read import Reading, make_prediction, read
-from baa.nets.cropper import Regions
 from baa.nets.heads import AgePrediction
 from baa.nets.input_check import Oriented
+from baa.nets.regions import Regions
 from baa.nets.two_stage import BoneAgeModel
 from baa.nets.view import View
 from baa.patient import Sex
@@ -86,7 +86,8 @@ def test_an_unrecognized_radiograph_has_a_warning_and_no_interval_and_strict_ref
 
 
 def test_a_region_that_was_not_found_is_a_warning_that_names_it(locator):
-    from baa.nets.cropper import Region, RegionCropper
+    from baa.nets.cropper import RegionCropper
+    from baa.nets.regions import Region
 
     region = Region(px=32, extent=1.5, min_side=0.2, max_side=0.4, fallback_side=0.3)
     model = BoneAgeModel(RegionCropper(locator, {"wrist": region, "thumb": region}), None)

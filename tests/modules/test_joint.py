@@ -7,9 +7,10 @@ from tiny_run import settings
 from baa.data.batch import Batch
 from baa.modules.joint import JointModule
 from baa.nets.attention import Attribution
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.locator import Locator
+from baa.nets.regions import Region
 from baa.nets.two_stage import BoneAgeModel
 from baa.nets.view import View
 

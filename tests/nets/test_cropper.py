@@ -7,7 +7,8 @@ from torchvision.ops import box_iou
 
 from baa.nets.attention import Attribution
 from baa.nets.boxes import moments, peak
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
+from baa.nets.regions import Region
 from baa.nets.view import View, black_out
 
 CARPAL = Region(64, extent=1.5, min_side=0.2, max_side=0.4, fallback_side=0.3)

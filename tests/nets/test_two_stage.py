@@ -5,10 +5,11 @@ import torch
 from torch.testing import assert_close
 
 from baa.nets.attention import Attribution
-from baa.nets.cropper import Region, RegionCropper
+from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgePrediction
 from baa.nets.input_check import InputCheck
+from baa.nets.regions import Region
 from baa.nets.two_stage import WHOLE, BoneAgeModel, scaled_side
 from baa.nets.view import View
 

@@ -1,0 +1,81 @@
+"""Where the regions of a hand are: what is asked for, and what is found."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from baa.nets.view import View
+
+RAW, PRIOR = "raw", "prior"
+"""What else places are found from: the heat map alone, the spatial prior alone."""
+
+
+class Region(NamedTuple):
+    """How the box of one region is found and cut. Lengths are shares of the image side.
+
+    px: side of the crop in pixels. lowest_mode: the region is the lowest mode of the heat map, nearest to the forearm of an
+    upright hand; otherwise its peak. prior_center (x, y): where the region is expected, and where the box that replaces a
+    degenerate heat map's lies. prior_sigma: of a Gaussian prior there; 0 is no prior (the paper). extent: half side of a
+    `moments` box in standard deviations. min_side, max_side: limits of the box. fallback_side: of the box that replaces a
+    degenerate heat map's.
+    """
+
+    px: int
+    extent: float
+    min_side: float
+    max_side: float
+    fallback_side: float
+    lowest_mode: bool = False
+    prior_center: Sequence[float] = (0.5, 0.5)
+    prior_sigma: float = 0.0
+
+
+class Places(NamedTuple):
+    """Boxes [B, R, 4] of R regions, and the points [B, R, 2] that they were found from, as shares of the view."""
+
+    boxes: Tensor
+    points: Tensor
+
+    def in_source(self, view: View) -> "Places":
+        """The same places as shares of the source of a view."""
+        return Places(view.boxes_in_source(self.boxes), view.points_in_source(self.points))
+
+
+class Regions(NamedTuple):
+    """The R regions of a batch, in the cropper's order.
+
+    boxes [B, R, 4] and points [B, R, 2] (x, y): where each region is, as shares of the view, a point NaN if none was found.
+    heat [B, R, h, w]: the locator's heat maps, not negative and without any prior, each with the regions before it hidden.
+    fallback [B, R] bool: the map was degenerate and a box where the region is expected replaces it. crops: [B, 1, px, px] by
+    name. instead: where the regions would be by the heat map alone (`raw`) or the prior alone (`prior`), empty for a cropper
+    without a prior. Cached boxes come alone, with their crops.
+    """
+
+    boxes: Tensor
+    points: Tensor | None
+    heat: Tensor | None
+    fallback: Tensor | None
+    crops: dict[str, Tensor]
+    instead: Mapping[str, Places] = MappingProxyType({})
+
+    def prior_shares(self) -> Float[Tensor, "batch region"] | None:
+        """Return the share of each box's place that the spatial prior decided; None without a prior.
+
+        0: the box lies where the heat map alone puts it; 1: where the prior alone does. NaN for a region without a prior.
+        """
+        if not self.instead:
+            return None
+        by_heat, by_prior = ((self.boxes - self.instead[name].boxes)[..., :2] for name in (RAW, PRIOR))
+        far_from_heat, far_from_prior = by_heat.norm(dim=-1), by_prior.norm(dim=-1)
+        return far_from_heat / (far_from_heat + far_from_prior).clamp(min=1e-9)
+
+    def in_source(self, view: View) -> "Regions":
+        """The same regions as shares of the source of a view in steps of 90 degrees."""
+        assert self.points is not None
+        assert self.heat is not None
+        boxes, points = Places(self.boxes, self.points).in_source(view)
+        instead = {name: places.in_source(view) for name, places in self.instead.items()}
+        return self._replace(boxes=boxes, points=points, heat=view.maps_in_source(self.heat), instead=instead)
