@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baa.nets.attention import HeatMap
+from baa.nets.attention import HeatMap, smooth
 from baa.nets.backbone import GrayImage
 from baa.nets.boxes import HEAT_GRID, upsample
 from baa.nets.locator import Locator
@@ -23,6 +23,10 @@ STEPS = 8
 
 HIDDEN_SIDE = 0.2
 """Side of the square that occlusion hides, as a share of the image: about a carpus."""
+
+RANDOM_SMOOTHING = 0.1
+"""Standard deviation, a share of the side, of the filter of a random map. Cells hidden one by one would look like noise, which
+moves an age more than any place does."""
 
 Age = Callable[[Tensor], Tensor]
 """Images [B, 1, px, px] to ages in months [B]."""
@@ -39,12 +43,13 @@ def curves(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Generator
 
     Returns:
         `deletion_ORDER` and `insertion_ORDER`, in months: the mean distance from the age of the whole image over the curve, for
-        cells in the order of the heat, in random order and coldest first. In a faithful map the hottest cells move the age
-        most when they are hidden, and bring it back first when they are shown.
+        cells in the order of the heat (`hottest`), of a random map with patches as large (`random`), and coldest first. In a
+        faithful map the hottest cells move the age most when they are hidden, and bring it back first when they are shown.
     """
     whole = age(image)
     warm = upsample(heat, HEAT_GRID)
-    orders = {"hottest": warm, "random": torch.rand(warm.shape, generator=generator).to(warm), "coldest": -warm}
+    random = smooth(torch.rand(warm.shape, generator=generator), RANDOM_SMOOTHING).to(warm)
+    orders = {"hottest": warm, "random": random, "coldest": -warm}
     result = {}
     for name, order in orders.items():
         rank = order.flatten(1).argsort(dim=1).argsort(dim=1).view_as(order)  # 0 is the last
