@@ -102,6 +102,10 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"crops.{name}.prior_center: {region.prior_center} is not [x, y]"
     if crops.cam_method == "gradient_x_activation" and not crops.cam_layers:
         yield "crops.cam_layers: the list is empty; name at least one stride or layer of the locator, such as 8 and 16"
+    if crops.cam_method == "grad_cam":
+        for key in ("cam_flip_average", "cam_smoothing"):
+            if getattr(crops, key):
+                yield f"crops.{key}: Grad-CAM does not use it; remove it or give crops.cam_method=gradient_x_activation"
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         yield f"data.split: val={split.val} and test={split.test}; val must be positive, and both must leave cases to train on"
     if not re.fullmatch(r"auto|[1-9]\d*", config.trainer.devices):

@@ -28,9 +28,10 @@ def faithfulness(data: CropDataModule, device: torch.device, *, progress: bool =
         progress: whether to show a progress bar.
 
     Returns:
-        By group (`all`, bands of age): means of what `curves` and `occlusion` return, in months; `random_head` and
-        `random_weights`, the rank correlation with the map of a locator with such weights; and for annotated regions
-        `heat_in_REGION`, the share of the heat in the box, and `area_of_REGION`, the box's share of the image.
+        Means by group (`all`, bands of age).
+        What `curves` and `occlusion` return: in months.
+        random_head, random_weights: rank correlation with the map of a locator with such weights.
+        heat_in_REGION, area_of_REGION: share of the heat in an annotated box, and the box's share of the image.
     """
     dataset, cropper = data.datasets[data.eval_split], data.crop.to(device)
 

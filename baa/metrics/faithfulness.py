@@ -42,8 +42,8 @@ def curves(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Generator
         generator: of the random order.
 
     Returns:
-        `deletion_ORDER` and `insertion_ORDER`, in months: the mean distance from the age of the whole image over the curve, for
-        cells in the order of the heat (`hottest`), of a random map with patches as large (`random`), and coldest first. In a
+        `deletion_ORDER` and `insertion_ORDER`: the mean distance over the curve from the age of the whole image, in months.
+        Orders: `hottest` first, `coldest` first, and `random`, the order of a random map with patches as large. In a
         faithful map the hottest cells move the age most when they are hidden, and bring it back first when they are shown.
     """
     whole = age(image)

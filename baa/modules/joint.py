@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from baa.data.batch import Batch
 from baa.modules.base import AgeRegressionModule
 from baa.modules.estimator import estimator_penalty
+from baa.modules.locator import auxiliary_penalty
 from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead, AgePrediction, full_precision
@@ -73,10 +74,10 @@ class JointModule(AgeRegressionModule):
     def _freeze(self, locator_groups: int, estimator_groups: int) -> None:
         """Freeze whatever no gradient reaches: DDP would wait for it."""
         locator = self.cropper.locator
-        if locator.auxiliary is not None:
-            locator.auxiliary.requires_grad_(False)
         if not self.locator_weight:
             locator.head.requires_grad_(False)
+            if locator.auxiliary is not None:
+                locator.auxiliary.requires_grad_(False)
             if self.cropper.box_method == "peak":
                 locator.requires_grad_(False)
             elif self.cropper.differentiable == "weights":  # the slope of a linear answer does not depend on its bias
@@ -97,7 +98,7 @@ class JointModule(AgeRegressionModule):
         return self
 
     def _localize(self, batch: Batch) -> tuple[Batch, AgePrediction]:
-        """Add the regions to a batch; also return the locator's own ages, from the same features."""
+        """Add the regions to a batch; also return the locator's own ages, with one head from the same features."""
         device = batch.view.source.device.type
         half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
         self.cropper.half_precision = half
@@ -106,7 +107,8 @@ class JointModule(AgeRegressionModule):
             features = full_precision(self.cropper.features(image))
             regions = self.cropper.localize(image, features)
             regions = regions._replace(crops=self.cropper.cut(batch.view, regions.boxes))
-            return batch._replace(regions=regions), self.cropper.locator.head(features)
+            locator = self.cropper.locator
+            return batch._replace(regions=regions), locator.head(features) if locator.auxiliary is None else locator(image)
 
     def predict(self, batch: Batch) -> AgePrediction:
         return self._read(self._localize(batch)[0])
@@ -121,7 +123,9 @@ class JointModule(AgeRegressionModule):
             self.estimator, prediction, batch.months, loss=self.loss, auxiliary=self.auxiliary
         )
         if self.locator_weight:
-            own = self.cropper.locator.head.age.loss(whole, batch.months, self.locator_loss)
+            locator = self.cropper.locator
+            own = locator.head.age.loss(whole, batch.months, self.locator_loss)
+            own = own + auxiliary_penalty(locator, whole, batch.months, self.locator_loss)
             loss = loss + self.locator_weight * own
         return prediction, loss
 

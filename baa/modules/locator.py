@@ -37,16 +37,20 @@ class LocatorModule(AgeRegressionModule):
         return self.locator.head.age
 
     def penalty(self, prediction: AgePrediction, months: Tensor) -> Tensor | float:
-        """Return the loss of the auxiliary head alone; 0 without one."""
-        if self.locator.auxiliary is None:
-            return 0.0
-        return self.locator.auxiliary.age.loss(prediction.alone[1], months, self.loss)
+        return auxiliary_penalty(self.locator, prediction, months, self.loss)
 
     def predict(self, batch: Batch) -> AgePrediction:
         image = batch.view.render(scaled_side(self.locator.px, self.scale))
         if self.training and self.hide_and_seek:
             image = hide_patches(image, self.hide_and_seek)
         return self.locator(image)
+
+
+def auxiliary_penalty(locator: Locator, prediction: AgePrediction, months: Tensor, loss: str) -> Tensor | float:
+    """Return the loss of the locator's auxiliary head alone; 0 without one."""
+    if locator.auxiliary is None:
+        return 0.0
+    return locator.auxiliary.age.loss(prediction.alone[1], months, loss)
 
 
 def hide_patches(image: GrayImage, share: float) -> GrayImage:

@@ -42,8 +42,8 @@ def cbam(channels: int, *, spatial_norm: bool = False) -> nn.Module:
 class Locator(nn.Module):
     """Backbone, CBAM, global average pool, age. It is not given the sex: it serves to locate regions.
 
-    With an auxiliary stride a second head reads the age from a middle layer, and the locator's age is the mean of both: middle
-    layers then keep evidence in its place (deep supervision, Lee et al., AISTATS 2015, https://arxiv.org/abs/1409.5185).
+    With an auxiliary stride a second head reads the age from a middle layer, and the age is the mean of both. Middle layers
+    then keep evidence in its place (deep supervision, Lee et al., AISTATS 2015, https://arxiv.org/abs/1409.5185).
 
     Args:
         backbone: a timm model name.

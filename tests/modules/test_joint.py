@@ -107,6 +107,8 @@ def test_with_its_own_loss_every_layer_of_a_locator_with_such_a_map_is_trained(b
     module.objective(batch)[1].backward()
 
     assert not [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    trained = [name for name, p in module.named_parameters() if p.requires_grad and ".auxiliary." in name]
+    assert len(trained) == (0 if auxiliary_stride is None else 2)
 
 
 @pytest.mark.parametrize("differentiable", ["map", "weights"])
