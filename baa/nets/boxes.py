@@ -16,14 +16,14 @@ BOX_METHODS = ("peak", "moments")
 HEAT_GRID = 48
 """Cells per side of the grid on which a box is found. A cell is about 2 % of the image."""
 
-MODE_SPACING = 0.06
+MODE_SPACING = 0.04
 """Smallest distance of two modes of a heat map, as a share of the image."""
 
-CONNECTED = 0.25
+CONNECTED = 0.15
 """Share of the maximum of the cells that connect a mode with the peak."""
 
-SHIFT_RADIUS, SHIFT_STEPS = 0.07, 8
-"""Radius, a share of the image, and steps of mean shift. Chosen with `MODE_SPACING` on radiographs with a marked capitate."""
+SHIFT_RADIUS, SHIFT_STEPS = 0.11, 8
+"""Radius, a share of the image, and steps of mean shift. Chosen like `MODE_SPACING` on radiographs with a marked capitate."""
 
 WINDOW = 0.12
 """Radius about a mode in which the spread of the heat is measured, as a share of the image."""

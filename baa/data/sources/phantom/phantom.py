@@ -16,7 +16,7 @@ from baa.data.sources.phantom.ossification import growth
 from baa.data.sources.phantom.skeleton import Piece, carpal_extremes, skeleton
 from baa.patient import Sex
 
-VERSION = 3
+VERSION = 4
 """Part of the fingerprint. Increase it with every change of the pixels of a seed."""
 
 YOUNGEST_MONTHS, OLDEST_MONTHS = 6, 222
@@ -57,10 +57,10 @@ class Phantom:
 
     @cached_property
     def pose(self) -> np.ndarray:
-        """Affine [2, 3] from millimeters to shares of the square: rotation, shift, and a zoom that enlarges small hands."""
+        """Affine [2, 3] from millimeters to shares of the square: rotation, shift, and a zoom that lets hands of every age fill the film."""
         rng = self._rng(1)
         angle = np.deg2rad(rng.normal(0, 7))
-        zoom = rng.uniform(0.92, 1.08) * self.scale**-0.55 / FIELD_MM
+        zoom = rng.uniform(0.88, 1.08) * self.scale**-0.9 / FIELD_MM
         cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
         x, y = 0.5 + rng.normal(0, 0.025), 0.69 + rng.normal(0, 0.025)
         return np.array([[cos, sin, x], [sin, -cos, y]])
