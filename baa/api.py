@@ -104,9 +104,9 @@ class Model:
         """Predict the bone age of one radiograph, or of several.
 
         Args:
-            x: one radiograph: a path, the bytes of a PNG, JPEG, TIFF or DICOM file, or an array or tensor [H, W], [H, W, C]
-                or [C, H, W]. C is 1, 3 (RGB) or 4. Any number type: levels are stretched. Or several: a flat list of these, or
-                a batch [N, H, W], [N, H, W, C] or [N, C, H, W]. A [3, H, W] array is one RGB image; give three gray
+            x: one radiograph: a path, the bytes of a PNG, JPEG, TIFF, WebP, BMP or DICOM file, or an array or tensor [H, W],
+                [H, W, C] or [C, H, W]. C is 1, 3 (RGB) or 4. Any number type: levels are stretched. Or several: a flat list of
+                these, or a batch [N, H, W], [N, H, W, C] or [N, C, H, W]. A [3, H, W] array is one RGB image; give three gray
                 radiographs as [3, 1, H, W]. Give a DICOM file as path or bytes: its pixel array lacks sex, age and polarity.
             sex: `female`, `male`, `unknown`, or None: the sex in a DICOM header, else unknown. One, or one per radiograph.
             age_months: the chronological age, one or one per radiograph. It does not change the bone age.
@@ -125,7 +125,7 @@ class Model:
             >>> import baa
             >>> model = baa.load_model(device="cpu")
             >>> model.predict([np.zeros((200, 160), np.uint8), b"no image"], sex=["male", "female"])[1].error
-            'not an image in PNG, JPEG, TIFF or DICOM'
+            'not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM'
         """
         inputs, single = as_inputs(x, sex, age_months)
         predictions = Predictions(self.stream(inputs, strict=strict, disagree=disagree))

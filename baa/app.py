@@ -1,8 +1,9 @@
 """Serve a web page that estimates bone ages: `python -m baa.app [--checkpoint F] [--port N]`."""
 
 import os
-import tempfile
-from pathlib import Path
+import signal
+import sys
+from importlib.util import find_spec
 
 from baa.cli import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
 from baa.errors import InputError
@@ -17,7 +18,8 @@ what it serves
         [handle_file("hand.png")], "female", False, api_name="/read")
 
 access
-  Localhost only, unless --host is given. The page has no password and no encryption.
+  Localhost only, unless --host is given. The page has no password and no encryption. Requests that other web sites make a
+  browser send are refused. Behind a proxy give the address that users see: --allow-origin https://bone-age.example
 
 requires
   pip install -e '.[app]', in the folder of baa (`make venv` includes it)
@@ -33,19 +35,35 @@ def main() -> None:
     coverage_option(parser)
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: localhost)")
     parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"port to listen on (default: {PORT})")
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="O",
+        help="origin of a web site that may use the page; repeatable",
+    )
     arguments = parser.parse_args()
 
     keep_libraries_quiet()
-    with tempfile.TemporaryDirectory(prefix="baa_page_") as folder:  # uploads and results
-        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}  # gradio reads both when it is imported
-        try:
-            from baa.web.page import build, serve
-        except ImportError as error:
-            raise InputError(f"app: {error.name} is not installed; pip install -e '.[app]'") from error
+    if not find_spec("gradio"):
+        raise InputError("app: gradio is not installed; pip install -e '.[app]'")
+    from baa.web.access import check_address, check_origin
+    from baa.web.folder import page_folder
+
+    host, port = arguments.host.strip("[]"), arguments.port
+    origins = [check_origin(origin) for origin in arguments.allow_origin]
+    check_address(host, port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the folder is deleted
+    with page_folder() as folder:
+        os.environ |= {"GRADIO_TEMP_DIR": str(folder), "GRADIO_ANALYTICS_ENABLED": "False"}  # gradio reads them on import
         from baa.api import load_model
+        from baa.web.page import build
+        from baa.web.serving import start, wait
 
         model = load_model(arguments.checkpoint, batch_size=BATCH, coverage=arguments.coverage)
-        serve(build(model, Path(folder)), arguments.host, arguments.port)
+        page = build(model, folder)
+        start(page, host, port, origins=origins, folder=folder)
+        wait(page, host, port)
 
 
 if __name__ == "__main__":

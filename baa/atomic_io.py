@@ -14,7 +14,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk or an exhausted quota."""
 
 TEMPORARY = ".new"
-"""The end of a temporary file's stem."""
+"""The end of a temporary file's stem. It is random otherwise."""
 
 
 def make_folder(folder: Path) -> None:
@@ -46,7 +46,7 @@ def atomic_path(file: Path) -> Iterator[Path]:
     Raises:
         InputError: the disk is full, or permission is missing.
     """
-    temporary = file.with_name(f".{file.stem}.{uuid.uuid4().hex[:8]}{TEMPORARY}{file.suffix}")  # unique to this process
+    temporary = file.with_name(f".{uuid.uuid4().hex}{TEMPORARY}{file.suffix}")  # unique, and no longer than a name may be
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

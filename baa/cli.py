@@ -9,11 +9,14 @@ from typing import Any
 
 from baa.atomic_io import DISK_FULL
 from baa.config.help import describe, list_settings
+from baa.data.workers import kill_workers, loader_fault
 from baa.errors import InputError
 from baa.metrics.coverage import COVERAGE
 from baa.model_card import SHIPPED
+from baa.names import printable
 
 NO_ROOM = (*DISK_FULL, errno.EROFS)
+NO_FILES = (errno.EMFILE, errno.ENFILE)
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -105,7 +108,15 @@ def run_command(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         sys.exit(_refusal(str(error)))
+    except RuntimeError as error:
+        if (fault := loader_fault(error)) is None:
+            raise
+        kill_workers()  # before anything waits for them
+        sys.exit(_refusal(fault))
     except OSError as error:
+        if error.errno in NO_FILES:
+            remedy = "raise the limit (ulimit -n), or use fewer processes (--workers, data.workers)"
+            sys.exit(_refusal(f"open files: {error.strerror}; {remedy}"))
         if error.errno not in (*NO_ROOM, *NOT_OURS):
             raise
         lacking = "written" if error.errno in NO_ROOM else "used"
@@ -116,5 +127,6 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _refusal(message: str) -> int:
-    sys.stderr.write(f"baa: {message}\n")
+    lines = (printable(line) for line in message.split("\n"))  # names of files may hold terminal escapes
+    sys.stderr.write("baa: " + "\n".join(lines) + "\n")
     return 2

@@ -6,3 +6,9 @@ class InputError(Exception):
 
     The message has the form `thing: what is wrong; what to do`.
     """
+
+
+def one_line(error: InputError) -> InputError:
+    """Return the error of a loader process without the traceback that torch puts before it."""
+    _, found, message = str(error).rpartition(f"{InputError.__module__}.{InputError.__qualname__}: ")
+    return InputError(message.strip()) if found else error

@@ -50,7 +50,8 @@ def main() -> None:
         "--split",
         choices=("train", "val", "test", "unseen"),
         default="test",
-        help="which cases; unseen: all that the model was neither trained nor chosen on (default: test)",
+        help="which cases; unseen: all that the model was neither trained nor chosen on (default: test; all cases of a source "
+        "without a split of its own, if the model has seen none of them)",
     )
     parser.add_argument("--compare-readings", action="store_true", help="measure every heat map method and mode and box method")
     parser.add_argument("--faithfulness", action="store_true", help="measure whether the heat maps show what the locator uses")

@@ -9,6 +9,7 @@ what it writes
   FILE          one graph, from square radiographs and sexes to months, intervals, boxes and heat maps: ONNX (.onnx) or
                 torch.export (.pt2), by its suffix. It is run on phantoms, and kept only if it agrees with torch.
   FILE's .json  its inputs and outputs, limits and licences
+  preprocess.py turns an image file into the input of the graph, with NumPy and Pillow
 
 examples
   python -m baa.export --out model.onnx

@@ -24,11 +24,16 @@ what it writes, in DIR
     ood_score            above 0: not recognized as one whole upright hand
     warnings
     error                why a file could not be read (all others are predicted; exit code 1)
+                         Control characters in names are escaped; a name that a spreadsheet would take for a formula begins
+                         with ./
+
+  left_out.csv       files in the given folders that are no images, and rows of --table that name no file, with the reason
 
   overlays/NAME.png  the radiograph with both boxes, the heat maps and the prediction
 
 sex
-  --sex applies to every file. --table gives sex and age per file. Otherwise the DICOM header is used, else the sex is
+  --sex applies to every file. --table gives sex and age per file, by path, by the end of the path, or by name; capitals,
+  Unicode form and path separators may differ where that is unambiguous. Otherwise the DICOM header is used, else the sex is
   unknown. Predictions without sex are much less accurate.
 
 many files
@@ -40,6 +45,9 @@ examples
   python -m baa.predict 'clinic/**/*.dcm' --table known.csv --out read
   python -m baa.predict --checkpoint runs/rsna/estimator/bundle girls --sex female --out girls_read
 """
+
+SHOWN = 10
+"""How many of the files and rows without a prediction are printed."""
 
 
 def main() -> None:
@@ -81,19 +89,20 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from baa.api import load_model  # torch is not imported for --help
-    from baa.inference.inputs import InputFile, find_images, with_table
-    from baa.inference.predict import OVERLAYS, TABLE
+    from baa.inference.inputs import InputFile, with_table
+    from baa.inference.listing import find_images, write_left_out
+    from baa.inference.predict import LEFT_OUT, OVERLAYS, TABLE
     from baa.patient import Sex
 
     keep_libraries_quiet()
-    files = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)
+    files, left_out = find_images(arguments.inputs, drawn=arguments.out / OVERLAYS)
     if arguments.table:
-        inputs, unused = with_table(files, arguments.table)
-        if unused:
-            print(f"{unused} rows of {arguments.table} match none of these files")
+        inputs, rows_left_out = with_table(files, arguments.table)
+        left_out += rows_left_out
     else:
         inputs = [InputFile(file, arguments.sex and Sex[arguments.sex.upper()], sex_source="option") for file in files]
     model = load_model(arguments.checkpoint, batch_size=arguments.batch_size, coverage=arguments.coverage)
+    print(*write_left_out(arguments.out / LEFT_OUT, left_out, SHOWN), sep="\n", end="\n" if left_out else "")
     count, failed = model.predict_files(
         inputs,
         arguments.out,

@@ -8,11 +8,11 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 PLANTED = "DOE^SECRET"
 
 
-def dicom(stored, **tags):
+def dicom(stored, syntax=ExplicitVRLittleEndian, **tags):
     """The bytes of a file of gray levels [H, W]. `tags` overwrite the usual ones; None removes one."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = ComputedRadiographyImageStorage
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
     dataset.Modality, dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "CR", "MONOCHROME2", 1

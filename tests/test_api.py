@@ -262,7 +262,7 @@ def test_sexes_and_ages_of_a_table_are_taken_as_its_columns(model, files):
         ({"x": np.full((64, 64), np.nan)}, "x: the image has levels that are not numbers"),
         ({"x": np.zeros((64, 64), complex)}, "x: the levels are of type complex128; give integers or floating"),
         ({"x": np.zeros((1, 64))}, r"x: an array of shape \[1, 64\]; give"),
-        ({"x": b"no image"}, "x: not an image in PNG, JPEG, TIFF or DICOM"),
+        ({"x": b"no image"}, "x: not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM"),
         ({"x": "missing.png"}, "missing.png: No such file or directory"),
         ({"x": "missing.png", "strict": True}, "missing.png: No such file or directory"),
         ({"x": "a.png", "sex": "girlish"}, "sex 'girlish' is none of male, female, unknown"),

@@ -2,14 +2,19 @@
 
 import functools
 import json
+import runpy
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_run import with_crops
 
 from baa.errors import InputError
+
+PIXEL_TOLERANCE = 0
+"""Gray levels."""
 
 PRIOR = {
     "box_method": "moments",
@@ -65,7 +70,7 @@ def phantoms(count, px=96):
     return torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(count) % 3
 
 
-@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_the_graph_returns_what_the_checkpoint_returns(estimator, exported, kind):
     from baa.nets.view import View
 
@@ -110,7 +115,115 @@ def test_a_json_file_describes_inputs_and_limits(exported):
     assert "2 unknown" in described["inputs"]["sex"]
     assert "not a medical device" in described["limits"][0]
     assert "without a warning" in described["limits"][1]
-    assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.pt2"]
+    assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.pt2", "preprocess.py"]
+    assert "BILINEAR" in described["inputs"]["filter"]
+    assert "preprocess.py" in described["inputs"]["source"]
+
+
+def run_graph(file, source, sex):
+    """The outputs of an exported file as arrays."""
+    if file.suffix == ".pt2":
+        return [x.numpy() for x in torch.export.load(file).module()(torch.from_numpy(source), torch.from_numpy(sex))]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(None, {"source": source, "sex": sex})
+
+
+def films(folder):
+    """Files of phantoms with noise up to the edge: 8 and 16 bits, gray and color, upright and wide, large and small."""
+    from baa.data.sources.phantom import phantom_cases
+
+    noise = np.random.default_rng(0)
+    for i, (case, px) in enumerate(zip(phantom_cases(6, seed=7), (400, 230, 97, 96, 700, 151), strict=True)):
+        film = case.image.load(px).pixels.astype(float) * 0.8 + 20 + noise.uniform(-15, 15, (px, px))
+        film = film[: px * 3 // 4] if i % 3 == 1 else film[:, : px * 4 // 5]
+        levels = (film * 200).astype(np.uint16) if i % 2 else film.astype(np.uint8)
+        image = Image.fromarray(levels)
+        image = image.convert("RGBA") if i == 4 else image
+        image.save(folder / f"{i}.png")
+    return sorted(folder.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The functions of `preprocess.py` for squares of 192 pixels."""
+    from baa.inference.export import preprocess_script
+
+    file = tmp_path_factory.mktemp("script") / "preprocess.py"
+    file.write_text(preprocess_script(192))
+    return runpy.run_path(str(file))
+
+
+def test_the_script_makes_the_pixels_that_the_package_makes(script, tmp_path):
+    from baa.data.read.file import ImageFile
+
+    for file in films(tmp_path):
+        source = script["preprocess"](script["read_levels"](str(file)))
+        assert (source.shape, source.dtype) == ((1, 1, 192, 192), np.float32)
+        assert abs(source[0, 0] * 255 - ImageFile(file).load(192).pixels).max() <= PIXEL_TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+def test_the_graph_reads_the_scripts_pixels_as_the_packages(exported, tmp_path, kind):
+    from baa.data.read.file import ImageFile
+
+    script = runpy.run_path(str(exported(kind).with_name("preprocess.py")))
+    files = films(tmp_path)
+    ours = np.stack([ImageFile(file).load(96).pixels for file in files])[:, None].astype(np.float32) / 255
+    theirs = np.concatenate([script["preprocess"](script["read_levels"](str(file))) for file in files])
+    sex = np.arange(len(files)) % 3
+    months, expected = (run_graph(exported(kind), source, sex)[0] for source in (theirs, ours))
+    assert np.isfinite(months).all()
+    np.testing.assert_allclose(months, expected, atol=0.1)
+
+
+def test_its_filter_averages_what_a_pixel_covers(script):
+    """Stripes one pixel wide become gray; interpolation without averaging would keep some of them black or white."""
+    stripes = np.zeros((1920, 1920), np.float32)
+    stripes[:, 1::2] = 200
+    stripes[:960] += 1000
+    source = script["preprocess"](stripes)[0, 0]
+    assert source.max() == 1
+    assert np.ptp(source[:90]) == 0
+    assert np.ptp(source[-90:]) == 0
+
+
+def test_it_cuts_a_uniform_margin(script, tmp_path):
+    levels = script["read_levels"](str(films(tmp_path)[0]))
+    for value in (0.0, 255.0):
+        framed = np.pad(levels, ((60, 20), (0, 90)), constant_values=value)
+        height, width = levels.shape
+        assert script["find_film"](framed) == (0, 60, width, 60 + height)
+        inside, alone = (script["preprocess"](film)[0, 0] * 255 for film in (framed, levels))
+        edge = (192 - round(192 * width / height)) // 2 + 4  # the filter mixes the outermost pixels with the margin
+        assert abs(inside - alone)[4:-4, edge:-edge].max() <= 4
+    assert script["find_film"](np.zeros((9, 7))) == (0, 0, 7, 9)
+
+
+@pytest.mark.parametrize("kind", ["onnx", pytest.param("pt2", marks=pytest.mark.slow)])
+def test_values_out_of_range_and_sexes_that_are_no_code_have_no_age(exported, kind):
+    source, sex = (x.numpy() for x in phantoms(9))
+    source, sex = np.array(source), np.array(sex)
+    source[1] *= 255
+    source[2] -= 0.5
+    source[3, 0, 5, 5] = np.nan
+    source[4] /= 255
+    source[5, 0, 0, 0] = np.inf
+    sex[6:8] = -1, 3
+    whole = run_graph(exported(kind), *(x.numpy() for x in phantoms(9)))
+    for part, expected in zip(run_graph(exported(kind), source, sex)[:3], whole, strict=False):
+        assert np.isnan(part[1:8]).all()
+        np.testing.assert_allclose(part[[0, 8]], expected[[0, 8]], atol=1e-3)
+
+
+def test_another_script_of_that_name_is_not_replaced(estimator, tmp_path):
+    from baa.inference.export import export
+
+    (tmp_path / "preprocess.py").write_text("own = 1")
+    with pytest.raises(InputError, match=r"preprocess.py was not written by baa.export; choose another folder"):
+        export(estimator("pt2"), tmp_path / "model.pt2", 0.9)
+    assert [file.name for file in tmp_path.iterdir()] == ["preprocess.py"]
 
 
 def test_a_locator_alone_and_an_unknown_suffix_are_refused(finished, estimator, tmp_path):

@@ -267,6 +267,7 @@ def test_a_run_trains_on_a_parquet_table_and_skips_its_bad_rows(tmp_path):
 
     skipped = pd.read_csv(tmp_path / "tiny" / "skipped.csv")
     assert set(skipped.id.astype(str)) == {"3", "5"}
-    assert set(skipped.reason) == {"not an image in PNG, JPEG, TIFF or DICOM", "age '-1.0' is outside 0 to 240 months"}
+    no_image = "not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM"
+    assert set(skipped.reason) == {no_image, "age '-1.0' is outside 0 to 240 months"}
     predictions = pd.read_csv(tmp_path / "tiny" / "locator" / "predictions.csv")
     assert predictions.true_months.between(6, 222).all()

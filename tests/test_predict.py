@@ -1,5 +1,6 @@
 """Files to months: the same months as `evaluate`, and a row for every file."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from dicom_file import PLANTED, dicom
 from PIL import Image
+from tiny_run import settings
 
 
 @pytest.fixture
@@ -162,3 +164,70 @@ def test_an_interrupted_prediction_exits_with_130(checkpoint, hands, tmp_path, m
         model.predict_files([InputFile(next(hands.iterdir()), Sex.MALE)], tmp_path, progress=False)
     assert exit_.value.code == 130
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_name_of_any_kind_is_a_row(predict, checkpoint, hands, tmp_path, monkeypatch, capsys):
+    film = sorted(hands.iterdir())[0].read_bytes()
+    for old in hands.iterdir():
+        old.unlink()
+    odd = [b"=HYPERLINK(1).png", b"-rf.png", b"@x.png", b"\xff\xfe.png", b"a\rb.png", b"c\x1b[2Jd.png", b"$\\frac{$.png"]
+    odd += [b"x" * 251 + b".png", "\u00e4".encode() * 120 + b"1.png", "\u00e4".encode() * 120 + b"2.png"]
+    for name in odd:
+        (hands / os.fsdecode(name)).write_bytes(film)
+    (hands / "loop.png").symlink_to(hands / "loop.png")
+    (hands / "\x1b[2J.txt").write_text("no image")
+    monkeypatch.chdir(hands)
+    assert predict("--checkpoint", checkpoint, ".", "--out", tmp_path / "out", "--workers", 0) == 1
+
+    written = (tmp_path / "out" / "predictions.csv").read_bytes()
+    assert b"\r" not in written
+    assert b"\x1b" not in written
+    read = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(read) == len(odd) + 1
+    assert read.error.dropna().tolist() == ["Too many levels of symbolic links"]
+    assert not read.file.str.match("[=+@-]").any()
+    assert {"./=HYPERLINK(1).png", "./-rf.png", "\\xff\\xfe.png", "a\\rb.png", "c\\x1b[2Jd.png"} < set(read.file)
+    overlays = [file.name for file in (tmp_path / "out" / "overlays").iterdir()]
+    assert len(overlays) == len(odd)
+    assert max(len(name.encode()) for name in overlays) <= 255
+    left_out = pd.read_csv(tmp_path / "out" / "left_out.csv")
+    assert left_out.name.tolist() == ["\\x1b[2J.txt"]
+    printed = capsys.readouterr()
+    assert "\\x1b[2J.txt: neither the suffix" in printed.out
+    assert "\x1b[2J" not in printed.out + printed.err
+
+
+def test_a_missing_file_is_named_without_terminal_escapes(predict, checkpoint, tmp_path, capsys):
+    assert predict("--checkpoint", checkpoint, tmp_path / "a\x1b[2J\r.png", "--out", tmp_path / "out") == 2
+    assert "a\\x1b[2J\\r.png does not exist" in capsys.readouterr().err
+
+
+KILLED = """
+import os, runpy, signal, sys
+from {module} import {owner}
+{owner}.{method} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv[:1] = ["baa.{command}"]
+runpy.run_module("baa.{command}", run_name="__main__")
+"""
+
+
+def ends_with_one_line(code, *arguments):
+    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("baa: ")]
+    assert "Traceback" not in done.stderr
+    assert "a process that reads radiographs failed: DataLoader worker" in line
+
+
+def test_a_killed_loader_process_ends_a_prediction_with_one_line(checkpoint, hands, tmp_path):
+    code = KILLED.format(module="baa.inference.files", owner="FileDataset", method="__getitem__", command="predict")
+    ends_with_one_line(code, "--checkpoint", checkpoint, hands, "--out", tmp_path / "out", "--workers", 2)
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_loader_process_ends_a_training_with_one_line(tmp_path):
+    code = KILLED.format(module="baa.data.batch", owner="RadiographDataset", method="__getitems__", command="fit")
+    (tmp_path / "tiny.yaml").write_text("stages: [locator]\n")
+    ends_with_one_line(code, "--config", tmp_path / "tiny.yaml", *settings(tmp_path, "data.workers=2"))

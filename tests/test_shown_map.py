@@ -50,11 +50,11 @@ def test_a_prediction_and_its_overlay_have_the_locators_map(trained, prediction)
 def test_the_page_draws_the_same_map_and_the_prior_dashed(prediction):
     pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
     from baa.plots.overlay import PANEL_PX, heat_layer
-    from baa.web.page import _figure, _source
+    from baa.web.pictures import _source, figure
 
-    figure = _figure("a.png", prediction)
-    assert _source(heat_layer(np.stack(list(prediction.heat_maps.values())), PANEL_PX)) in figure
-    assert figure.count("stroke-dasharray") == 2
+    drawn = figure("a.png", prediction)
+    assert _source(heat_layer(np.stack(list(prediction.heat_maps.values())), PANEL_PX)) in drawn
+    assert drawn.count("stroke-dasharray") == 2
 
 
 def test_an_exported_graph_returns_the_same_map(trained, prediction):

@@ -1,7 +1,9 @@
 """Build the radiographs of each split from the `data` settings."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -13,12 +15,15 @@ from baa.data.cases import SPLITS, Problem, refusal
 from baa.data.sources import SOURCES
 from baa.data.splits import assign_splits
 from baa.errors import InputError
+from baa.names import safe_cell
 
 FEWEST = 2
 """Cases that a split needs: ages of fewer have no spread to learn or to explain."""
 
 
-def load_splits(data: DataConfig, folder: Path) -> dict[str, Radiographs]:
+def load_splits(
+    data: DataConfig, folder: Path, *, is_seen: Callable[[Radiographs], np.ndarray] | None = None
+) -> dict[str, Radiographs]:
     """Read the cases of a source, decode or map their images, and split them.
 
     A bad row or image is an error; `refused.csv` lists all. With `data.on_bad=skip` they are skipped and `skipped.csv` lists
@@ -27,28 +32,31 @@ def load_splits(data: DataConfig, folder: Path) -> dict[str, Radiographs]:
     Args:
         data: the settings.
         folder: where the lists are written.
+        is_seen: for a test of a model: which radiographs it has been trained or chosen on; see `assign_splits`.
 
     Raises:
-        InputError: the source does not exist, or has a bad row or image.
+        InputError: the source does not exist, has a bad row or image, or has nothing else.
     """
     cases, problems = SOURCES[data.source].read(data)
     known = {case.id for case in cases} | {problem.id for problem in problems}
+    if problems and not cases:
+        raise _refused(problems, folder)
     radiographs = open_cache(cases, folder=Path(data.cache), px=data.source_px, workers=data.workers)
     problems = problems + radiographs.problems
-    if problems and data.on_bad == "stop":
-        listed_in = folder / "refused.csv"
-        _write_list(listed_in, _problem_table(problems))
-        raise refusal(problems, listed_in)
+    if problems and (data.on_bad == "stop" or not radiographs.cases):
+        raise _refused(problems, folder)
     _write_lists(folder, problems, radiographs.inverted)
     split = data.split
     test_ids = read_ids(Path(split.test_ids), known) if split.test_ids else frozenset()
     if unknown := sorted(test_ids - known):
         rank_zero_info(f"data.split.test_ids: {len(unknown)} of {len(test_ids)} ids have no radiograph ({unknown[0]!r} ...)")
+    seen = {} if is_seen is None else dict(zip((case.id for case in radiographs.cases), is_seen(radiographs), strict=True))
     cases = with_annotations(
         radiographs.cases,
         Path(data.roi) if data.roi else None,
         Path(data.capitate) if data.capitate else None,
     )
+    drawn = split.by != "source" and not any(case.split for case in cases)
     cases = assign_splits(
         cases,
         by=split.by,
@@ -56,7 +64,14 @@ def load_splits(data: DataConfig, folder: Path) -> dict[str, Radiographs]:
         val_share=split.val,
         test_share=split.test,
         test_ids=test_ids,
+        is_seen=None if is_seen is None else lambda case: bool(seen[case.id]),
     )
+    if drawn and is_seen is not None:
+        tested = sum(case.split == "test" for case in cases)
+        how = f"all {tested} cases are tested, since the model has seen none of them"
+        if tested < len(cases):
+            how = f"{tested} of {len(cases)} cases, drawn by id, are tested (data.split); --split unseen takes all unseen ones"
+        rank_zero_info(f"the source has no split of its own: {how}")
     radiographs = radiographs._replace(cases=cases)
     by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
     if data.limit is not None:
@@ -94,10 +109,16 @@ def refuse_fewer_than_processes(splits: dict[str, Radiographs], processes: int) 
             raise InputError(f"split {split}: {len(radiographs.cases)} cases for {processes} processes; start fewer processes")
 
 
+def _refused(problems: list[Problem], folder: Path) -> InputError:
+    listed_in = folder / "refused.csv"
+    _write_list(listed_in, _problem_table(problems))
+    return refusal(problems, listed_in)
+
+
 def _write_lists(folder: Path, problems: list[Problem], inverted: list[str]) -> None:
     lists = {
         "skipped": ("bad rows or images skipped", _problem_table(problems)),
-        "inverted": ("negatives inverted", pd.DataFrame({"id": inverted})),
+        "inverted": ("negatives inverted", pd.DataFrame({"id": list(map(safe_cell, inverted))})),
     }
     for name, (what, table) in lists.items():
         if len(table):
@@ -106,7 +127,7 @@ def _write_lists(folder: Path, problems: list[Problem], inverted: list[str]) -> 
 
 
 def _problem_table(problems: list[Problem]) -> pd.DataFrame:
-    return pd.DataFrame(problems, columns=Problem._fields)
+    return pd.DataFrame([[safe_cell(text) for text in problem] for problem in problems], columns=Problem._fields)
 
 
 @rank_zero_only

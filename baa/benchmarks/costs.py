@@ -20,7 +20,7 @@ from baa.benchmarks.inputs import Untrained, cache_films, predict, untrained
 from baa.config.schema import FitConfig
 from baa.data.augment import Augmentation
 from baa.data.datamodules import CropDataModule, HandDataModule
-from baa.inference.inputs import find_images
+from baa.inference.listing import find_images
 from baa.machine import keep_freed_memory
 from baa.modules.estimator import EstimatorModule
 from baa.nets.two_stage import BoneAgeModel
@@ -73,7 +73,7 @@ def _seconds_of_next(batches: Iterator[object]) -> float | None:
 
 def _films(folder: str, count: int) -> list[Path]:
     """Return `count` films of a folder, repeated if it has fewer."""
-    return list(itertools.islice(itertools.cycle(find_images([Path(folder)])), count))
+    return list(itertools.islice(itertools.cycle(find_images([Path(folder)]).files), count))
 
 
 @contextmanager

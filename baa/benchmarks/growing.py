@@ -16,7 +16,7 @@ from baa.benchmarks.inputs import write_films
 from baa.benchmarks.pairs import Row
 from baa.benchmarks.processes import printed_numbers
 from baa.errors import InputError
-from baa.inference.inputs import find_images
+from baa.inference.listing import find_images
 from baa.plots.figures import save
 
 COUNTS = (100, 1_000, 10_000)
@@ -85,7 +85,7 @@ def _images(radiographs: Path, folder: Path) -> tuple[Path, int]:
         radiographs = folder
     if not radiographs.is_dir():
         raise InputError(f"--radiographs: {radiographs}: no such file or folder; give a folder or a tar of images")
-    if (count := len(find_images([radiographs]))) < 2 * min(COUNTS):
+    if (count := len(find_images([radiographs]).files)) < 2 * min(COUNTS):
         raise InputError(f"--radiographs: {radiographs}: {count} images; growth needs at least {2 * min(COUNTS)}")
     return radiographs, count
 

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from baa.assembly.modules import build_cropper, estimator_arguments, locator_arguments
-from baa.checkpoints.provenance import provenance
+from baa.checkpoints.provenance import Provenance
 from baa.checkpoints.trained_model import TrainedModel
 from baa.config.load import load, to_plain
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import Case
-from baa.data.radiograph import ImageFile
+from baa.data.read.file import ImageFile
 from baa.data.sources.phantom import phantom_cases
 from baa.inference.inputs import InputFile
 from baa.inference.predict import predict_files
@@ -48,7 +48,7 @@ def untrained(settings: Sequence[str] = ()) -> Untrained:
     c = config.estimator
     model = BoneAgeModel(cropper, estimator, whole_px=c.whole_px, flip_average=c.flip_average)
     model.eval().to(memory_format=torch.channels_last)
-    trained = TrainedModel("estimator", model, networks, to_plain(config), provenance((), None), {})
+    trained = TrainedModel("estimator", model, networks, to_plain(config), Provenance(), {})
     return Untrained(trained, cropper, estimator)
 
 

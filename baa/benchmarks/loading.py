@@ -1,4 +1,4 @@
-"""`loader`, `cache`: time of an epoch of batches from the cache, and time to build the cache."""
+"""`loader`, `cache`, `decoder`: time of an epoch from the cache, of building the cache, and of decoding in a process apart."""
 
 import importlib
 import io
@@ -21,6 +21,8 @@ from baa.benchmarks.inputs import cache_films, write_films
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.data.augment import Augmentation
 from baa.data.datamodules import HandDataModule
+from baa.data.read.decode import decode
+from baa.data.read.file import ImageFile
 from baa.errors import InputError
 from baa.machine import usable_cores
 
@@ -81,6 +83,8 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
             "pil": _epoch(PngDataset(files)),
             "build": build,
             "decode": lambda: _decode_all(files * CACHED_TIMES),
+            "apart": lambda: deque((ImageFile(file).load(SOURCE_PX) for file in files), maxlen=0),
+            "here": lambda: deque((decode(ImageFile(file).read(), SOURCE_PX) for file in files), maxlen=0),
         }
         if deeplasia is not None:
             sides["deeplasia"] = _epoch(deeplasia_dataset(deeplasia, files))
@@ -91,7 +95,8 @@ def bench(deeplasia: Path | None = None) -> list[Row]:
         what = "one epoch: Deeplasia's loader / baa"
         rows.append(quotient("loader-deeplasia", what, seconds["deeplasia"], epoch, 10.0, at_least=True))
     what = "decode and resize / build the cache"
-    return [*rows, quotient("cache", what, seconds["decode"], seconds["build"], 0.9, at_least=True)]
+    rows.append(quotient("cache", what, seconds["decode"], seconds["build"], 0.9, at_least=True))
+    return [*rows, quotient("decoder", "read films in the decoder process / here", seconds["apart"], seconds["here"], 1.05)]
 
 
 def _epoch(dataset: Dataset[Any]) -> Callable[[], object]:

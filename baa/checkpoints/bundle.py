@@ -8,29 +8,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from baa.atomic_io import write_atomic
 from baa.checkpoints.provenance import Provenance
 from baa.checkpoints.trained_model import TrainedModel, Weights, build_model, weights_of
 from baa.checkpoints.upgrade import OLD_FORMAT, upgrade_card, upgrade_tensors
-from baa.config.load import to_share
+from baa.checkpoints.weights_check import refuse_other_shapes
+from baa.config.load import as_built, to_share
 from baa.data.cache import Radiographs
 from baa.data.sources import SOURCES
 from baa.errors import InputError
 from baa.model_card import CARD, FORMAT, read_card
 
 WEIGHTS = "weights.safetensors"
-SEEN = "seen_ids"
+MAX_WEIGHTS_BYTES = 8 * 2**30
 WARNS = "It warns of images that it does not recognize as one whole upright hand. This check makes errors too."
 NO_CHECK = "It accepts every image as one whole upright hand, without a warning."
 LIMITS = (
     "A research tool, not a medical device: do not treat anybody by its answers.",
-    "The weights file shows whether an id that can be guessed was trained on.",
+    "The weights file shows whether a radiograph that one has was trained on.",
 )
+BY_ID = (
+    "Some of its training radiographs are recorded by id alone: they are not recognized under another id, and others "
+    "with equal ids are taken for them."
+)
+UNRECORDED = "It starts from weights that do not say what they were trained on, SHA-256 {}."
 
 
 def write_bundle(folder: Path, trained: TrainedModel, splits: Mapping[str, Radiographs], scores: Mapping[str, Any]) -> None:
@@ -49,14 +54,14 @@ def write_bundle(folder: Path, trained: TrainedModel, splits: Mapping[str, Radio
         for part, weights in weights_of(trained.model)._asdict().items()
         for name, tensor in weights.items()
     }
-    tensors[SEEN] = torch.tensor(sorted(trained.provenance.seen_ids), dtype=torch.int64)
-    weights = save(tensors)
+    weights = save(tensors | trained.provenance.tensors())
     settings = to_share(trained.settings)
     description = SOURCES[settings["data"]["source"]].description
     card = {
         "format": FORMAT,
         **describe(trained),
         "data": {"what": description} | {split: _summary(radiographs) for split, radiographs in splits.items()},
+        "unrecorded": trained.provenance.unrecorded,
         "scores": {name: value for name, value in scores.items() if not isinstance(value, float) or math.isfinite(value)},
         "calibration": trained.calibration,
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -89,8 +94,11 @@ def describe(trained: TrainedModel, *, checks_input: bool | None = None) -> dict
         regions = "" if trained.locator is None else ", and the regions that it was read from"
         what = f"Bone age in months from a hand radiograph and sex{regions}."
     warns = trained.model.input_check is not None if checks_input is None else checks_input
-    limits = (LIMITS[0], WARNS if warns else NO_CHECK, *LIMITS[1:])
-    return {"what": what, "limits": limits, "licences": trained.provenance.licences}
+    provenance = trained.provenance
+    limits = [LIMITS[0], WARNS if warns else NO_CHECK, *LIMITS[1:]]
+    limits += [BY_ID] if provenance.seen_ids else []
+    limits += [UNRECORDED.format(digest) for digest in provenance.unrecorded]
+    return {"what": what, "limits": limits, "licences": provenance.licences}
 
 
 def _summary(radiographs: Radiographs) -> dict[str, Any]:
@@ -115,27 +123,52 @@ def read_bundle(folder: Path, setting: str = "checkpoint") -> TrainedModel:
     card, file = read_card(folder, setting), folder / WEIGHTS
     if not file.is_file():
         raise InputError(f"{setting}: {file} does not exist; a bundle is {CARD} and {WEIGHTS} together")
-    content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != card["sha256"]:
-        raise InputError(f"{setting}: {file} does not match {CARD} beside it, it may be cut short; copy both again")
+    old = card["format"] == OLD_FORMAT
     try:
-        tensors = load(content)
-        if card["format"] == OLD_FORMAT:
-            card, tensors = upgrade_card(card), upgrade_tensors(tensors)
-        settings = to_share(card["settings"])
+        if old:
+            card = upgrade_card(card)
+        settings = to_share(as_built(card["stage"], card["settings"], card["networks"]))
+        _refuse_other_file(card, file, setting, old=old)
+        tensors = upgrade_tensors(load_file(file)) if old else load_file(file)
         weights = Weights(*(_part(tensors, f"{part}.") for part in Weights._fields))
         return TrainedModel(
             stage=card["stage"],
             model=build_model(card["networks"], settings, weights),
             networks=card["networks"],
             settings=settings,
-            provenance=Provenance(frozenset(tensors[SEEN].tolist()), tuple(card["licences"])),
+            provenance=Provenance.read(tensors, card["licences"], card.get("unrecorded", ())),
             calibration=card.get("calibration", {}),
         )
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(f"{setting}: ") else f"{setting}: {folder / CARD}: {error}") from error
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(
             f"{setting}: {folder} was written by another version of baa, whose networks differ; give a bundle of this version"
         ) from error
+
+
+def _refuse_other_file(card: Mapping[str, Any], file: Path, setting: str, *, old: bool) -> None:
+    """Compare the weights file with the card by size, digest and shapes, without loading it.
+
+    Raises:
+        InputError: it is another file than the card's.
+        RuntimeError, SafetensorError: its tensors are not those of the card's networks.
+    """
+    size = file.stat().st_size
+    if size > MAX_WEIGHTS_BYTES:
+        raise InputError(f"{setting}: {file} has {size / 2**30:.1f} GiB; give a bundle of at most {MAX_WEIGHTS_BYTES // 2**30}")
+    with file.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != card["sha256"]:
+            raise InputError(f"{setting}: {file} does not match {CARD} beside it, it may be cut short; copy both again")
+    with safe_open(file, "pt") as tensors:
+        found = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    shapes = upgrade_tensors(found) if old else found
+    parts = {
+        part: {name.removeprefix(f"{part}."): shape for name, shape in shapes.items() if name.startswith(f"{part}.")}
+        for part in Weights._fields
+    }
+    refuse_other_shapes(card["networks"], parts, size)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

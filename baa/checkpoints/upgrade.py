@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import Any, TypeVar
 
 from baa.config.renamed import upgrade_settings
 from baa.model_card import FORMAT
 
+Value = TypeVar("Value")
 OLD_FORMAT = 1
 
 TENSORS = (
@@ -33,8 +32,8 @@ FUSION = {
 """Arguments of the old estimator that `Fusion` takes now, and their names there."""
 
 
-def upgrade_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a bundle of format 1."""
+def upgrade_tensors(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Rename the tensors of a bundle of format 1, or what stands for them."""
     locator_only = not any(name.startswith("module.") and ".exchange." in name for name in tensors)
     renamed = {}
     for name, tensor in tensors.items():

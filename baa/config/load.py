@@ -6,6 +6,7 @@ A file holds only what differs from the defaults of the schema. `key=value` on t
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,11 +14,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from baa.config.interpolation import refuse_interpolations, refuse_other_interpolations
+from baa.config.networks import first_difference, merged, network_settings
 from baa.config.renamed import outdated, upgrade_settings
 from baa.config.schema import STREAMS, BackboneConfig, Config, TableConfig, TrainerConfig, WandbConfig
 from baa.config.validate import check, check_sources, walk
 from baa.errors import InputError
-from baa.model_card import model_path, networks_of, read_card
+from baa.model_card import FORMAT, model_path, networks_of, read_card
 
 WEIGHTS_BY_NAME = ("imagenet", "none", "locator")
 
@@ -45,19 +48,51 @@ def load(files: Sequence[Path], overrides: Sequence[str] = (), base: dict[str, A
         InputError: a file that is missing or not YAML, an unknown or renamed key, a value of the wrong type or out of range,
             settings that contradict each other.
     """
-    layers = [] if base is None else [_Layer(OmegaConf.create(upgrade_settings(base)), "the model's settings")]
+    layers = [] if base is None else [_of_model(upgrade_settings(base), "the model's settings")]
     layers += [_read(file) for file in files]
     given, card = [_override(override) for override in overrides], None
     config = _merge([*layers, *given])
     if base is None and config.weights:
         card = read_card(model_path(config.weights), "weights")
-        networks = networks_of(card | {"settings": upgrade_settings(card["settings"])})
-        config = _merge([*layers, _Layer(OmegaConf.create(networks), config.weights), *given])
+        config = _merge([*layers, _of_model(_settings_to_start_from(card), f"weights: {config.weights}"), *given])
     config.name = config.name or (files[-1].stem if files else "")
     check(config)
     if base is None:
         check_sources(config, card)
     return config
+
+
+def _of_model(settings: dict[str, Any], place: str) -> _Layer:
+    refuse_interpolations(settings, place)
+    return _Layer(OmegaConf.create(settings), place)
+
+
+def _settings_to_start_from(card: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model's networks and crops; those that its card does not have yet are the defaults."""
+    settings = upgrade_settings(card["settings"])
+    if card["format"] == FORMAT:  # an older one names the networks' arguments differently
+        as_built(card["stage"], settings, card["networks"])
+        settings = merged(settings, network_settings(card["stage"], card["networks"]))
+    crops = to_plain(load([], base={"crops": settings.get("crops", {})}))["crops"]
+    return networks_of(card | {"settings": settings | {"crops": crops}})
+
+
+def as_built(stage: str, settings: dict[str, Any], networks: dict[str, Any]) -> dict[str, Any]:
+    """The plain settings of a trained model. For its networks, those that they were built with.
+
+    Args:
+        stage: that trained it last.
+        settings: of its run, also of an earlier version of this schema.
+        networks: arguments of `Locator` and `Estimator`, by name.
+
+    Raises:
+        InputError: arguments or settings that are unknown, of a wrong type or out of range.
+    """
+    built = network_settings(stage, networks)
+    whole = to_plain(load([], base=merged(upgrade_settings(settings), built)))
+    if different := first_difference(built, whole):
+        raise InputError(f"networks: {different} has a value of another type")
+    return whole
 
 
 def _read(file: Path) -> _Layer:
@@ -67,7 +102,7 @@ def _read(file: Path) -> _Layer:
         raise InputError(f"{file}: no such file" + (f"; did you mean {names[near[0]]}?" if near else ""))
     try:
         content = OmegaConf.load(file)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, DictConfig):
         raise InputError(f"{file}: a list; a config is key: value")
@@ -80,29 +115,33 @@ def _override(override: str) -> _Layer:
         raise InputError(f"command line: {override!r} is not key=value, such as locator.fit.epochs=5")
     try:
         return _current(_Layer(OmegaConf.from_dotlist([text]), "command line", key))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise InputError(f"command line: {text}: {' '.join(str(error).split())}") from error
 
 
 def _current(layer: _Layer) -> _Layer:
-    """The layer, unless it has names of an earlier version."""
-    if changes := list(outdated(_plain(layer.settings))):
+    """The layer, unless it has names of an earlier version or interpolations that are not allowed."""
+    settings = _plain(layer.settings)
+    refuse_other_interpolations(settings, layer.place)
+    if changes := list(outdated(settings)):
         raise InputError(f"{layer.place}: {'; '.join(changes)}")
     return layer
 
 
 def _merge(layers: Sequence[_Layer]) -> Config:
-    merged = OmegaConf.structured(Config)
+    whole = OmegaConf.structured(Config)
     for layer in layers:
         try:
-            merged = OmegaConf.merge(merged, layer.settings)
+            whole = OmegaConf.merge(whole, layer.settings)
         except (OmegaConfBaseException, TypeError) as error:
             key = getattr(error, "full_key", None) or layer.key
             raise InputError(": ".join(filter(None, [layer.place, key, _reason(error, key or "")]))) from error
     try:
-        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        config = cast(Config, OmegaConf.to_object(whole))
     except OmegaConfBaseException as error:
         raise InputError(f"{error.full_key}: {_reason(error, '')}") from error
+    refuse_interpolations(asdict(config), "an environment variable")  # it would be resolved when this is read again
+    return config
 
 
 def _reason(error: Exception, key: str) -> str:

@@ -37,7 +37,7 @@ class TableConfig:
 class PhantomConfig:
     """Synthetic hands."""
 
-    count: int = setting(600, "number of hands", low=1)
+    count: int = setting(600, "number of hands", low=1, most=1_000_000)
     seed: int = setting(0, "seed of the hands", low=0)
 
 
@@ -73,10 +73,10 @@ class DataConfig:
     table: TableConfig = group(TableConfig, "data.source=table: its columns")
     phantom: PhantomConfig = group(PhantomConfig, "data.source=phantom: synthetic hands")
     split: SplitConfig = group(SplitConfig, "training, validation and test split")
-    source_px: int = setting(640, "side of the square source that views and crops are cut from, pixels", low=32)
+    source_px: int = setting(640, "side of the square source that views and crops are cut from, pixels", low=32, most=8192)
     cache: str = setting("runs/cache", "folder of decoded radiographs and cached boxes")
     on_bad: Literal["stop", "skip"] = setting("stop", "bad rows and images: stop, or skip and list them in skipped.csv")
-    workers: int = setting(2, "processes that decode and load", low=0)
+    workers: int = setting(2, "processes that decode and load", low=0, most=1024)
     balance: float = setting(0.0, "training: 0 draws cases, 1 draws years of age equally often", low=0, high=1)
     sex_dropout: float = setting(0.0, "training: probability that a case's sex is hidden", low=0, high=1)
     limit: int | None = setting(None, "most cases per split, for a quick trial", low=1)
@@ -90,7 +90,7 @@ class FitConfig:
     """Optimization of one stage."""
 
     epochs: int = setting(30, "number of epochs; a run with a constant learning rate may be continued with more", low=1)
-    batch_size: int = setting(16, "cases per batch and process", low=2)
+    batch_size: int = setting(16, "cases per batch and process", low=2, most=65_536)
     accumulate_grad_batches: int = setting(1, "batches whose gradients make one optimizer step", low=1)
     optimizer: Literal["adam", "adamw"] = setting("adam", "optimizer")
     lr: float = setting(3e-4, "learning rate; the highest one of a one-cycle schedule", positive=True)
@@ -123,11 +123,11 @@ class LocatorConfig:
     """Stage 1: whole radiograph to age; its heat maps give the regions."""
 
     backbone: BackboneConfig = group(BackboneConfig, "its backbone")
-    px: int = setting(300, "side of its view, pixels", low=32)
+    px: int = setting(300, "side of its view, pixels", low=32, most=4096)
     attention: Literal["cbam", "cbam_norm", "none"] = setting("cbam", "cbam_norm: CBAM with batch norm")
     head: Head = setting("regression", "one number, or the mean of a distribution over bins of age")
     auxiliary_stride: int | None = setting(
-        None, "a second age head on the last layer of this stride; the age is the mean of both"
+        None, "a second age head on the last layer of this stride; the age is the mean of both", low=1, most=1024
     )
     random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
     hide_and_seek: float = setting(0.0, "training: share of the 36 patches of an image that are hidden", low=0, high=0.9)
@@ -139,7 +139,7 @@ class LocatorConfig:
 class RegionConfig:
     """A region: where it is expected and how its box becomes a crop. Lengths are shares of the image side."""
 
-    px: int = setting(300, "side of the crop, pixels", low=32)
+    px: int = setting(300, "side of the crop, pixels", low=32, most=4096)
     lowest_mode: bool = setting(False, "the region is the mode of the heat map nearest to the forearm, not the peak")
     prior_center: list[float] = setting(
         [0.5, 0.5], "where it is expected (x, y), from crops.prior_origin: of prior and fallback"
@@ -202,7 +202,7 @@ class StreamWeightsConfig:
 class FusionConfig:
     """Feature exchange between streams, stream weights, and sex (eq. 3)."""
 
-    width: int = setting(512, "features that each stream is projected to", low=1)
+    width: int = setting(512, "features that each stream is projected to", low=1, most=65_536)
     mode: Literal["whole", "channel", "none"] = setting("whole", "features, empty channels or nothing is exchanged")
     exchange: float = setting(1.0, "mode=whole: 0 is concatenation, 1 is the paper's exchange", low=0, high=1)
     exchange_learned: bool = setting(False, "train the exchange weight")
@@ -227,10 +227,10 @@ class EstimatorConfig:
     carpal: StreamConfig = group(StreamConfig, "backbone of the carpal crop", name="legacy_xception", conv_pool=True)
     hand: StreamConfig = group(StreamConfig, "backbone of the hand crop", name="resnet50")
     whole: StreamConfig = group(StreamConfig, "backbone of the whole radiograph", name="resnet50")
-    whole_px: int = setting(300, "side of the whole stream's view, pixels", low=32)
+    whole_px: int = setting(300, "side of the whole stream's view, pixels", low=32, most=4096)
     fusion: FusionConfig = group(FusionConfig, "how the streams and sex are joined")
     head: Head = setting("regression", "one number, or the mean of a distribution over bins of age")
-    hidden: int = setting(0, "width of a hidden layer before the age; 0: none", low=0)
+    hidden: int = setting(0, "width of a hidden layer before the age; 0: none", low=0, most=65_536)
     dropout: float = setting(0.0, "share of features dropped before the age in training", low=0, high=1)
     auxiliary: float = setting(0.0, "weight of the loss of each stream's own age", low=0)
     random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
@@ -278,6 +278,9 @@ class WandbConfig:
     enabled: bool = setting(False, "log to W&B")
     project: str = setting("baa", "W&B project")
     entity: str | None = setting(None, "W&B account or team; null: your default")
+    detail: Literal["shared", "full"] = setting(
+        "shared", "settings as in a shared bundle, no console; or all: console, folders, columns, host and command line too"
+    )
     figures: bool = setting(False, "send figures too. They show radiographs: this exports patient data")
 
 

@@ -12,6 +12,7 @@ def setting(
     high: float | None = None,
     positive: bool = False,
     choices: tuple[str, ...] = (),
+    most: float | None = None,
 ) -> Any:
     """A setting.
 
@@ -20,9 +21,10 @@ def setting(
         help: what it means, one line.
         low, high: its range, both ends included.
         positive: it is above 0.
+        most: a value above it is taken for an error, also in the card of a model, which may come from anybody.
         choices: the words that it, or each item of a list, may be. Types that are `Literal` have theirs already.
     """
-    metadata = {"help": help, "low": low, "high": high, "positive": positive, "choices": choices}
+    metadata = {"help": help, "low": low, "high": high, "positive": positive, "choices": choices, "most": most}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=default, metadata=metadata)

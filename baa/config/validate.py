@@ -10,6 +10,10 @@ from baa.config.schema import REGIONS, STAGES, Config
 from baa.errors import InputError
 from baa.model_card import has_locator
 
+LONGEST_LIST = 32
+SMALLEST_POOLED_PX = 33
+"""Side of the smallest crop for `conv_pool`: its maximum over 2 x 2 cells needs two cells of 32 pixels, the last in part."""
+
 
 def walk(node: Any, above: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
     """Every setting below a group of settings, as (dotted key, its field in the schema, value)."""
@@ -44,6 +48,11 @@ def check(config: Config) -> None:
         for item in (value if isinstance(value, list) else [value])
         if (problem := _out_of_range(entry, item))
     ]
+    problems += [
+        f"{key}: a list of {len(value)}; give at most {LONGEST_LIST}"
+        for key, _, value in walk(config)
+        if isinstance(value, list) and len(value) > LONGEST_LIST
+    ]
     _refuse(problems or list(_contradictions(config)))
 
 
@@ -71,14 +80,17 @@ def _out_of_range(entry: Field[Any], value: Any) -> str | None:
         return f"{value!r} is none of {', '.join(choices)}" if choices and value not in choices else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is not a finite number"
     if positive and value <= 0:
         return f"{value} is not positive"
     below, over = low is not None and value < low, high is not None and value > high
     if (below or over) and low is not None and high is not None:
         return f"{value} is not between {low} and {high}"
-    return f"{value} is below {low}" if below else f"{value} is above {high}" if over else None
+    most = entry.metadata["most"] if high is None else high
+    if below:
+        return f"{value} is below {low}"
+    return f"{value} is above {most}" if most is not None and value > most else None
 
 
 def _contradictions(config: Config) -> Iterator[str]:
@@ -100,6 +112,12 @@ def _contradictions(config: Config) -> Iterator[str]:
             yield f"crops.{name}.min_side: {region.min_side} is above crops.{name}.max_side, {region.max_side}"
         if len(region.prior_center) != 2:
             yield f"crops.{name}.prior_center: {region.prior_center} is not [x, y]"
+    for name, region in crops.regions().items():
+        if name in streams and getattr(config.estimator, name).conv_pool and region.px < SMALLEST_POOLED_PX:
+            yield (
+                f"crops.{name}.px: {region.px} is too small for estimator.{name}.conv_pool; "
+                f"give at least {SMALLEST_POOLED_PX}, or estimator.{name}.conv_pool=false"
+            )
     if crops.cam_method == "gradient_x_activation" and not crops.cam_layers:
         yield "crops.cam_layers: the list is empty; name at least one stride or layer of the locator, such as 8 and 16"
     if crops.cam_method == "grad_cam":

@@ -4,12 +4,14 @@ import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from baa.data.cache import Radiographs
-from baa.data.radiograph import padding
+from baa.errors import InputError
 from baa.nets.regions import Regions
 from baa.nets.view import View
 from baa.patient import Sex
@@ -71,8 +73,10 @@ class RadiographDataset(Dataset[Sample]):
         self.radiographs = radiographs
         cases = radiographs.cases
         shape = (len(cases), len(regions), 4)
-        frames = torch.tensor([_scale_and_margin(*size) for size in radiographs.sizes()]).view(len(cases), 4)
-        scale, margin = frames[:, :2], frames[:, 2:]
+        frames = torch.tensor(radiographs.frames(), dtype=torch.float64).view(len(cases), 3)
+        sizes = torch.tensor(radiographs.sizes(), dtype=torch.float64).view(len(cases), 2)
+        corner, side = frames[:, :2], frames[:, 2:]
+        scale, margin = (sizes / side).float(), (-corner / side).float()
         boxes = torch.tensor([case.gt_boxes.get(region, NO_BOX) for case in cases for region in regions]).view(shape)
         capitates = torch.tensor([case.capitate or NO_BOX[:2] for case in cases]).view(len(cases), 2)
         self.labels = Sample(
@@ -101,15 +105,18 @@ class RadiographDataset(Dataset[Sample]):
         px = self.radiographs.px
         image = torch.empty(len(indices), 1, px, px, dtype=torch.uint8)
         for place, index in enumerate(indices):
-            image.numpy()[place, 0] = self.radiographs.pixels(index)
+            image.numpy()[place, 0] = self._pixels(index)
         chosen = torch.tensor(indices)
         return Sample(*(field[chosen] for field in self.labels))._replace(image=image)
 
-
-def _scale_and_margin(width: int, height: int) -> tuple[float, float, float, float]:
-    """From shares of a radiograph to shares of its padded square: scale of x and y, then left and top margin."""
-    left, top, side = padding(width, height)
-    return width / side, height / side, left, top
+    def _pixels(self, index: int) -> UInt8[np.ndarray, "side side"]:
+        try:
+            return self.radiographs.pixels(index)
+        except Exception as error:
+            name, key = self.radiographs.cases[index].image.name, self.radiographs.key
+            raise InputError(
+                f"{name}: its pixels cannot be read from the cache ({type(error).__name__}); remove {key} in data.cache"
+            ) from error
 
 
 def whole_batch(batch: Any) -> Any:

@@ -14,11 +14,11 @@ import PIL.Image
 from filelock import FileLock
 
 from baa.data.cases import Case, Image, Problem
-from baa.data.radiograph import Radiograph
+from baa.data.read.radiograph import Frame, Radiograph
 from baa.errors import InputError
 from baa.nets.view import whole_factor
 
-FORMAT = 7
+FORMAT = 8
 """Part of the cache's key. Increase it whenever the same file decodes to other pixels."""
 
 RETRY_SECONDS = 600.0
@@ -30,6 +30,7 @@ FEATURES = datasets.Features(
         "halved": datasets.Value("large_binary"),
         "width": datasets.Value("int32"),
         "height": datasets.Value("int32"),
+        "frame": datasets.List(datasets.Value("float32"), 3),
         "inverted": datasets.Value("bool"),
         "error": datasets.Value("string"),
     }
@@ -60,9 +61,11 @@ class Radiographs(NamedTuple):
 
     def for_views(self, px: int) -> "Radiographs":
         """Use the pixels at half the side, a quarter of the bytes, if a view of `px` averages 2 x 2 blocks anyway."""
-        if self.column == "halved" or whole_factor(self.px, px) % 2:
-            return self
-        return self._replace(px=self.px // 2, column="halved")
+        return self if whole_factor(self.px, px) % 2 else self.half_size()
+
+    def half_size(self) -> "Radiographs":
+        """Use the pixels at half the side, if that is a whole number."""
+        return self if self.column == "halved" or self.px % 2 else self._replace(px=self.px // 2, column="halved")
 
     def pixels(self, index: int) -> np.ndarray:
         """The pixels of a case, uint8 [px, px], read-only."""
@@ -73,6 +76,11 @@ class Radiographs(NamedTuple):
         """(width, height) of each case's image file."""
         widths, heights = self.table["width"][:], self.table["height"][:]
         return [(widths[row], heights[row]) for row in self.row]
+
+    def frames(self) -> list[Frame]:
+        """Where each case's square lies in its image file."""
+        frames = self.table["frame"][:]
+        return [Frame(*frames[row]) for row in self.row]
 
     def keep(self, kept: Sequence[bool]) -> "Radiographs":
         """Select the cases whose entry in `kept`, one per case, is true."""
@@ -181,13 +189,20 @@ def _decode_row(row: Mapping[str, int], images: Sequence[Image], px: int) -> dic
     try:
         radiograph: Radiograph = images[row["case"]].load(px)
     except (InputError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        return {"pixels": b"", "halved": b"", "width": 0, "height": 0, "inverted": False, "error": reason or str(error)}
+        return _failed_row((error.strerror if isinstance(error, OSError) else None) or str(error))
+    except Exception as error:  # one file must not end the others; the text might quote a patient's data
+        return _failed_row(f"could not be read: unexpected {type(error).__name__}")
     return {
         "pixels": radiograph.pixels.tobytes(),
         "halved": PIL.Image.fromarray(radiograph.pixels).reduce(2).tobytes(),
         "width": radiograph.width,
         "height": radiograph.height,
+        "frame": list(radiograph.frame),
         "inverted": radiograph.inverted,
         "error": "",
     }
+
+
+def _failed_row(reason: str) -> dict[str, Any]:
+    empty = {"pixels": b"", "halved": b"", "width": 0, "height": 0, "frame": [0.0] * 3, "inverted": False}
+    return empty | {"error": reason}

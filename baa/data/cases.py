@@ -1,13 +1,15 @@
 """A case: a radiograph with the age and sex of its child; and the problems of rows that make none."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from baa.data.radiograph import Radiograph
+from baa.data.read.radiograph import Radiograph
 from baa.errors import InputError
-from baa.patient import MAX_MONTHS, Sex
+from baa.names import printable
+from baa.patient import MAX_CHRONOLOGICAL_MONTHS, MAX_MONTHS, Sex
 
 SPLITS = ("train", "val", "test")
 
@@ -69,28 +71,45 @@ CaseList = tuple[list[Case], list[Problem]]
 
 def refusal(problems: Sequence[Problem], listed_in: Path) -> InputError:
     """One error that shows the first problems and names the file that lists all."""
-    lines = [f"  {problem.place}: {problem.reason} (id {problem.id or '?'})" for problem in problems[:SHOWN_PROBLEMS]]
+    shown = [[printable(text) for text in problem] for problem in problems[:SHOWN_PROBLEMS]]
+    lines = [f"  {place}: {reason} (id {id_ or '?'})" for id_, place, reason in shown]
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"  ... and {len(problems) - SHOWN_PROBLEMS} more")
     remedy = f"fix them (full list: {listed_in}) or skip them with data.on_bad=skip"
     return InputError(f"data: {len(problems)} rows or images cannot be used; {remedy}:\n" + "\n".join(lines))
 
 
+NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+"""A number whose comma may separate thousands or decimals."""
+
+
 def parse_months(text: str, months_per_unit: float = 1.0, *, most: float = MAX_MONTHS) -> float:
-    """Convert an age cell to months.
+    """Convert an age cell to months. A comma may be the decimal point.
 
     Raises:
-        ValueError: the age is missing, not a number, or outside 0 to `most` months.
+        ValueError: the age is missing, not a number, ambiguous, or outside 0 to `most` months.
     """
-    if not text.strip():
+    number = text.strip()
+    if not number:
         raise ValueError("age is missing")
-    try:
-        months = float(text) * months_per_unit
-    except ValueError:
-        raise ValueError(f"age {text!r} is not a number") from None
+    if not NUMBER.fullmatch(number):
+        raise ValueError(f"age {text!r} is not a number")
+    if THOUSANDS.fullmatch(number):
+        raise ValueError(f"age {text!r} is ambiguous: its comma may separate decimals or thousands; write a decimal point")
+    months = float(number.replace(",", ".")) * months_per_unit
     if not 0 <= months <= most:
         raise ValueError(f"age {text!r} is outside 0 to {most:g} months")
     return months
+
+
+def parse_chronological(text: str) -> float | None:
+    """Convert a chronological age in months; None if it is blank or 0, with which devices and tables mean "not known".
+
+    Raises:
+        ValueError: it is not a number, ambiguous, negative, or above `MAX_CHRONOLOGICAL_MONTHS`.
+    """
+    return (parse_months(text, most=MAX_CHRONOLOGICAL_MONTHS) or None) if text.strip() else None
 
 
 SPLIT_WORDS = {

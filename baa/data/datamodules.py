@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from baa.data.batch import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
-from baa.data.sampling import BalancedSampler, LateLoader, RestOfEpoch, ignore_signals
+from baa.data.sampling import BalancedSampler, LateLoader, RestOfEpoch
+from baa.data.workers import loading
 from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper
 from baa.nets.input_check import InputCheck
@@ -96,10 +97,9 @@ class HandDataModule(L.LightningDataModule):
     def _loading(self) -> dict[str, Any]:
         return {
             "batch_size": self.batch_size,
-            "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
-            "worker_init_fn": ignore_signals,
             "pin_memory": torch.cuda.is_available(),
+            **loading(self.workers),
         }
 
     def on_before_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:

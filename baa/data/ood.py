@@ -7,10 +7,9 @@ Self-Supervised Learning Can Improve Model Robustness and Uncertainty", NeurIPS 
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
-from baa.data.radiograph import levels_on_square
+from baa.data.read.square import levels_on_square
 
 KEPT = (0.4, 0.6)
 """Range of the share of the image that remains of a half hand."""
@@ -40,7 +39,7 @@ def corruptions(film: np.ndarray, other: np.ndarray, rng: np.random.Generator) -
         yield np.rot90(film, quarters).copy()
     px = len(film)
     for levels in (_half(film, rng), _pair(film, other, rng), _close(film, rng), _pieces(film, rng), _grains(px, rng)):
-        yield levels_on_square(Image.fromarray(np.ascontiguousarray(levels)), px)[0]
+        yield levels_on_square(np.ascontiguousarray(levels), px)
 
 
 def _half(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:

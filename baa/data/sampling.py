@@ -1,6 +1,5 @@
 """The order of training cases: balanced by age, and resumable in the middle of an epoch."""
 
-import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -11,16 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from baa.data.batch import Sample, whole_batch
-
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Signals that stop a job. Slurm sends USR1 before the time limit."""
-
-
-def ignore_signals(worker: int) -> None:
-    """Ignore signals in a loader process: a signal may go to all processes of a run, which still needs their batches."""
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
-
 
 MONTHS_PER_BAND = 12
 

@@ -1,7 +1,7 @@
 """The split of each case, by its id or its source."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from baa.data.cases import Case
@@ -25,6 +25,7 @@ def assign_splits(
     val_share: float = 0.1,
     test_share: float = 0.1,
     test_ids: frozenset[str] = frozenset(),
+    is_seen: Callable[[Case], bool] | None = None,
 ) -> list[Case]:
     """Give each case its split.
 
@@ -35,12 +36,17 @@ def assign_splits(
         by: `source` (official files or a column), `hash` (of the id), or `auto`: `source` if any case has a split, else `hash`.
         seed, val_share, test_share: parameters of the hash.
         test_ids: ids that are always in the test split.
+        is_seen: for a test of a model: whether the model was trained or chosen on a case. If it has seen no case, a source
+            without a split of its own is tested whole instead of by hash; `by` must be `auto`.
 
     Raises:
         InputError: `by` is `source` and a case has no split.
     """
+    own = any(case.split for case in cases)
+    if by == "auto" and not own and not test_ids and is_seen is not None and not any(map(is_seen, cases)):
+        return [replace(case, split="test") for case in cases]
     if by == "auto":
-        by = "source" if any(case.split for case in cases) else "hash"
+        by = "source" if own else "hash"
     if by == "source" and (without := [case.id for case in cases if case.split is None and case.id not in test_ids]):
         raise InputError(
             f"data.split: {len(without)} of {len(cases)} cases, such as {without[0]}, have no split in the source; "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -15,7 +16,6 @@ from baa.assembly.data import load_splits, refuse_fewer_than_processes
 from baa.assembly.modules import build_cropper
 from baa.assembly.trainer import build_trainer
 from baa.atomic_io import make_folder, write_atomic
-from baa.checkpoints.provenance import id_digest
 from baa.checkpoints.trained_model import TrainedModel
 from baa.config.load import differences, load
 from baa.config.schema import STAGES, Config
@@ -80,7 +80,8 @@ def evaluate(
     trained = _with_settings(config, trained)
     keep_freed_memory()
     make_folder(out)
-    radiographs = _select(load_splits(config.data, out), split, trained)
+    is_seen = trained.provenance.knows_any if split == "test" else None
+    radiographs = _select(load_splits(config.data, out, is_seen=is_seen), split, trained)
     if not radiographs.cases:
         raise InputError(f"--split: {split} has no case; change data.split")
     if theirs is not None:
@@ -131,16 +132,38 @@ def _with_settings(config: Config, trained: TrainedModel) -> TrainedModel:
 
 
 def _select(splits: dict[str, Radiographs], split: str, trained: TrainedModel) -> Radiographs:
-    seen_ids = trained.provenance.seen_ids
-    if split != UNSEEN:
-        seen = sum(id_digest(case.id) in seen_ids for case in splits[split].cases)
-        if seen and split == "test":
-            rank_zero_info(f"{seen} of these cases were trained or chosen on; --split unseen leaves them out")
-        return splits[split]
     every = next(iter(splits.values()))
-    cases = [case for radiographs in splits.values() for case in radiographs.cases]
-    rows = [row for radiographs in splits.values() for row in radiographs.row]
-    return every._replace(cases=cases, row=rows).keep([id_digest(case.id) not in seen_ids for case in cases])
+    if split == UNSEEN:
+        cases = [case for radiographs in splits.values() for case in radiographs.cases]
+        rows = [row for radiographs in splits.values() for row in radiographs.row]
+        every = every._replace(cases=cases, row=rows)
+        return every.keep((~seen_cases(trained, every, split)).tolist())
+    seen_cases(trained, splits[split], split)
+    return splits[split]
+
+
+def seen_cases(trained: TrainedModel, radiographs: Radiographs, split: str) -> np.ndarray:
+    """Return which cases a model was trained or chosen on, and log how many there are and how it is known.
+
+    Args:
+        trained: the model.
+        radiographs: to look up.
+        split: theirs. The model's own training cases are expected in `train` and the cases that chose it in `val`.
+    """
+    provenance = trained.provenance
+    for digest in provenance.unrecorded:
+        rank_zero_info(f"weights with SHA-256 {digest[:12]}... do not say what they were trained on")
+    by_pixels = provenance.knows(radiographs, trained_only=split == "val")
+    by_id = provenance.knows_id(radiographs)
+    advice = "they are left out" if split == UNSEEN else "--split unseen leaves them out"
+    if by_pixels.any() and split != "train":
+        rank_zero_info(f"{by_pixels.sum()} of these cases were trained or chosen on; {advice}")
+    if by_id.any() and split in ("test", UNSEEN):
+        rank_zero_info(
+            f"{by_id.sum()} of these cases have the id of a case that was trained or chosen on; {advice}. The model recorded "
+            "ids alone: equal ids of another source are counted, radiographs under another id are not"
+        )
+    return by_pixels | by_id
 
 
 def _data(config: Config, trained: TrainedModel, radiographs: Radiographs, split: str) -> HandDataModule:

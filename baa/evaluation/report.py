@@ -44,7 +44,7 @@ def write_report(
         metrics=metrics,
         figures=_figures(data, metrics, predictions) if known else [],
         worst=[_shown(data, predictions, i) for i in sorted(known, key=lambda i: -float(off[i]))[:WORST]],
-        card=describe(trained) | {"trained or chosen on": f"{len(trained.provenance.seen_ids)} radiographs"},
+        card=describe(trained) | {"trained or chosen on": f"{trained.provenance.count_radiographs()} radiographs"},
     )
     write_atomic(file, page(report))
 

@@ -16,7 +16,7 @@ from baa.checkpoints.trained_model import TrainedModel
 from baa.data.cache import Radiographs
 from baa.data.cases import Case
 from baa.data.datamodules import CropDataModule, HandDataModule
-from baa.data.radiograph import boxes_in_file
+from baa.data.read.radiograph import Frame
 from baa.metrics.ages import summarize
 from baa.metrics.conformal import Errors, covered, interval_of
 from baa.metrics.coverage import COVERAGE
@@ -81,7 +81,7 @@ def evaluate_split(
         logger.log_metrics({name: value for name, value in metrics.items() if isinstance(value, int | float)})
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        table = predictions_table(radiographs.cases, radiographs.sizes(), predictions, trained.calibration, regions)
+        table = predictions_table(radiographs.cases, radiographs.frames(), predictions, trained.calibration, regions)
         write_atomic(folder / "predictions.csv", table.to_csv(index=False))
         figures: dict[str, Figure] = {}
         if any(case.months is not None for case in radiographs.cases):
@@ -107,14 +107,14 @@ def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:
 
 def predictions_table(
     cases: Sequence[Case],
-    sizes: Sequence[tuple[int, int]],
+    frames: Sequence[Frame],
     predictions: Predictions,
     calibration: Errors,
     regions: Sequence[str],
 ) -> pd.DataFrame:
     """Make one row per case: id, sex, true and predicted months, interval, and boxes in pixels of the case's own file."""
     rows = []
-    for i, (case, (width, height)) in enumerate(zip(cases, sizes, strict=True)):
+    for i, (case, frame) in enumerate(zip(cases, frames, strict=True)):
         row: dict[str, Any] = {
             "id": case.id,
             "sex": case.sex.name.lower(),
@@ -124,7 +124,7 @@ def predictions_table(
         if interval := interval_of(calibration, case.sex, float(predictions.months[i]), COVERAGE):
             row |= {name: round(edge, 2) for name, edge in zip(("lower_months", "upper_months"), interval, strict=True)}
         if predictions.boxes is not None and predictions.fallback is not None:
-            pixels = boxes_in_file(predictions.boxes[i].numpy(), width, height)
+            pixels = frame.boxes_in_image(predictions.boxes[i].numpy())
             for region, name in enumerate(regions):
                 row |= {f"{name}_{corner}": round(float(x), 1) for corner, x in zip(CORNERS, pixels[region], strict=True)}
                 row[f"{name}_fallback"] = bool(predictions.fallback[i, region])

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from baa.data.cases import parse_months, parse_sex
-from baa.data.radiograph import CHANNELS
+from baa.data.cases import parse_chronological, parse_sex
+from baa.data.read.picture import CHANNELS
 from baa.errors import InputError
-from baa.inference.inputs import OLDEST_MONTHS, InputFile
+from baa.inference.inputs import InputFile
 from baa.patient import Sex
 
 RadiographLike = str | Path | bytes | np.ndarray | Tensor
@@ -89,6 +89,6 @@ def _as_months(age: Any) -> float | None:
     if pd.isna(age):
         return None
     try:
-        return parse_months(str(age), most=OLDEST_MONTHS)
+        return parse_chronological(str(age))
     except ValueError as error:
         raise InputError(f"age_months: {error}") from None

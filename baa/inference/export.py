@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from baa.atomic_io import atomic_path, write_atomic
@@ -17,6 +18,7 @@ from baa.checkpoints.bundle import describe
 from baa.checkpoints.trained_model import TrainedModel, cropper_arguments
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
+from baa.inference import preprocess
 from baa.inference.gradient_graph import without_autograd
 from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
 from baa.nets.backbone import GrayImage
@@ -38,12 +40,20 @@ MOST_MONTHS, MOST_PIXELS = 0.05, 1.0
 
 INPUTS = ("source", "sex")
 
+PREPROCESS = "preprocess.py"
+WRITTEN_BY = "Written by baa.export"
+"""Part of its first line. Another file of this name is not replaced."""
+
+SLACK = 1e-3
+LEAST_BRIGHT = 0.5
+"""A film whose levels are stretched has some brighter pixels; one that was divided by 255 twice has none."""
+
 
 class Outputs(NamedTuple):
     """What an exported graph returns.
 
-    months, lower, upper [B]; the bounds are NaN if too few calibration cases exist; boxes [B, R, 4] as shares of the square;
-    heat [B, R, h, w], not negative.
+    months, lower, upper [B]; all are NaN for an input out of range, the bounds also if too few calibration cases exist;
+    boxes [B, R, 4] as shares of the square; heat [B, R, h, w], not negative.
     """
 
     months: Tensor
@@ -89,11 +99,14 @@ class ExportedModel(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, source: GrayImage, sex: Int[Tensor, " batch"]) -> tuple[Tensor, ...]:
+        known = (sex >= 0) & (sex < len(Sex))
+        valid = known & _in_range(source)
+        sex = torch.where(known, sex, int(Sex.UNKNOWN))
         view = View.of(source)
         regions = self.model.regions(view)
         assert regions is not None
         assert regions.heat is not None
-        months = self.model(view, sex, regions).months
+        months = torch.where(valid, self.model(view, sex, regions).months, torch.nan)
         half = self._half_width(months, sex)
         lower, upper = (clamp_to_age_range(months + reach) for reach in (-half, half))
         return tuple(Outputs(months, lower, upper, regions.boxes, regions.heat))
@@ -103,8 +116,14 @@ class ExportedModel(nn.Module):
         return self.half_widths[sex, band]
 
 
+def _in_range(source: GrayImage) -> Bool[Tensor, " batch"]:
+    """Return whether all levels are numbers in 0 to 1, and some are bright."""
+    level = source.flatten(1)
+    return ((level >= -SLACK) & (level <= 1 + SLACK)).all(dim=1) & (level > LEAST_BRIGHT).any(dim=1)
+
+
 def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float]:
-    """Write a model as one graph, and beside it a JSON file that describes inputs, outputs and limits.
+    """Write a model as one graph, and beside it a JSON file on inputs, outputs and limits, and a script that makes inputs.
 
     Args:
         trained: an estimator that reads crops.
@@ -115,11 +134,15 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
         The largest difference between graph and torch on phantoms: `months`, and `pixels` of boxes.
 
     Raises:
-        InputError: the model cannot be exported to this format, the suffix is another, or the graph answers differently.
+        InputError: the model cannot be exported to this format, the suffix is another, the graph answers differently, or the
+            folder has another `preprocess.py`.
     """
     kind = next((kind for kind, suffix in SUFFIXES.items() if out.suffix == suffix), None)
     if kind is None:
         raise InputError(f"--out: {out} has no known suffix; end it in {' or '.join(SUFFIXES.values())}")
+    script = out.with_name(PREPROCESS)
+    if script.exists() and WRITTEN_BY not in script.read_text(errors="replace"):
+        raise InputError(f"--out: {script} was not written by baa.export; choose another folder")
     model, px = ExportedModel(trained, coverage), trained.settings["data"]["source_px"]
     pixels = np.stack([case.image.load(px).pixels for case in phantom_cases(TRIALS, seed=0)])
     example = torch.from_numpy(pixels)[:, None].float() / 255, torch.arange(TRIALS) % len(Sex)
@@ -131,7 +154,14 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
             raise InputError(f"export: the graph differs from torch by {difference['months']:.2f} months; nothing was written")
     description = _description(px, coverage, tuple(cropper_regions(model))) | describe(trained, checks_input=False)
     write_atomic(out.with_suffix(".json"), json.dumps(description, indent=2))
+    write_atomic(script, preprocess_script(px))
     return difference
+
+
+def preprocess_script(px: int) -> str:
+    """The source of `baa.inference.preprocess` for a model that reads squares of `px`."""
+    text = Path(preprocess.__file__).read_text()
+    return re.sub(r"(?m)^SIDE = .*$", f"SIDE = {px}", text)
 
 
 def cropper_regions(model: ExportedModel) -> list[str]:
@@ -197,11 +227,13 @@ def _description(px: int, coverage: float, regions: tuple[str, ...]) -> dict[str
     return {
         "inputs": {
             "source": f"float32 [batch, 1, {px}, {px}] in 0 to 1: bones bright, the longer side fills the square, the rest is "
-            "0, levels stretched from the 0.5th to the 98.5th percentile",
+            f"0, levels stretched from the 0.5th to the 98.5th percentile; {PREPROCESS} makes it",
+            "filter": "Pillow's BILINEAR with reducing_gap 1.5: bilinear weights over all pixels that an output pixel covers; "
+            "bilinear interpolation without this averaging shifts the age by months",
             "sex": f"int64 [batch]: {', '.join(f'{sex.value} {sex.name.lower()}' for sex in Sex)}",
         },
         "outputs": {
-            "months": "float32 [batch], bone age",
+            "months": "float32 [batch], bone age; NaN if source is not in 0 to 1 or sex is no code",
             "lower": f"float32 [batch], months; lower bound of the {100 * coverage:.3g} % interval; NaN without calibration",
             "upper": "float32 [batch], months; its upper bound",
             "boxes": f"float32 [batch, {count}, 4], {names}: x0, y0, x1, y1 as shares of the square",

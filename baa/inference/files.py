@@ -7,19 +7,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from baa.data.dicom import Patient
-from baa.data.radiograph import ImageFile, Radiograph, decode, gray_from_array, levels_on_square
+from baa.data.read.decode import MAX_PIXELS
+from baa.data.read.file import ImageFile
+from baa.data.read.picture import gray_from_array
+from baa.data.read.process import decode_apart
+from baa.data.read.radiograph import Radiograph
+from baa.data.read.square import make_radiograph
 from baa.errors import InputError
 from baa.inference.inputs import InputFile
-from baa.patient import Sex
+from baa.patient import Patient, Sex
 
 
 class FileSample(NamedTuple):
     """A radiograph to predict; batched, each tensor gets a leading B and each text is a list.
 
     image [1, S, S] uint8, black if the file could not be read; sex; sex_source: `option`, `table`, `file`, or empty for an
-    unknown sex; months: the chronological age, NaN if unknown; place in the list of inputs; size [2]: width and height of
-    the file's image; notes: what was unusual about the file; error: why it could not be read, or empty.
+    unknown sex; months: the chronological age, NaN if unknown; place in the list of inputs; frame [3]: left and top edge and
+    side of the square in the file's image, in pixels; notes: what was unusual about the file; error: why it could not be
+    read, or empty.
     """
 
     image: Tensor
@@ -27,7 +32,7 @@ class FileSample(NamedTuple):
     sex_source: str
     months: Tensor
     place: Tensor
-    size: Tensor
+    frame: Tensor
     notes: str
     error: str
 
@@ -58,6 +63,8 @@ class FileDataset(Dataset[FileSample]):
             return failed_sample(str(error), given, place, self.px)
         except OSError as error:
             return failed_sample(error.strerror or str(error), given, place, self.px)
+        except Exception as error:  # one file must not end the others; the text might quote a patient's data
+            return failed_sample(f"could not be read: unexpected {type(error).__name__}", given, place, self.px)
 
 
 def decode_input(given: InputFile, px: int) -> Radiograph:
@@ -70,28 +77,27 @@ def decode_input(given: InputFile, px: int) -> Radiograph:
     if given.content is None:
         return ImageFile(given.file).load(px)
     if isinstance(given.content, bytes):
-        return decode(given.content, px)
-    gray = gray_from_array(given.content)
-    levels, inverted = levels_on_square(gray, px)
-    return Radiograph(levels, *gray.size, inverted)
+        return decode_apart(given.content, px)
+    return make_radiograph(gray_from_array(given.content, MAX_PIXELS), px)
 
 
 def make_sample(radiograph: Radiograph, given: InputFile, place: int) -> FileSample:
     """Combine a radiograph with what is known of its patient. What the caller gives goes before what the file contains."""
-    notes = [*radiograph.notes, *(["bright background, inverted"] if radiograph.inverted else [])]
+    notes = [given.note] if given.note else []
+    notes += [*radiograph.notes, *(["bright background, inverted"] if radiograph.inverted else [])]
     patient = radiograph.patient
     if given.sex is not None and patient.sex not in (given.sex, Sex.UNKNOWN):
         notes.append(f"the file's sex is {patient.sex.name.lower()}")
-    pixels, size = torch.from_numpy(radiograph.pixels)[None], torch.tensor([radiograph.width, radiograph.height])
-    return _sample(pixels, given, patient, place, size.float(), "; ".join(notes), "")
+    pixels, frame = torch.tensor(radiograph.pixels)[None], torch.tensor(radiograph.frame)
+    return _sample(pixels, given, patient, place, frame, "; ".join(notes), "")
 
 
 def failed_sample(error: str, given: InputFile, place: int, px: int) -> FileSample:
     """Make the sample of a file that could not be read."""
-    return _sample(torch.zeros(1, px, px, dtype=torch.uint8), given, Patient(), place, torch.ones(2), "", error)
+    return _sample(torch.zeros(1, px, px, dtype=torch.uint8), given, Patient(), place, torch.ones(3), "", error)
 
 
-def _sample(image: Tensor, given: InputFile, patient: Patient, place: int, size: Tensor, notes: str, error: str) -> FileSample:
+def _sample(image: Tensor, given: InputFile, patient: Patient, place: int, frame: Tensor, notes: str, error: str) -> FileSample:
     sex, source = (patient.sex, "file") if given.sex is None else (given.sex, given.sex_source)
     months = patient.months if given.months is None else given.months
     return FileSample(
@@ -100,7 +106,7 @@ def _sample(image: Tensor, given: InputFile, patient: Patient, place: int, size:
         sex_source="" if sex == Sex.UNKNOWN else source,
         months=torch.tensor(torch.nan if months is None else months),
         place=torch.tensor(place),
-        size=size,
+        frame=frame,
         notes=notes,
         error=error,
     )

@@ -60,7 +60,7 @@ class Parts:
             if not all(part.exists() for part in parts):
                 return None
             filled = dict.fromkeys(self.columns, 0)
-            with atomic_path(file) as growing, growing.open("w", newline="") as handle:
+            with atomic_path(file) as growing, growing.open("w", newline="", encoding="utf-8") as handle:
                 csv.writer(handle, lineterminator="\n").writerow(self.columns)
                 for part in parts:
                     rows = pd.read_parquet(part)

@@ -16,17 +16,21 @@ from tqdm import tqdm
 from baa.atomic_io import make_folder
 from baa.checkpoints.trained_model import TrainedModel
 from baa.data.cache import FORMAT
-from baa.data.sampling import ignore_signals
+from baa.data.workers import loading
 from baa.inference.files import FileDataset, FileSample
 from baa.inference.inputs import InputFile
 from baa.inference.parts import Parts
 from baa.inference.prediction import Prediction, columns
 from baa.inference.read import make_prediction, read
 from baa.machine import keep_freed_memory
+from baa.names import file_stem, match_key
 from baa.runtime.distributed import rank_and_world_size
 from baa.runtime.preemption import stoppable_work
 
-TABLE, PARTS, OVERLAYS = "predictions.csv", "parts", "overlays"
+TABLE, PARTS, OVERLAYS, LEFT_OUT = "predictions.csv", "parts", "overlays", "left_out.csv"
+NUMBER_BYTES = 12
+"""Room for the number and the suffix of an overlay's name."""
+
 READING = 3
 """Increased whenever the same model would answer differently on the same pixels."""
 
@@ -62,9 +66,8 @@ def predict_stream(
     loader: DataLoader[FileSample] = DataLoader(
         FileDataset(inputs, places, trained.settings["data"]["source_px"]),
         batch_size=batch_size,
-        num_workers=workers,
-        worker_init_fn=ignore_signals,
         pin_memory=device.type == "cuda",
+        **loading(workers),
     )
     with tqdm(total=len(places), desc="radiographs", disable=not progress) as bar:
         for sample in loader:
@@ -117,7 +120,8 @@ def predict_files(
     rank, world_size = rank_and_world_size()
     parts = Parts(out / PARTS / job, len(inputs), columns(regions))
     missing = list(parts.missing(rank, world_size))
-    names = unique_names([given.file.stem for given in inputs])
+    most_bytes = os.pathconf(out, "PC_NAME_MAX") - NUMBER_BYTES
+    names = unique_names([file_stem(given.file.stem, most_bytes) for given in inputs])
     if missing:
         stream = predict_stream(
             trained,
@@ -161,7 +165,7 @@ def job_name(digest: str, trained: TrainedModel, inputs: Sequence[InputFile], **
     parts = [digest, trained.settings["crops"], FORMAT, READING, sorted(settings.items()), calibration]
     name = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8)
     for given in inputs:
-        name.update(f"{given.sex}:{given.months}:{given.sex_source}:".encode() + os.fsencode(given.file))
+        name.update(f"{given.sex}:{given.months}:{given.sex_source}:{given.note}:".encode() + os.fsencode(given.file))
         with contextlib.suppress(OSError):  # a missing file will be a row with its reason
             state = given.file.stat()
             name.update(f":{state.st_size}:{state.st_mtime_ns}\n".encode())
@@ -169,11 +173,15 @@ def job_name(digest: str, trained: TrainedModel, inputs: Sequence[InputFile], **
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Number names that stand for several files; a file system may not distinguish capitals."""
+    """Number names that stand for several files; a file system may not distinguish capitals or Unicode forms."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     unique = []
     for name in names:
-        numbered = (f"{name}_{number}" for number in itertools.count(2))
-        unique.append(next(free for free in itertools.chain([name], numbered) if free.lower() not in taken))
-        taken.add(unique[-1].lower())
+        free = name
+        while match_key(free) in taken:
+            numbers[name] = numbers.get(name, 1) + 1
+            free = f"{name}_{numbers[name]}"
+        taken.add(match_key(free))
+        unique.append(free)
     return unique

@@ -11,6 +11,7 @@ from PIL import Image
 
 from baa.atomic_io import atomic_path
 from baa.metrics.greulich_pyle import standard_deviation
+from baa.names import safe_cell, safe_path
 from baa.patient import Sex, years_and_months
 from baa.plots.overlay import Drawing, overlay, prior_note
 
@@ -78,7 +79,7 @@ class Prediction:
 
     def make_row(self) -> dict[str, Any]:
         """Make the row of `predictions.csv`; values that are unknown are absent."""
-        row: dict[str, Any] = {"file": self.file, "sex": self.sex.name.lower(), "sex_source": self.sex_source}
+        row: dict[str, Any] = {"file": safe_path(self.file), "sex": self.sex.name.lower(), "sex_source": self.sex_source}
         if self.age_months is not None:
             row["age_months"] = round(self.age_months, 1)
         if self.ood_score is not None:
@@ -86,7 +87,7 @@ class Prediction:
         if self.mirrored is not None:
             row["mirrored"] = "yes" if self.mirrored else "no"
         if self.error:
-            return row | {"error": self.error}
+            return row | {"error": safe_cell(self.error)}
         row |= {"bone_age_months": round(self.months, 1), "bone_age": years_and_months(self.months), **self._ahead()}
         if self.interval is not None:
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in self.interval)
@@ -94,7 +95,7 @@ class Prediction:
             row["disagreement_months"] = round(self.disagreement_months, 1)
         for region, box in self.boxes.items():
             row |= {f"{region}_{corner}": round(edge, 1) for corner, edge in zip(CORNERS, box, strict=True)}
-        return row | {"warnings": "; ".join(self.warnings)}
+        return row | {"warnings": safe_cell("; ".join(self.warnings))}
 
     def _ahead(self) -> dict[str, float]:
         """How far the bone age is ahead of the chronological age, in months and in standard deviations."""

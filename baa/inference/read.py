@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baa.assembly.trainer import FULL, HALF, resolve_precision
 from baa.checkpoints.trained_model import TrainedModel
-from baa.data.radiograph import boxes_in_file
+from baa.data.read.radiograph import Frame
 from baa.inference.files import FileSample
 from baa.inference.prediction import Prediction
 from baa.inference.tta import disagreement
@@ -114,7 +114,7 @@ def make_prediction(
     notes = [sample.notes[i], ROTATED.get(int(oriented.quarters[i])), _end_of_growth(months, chronological, sex)]
     basis |= {"film": reading.film[i].numpy()}
     if regions is not None and regions.heat is not None and reading.boxes is not None:
-        pixels = boxes_in_file(reading.boxes[i].numpy(), *map(int, sample.size[i]))
+        pixels = Frame(*sample.frame[i].tolist()).boxes_in_image(reading.boxes[i].numpy())
         basis |= {
             "boxes": {name: tuple(map(float, box)) for name, box in zip(names, pixels, strict=True)},
             "heat_maps": dict(zip(names, regions.heat[i].numpy(), strict=True)),

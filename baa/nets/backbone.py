@@ -8,12 +8,14 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from baa.errors import InputError
+from baa.torch_file import read_torch_file
 
 FeatureMap = Float[Tensor, "batch channel rows columns"]
 GrayImage = Float[Tensor, "batch 1 height width"]
@@ -140,8 +142,8 @@ def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
     Raises:
         InputError: the network returns no feature map.
     """
-    with torch.random.fork_rng(devices=()):
-        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval().to("meta")  # where nothing is computed
+    with torch.random.fork_rng(devices=()), torch.device("meta"):  # where nothing is allocated or computed
+        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval()
     with torch.enable_grad():
         features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
     if features.ndim != 4 or features.shape[1] != net.num_features:
@@ -193,11 +195,17 @@ def _download(backbone: Backbone) -> None:
 def _copy_tensors(backbone: Backbone, file: Path) -> None:
     if not file.is_file():
         raise InputError(f"weights: {file} does not exist; give a file, imagenet or none")
-    try:
-        loaded: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-        tensors: dict[str, Tensor] = loaded.get("state_dict", loaded)
-    except Exception as error:
-        raise InputError(f"weights: {file} cannot be read: {error}; give a .safetensors file or a state dict") from error
+    loaded: Any
+    if file.suffix == ".safetensors":
+        try:
+            loaded = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"weights: {file} cannot be read: {error}; give a .safetensors file or a state dict") from error
+    else:
+        loaded = read_torch_file(file, "weights")
+    tensors: Any = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not (isinstance(tensors, dict) and all(isinstance(tensor, Tensor) for tensor in tensors.values())):
+        raise InputError(f"weights: {file} holds no state dict; give a .safetensors file or a state dict")
     own = backbone.net.state_dict()
     if not own.keys() <= tensors.keys():
         tensors = dict(zip(own, tensors.values(), strict=False))

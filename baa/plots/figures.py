@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from baa.atomic_io import atomic_path
 from baa.data.cases import Case
+from baa.names import printable
 from baa.patient import Sex
 
 REGION_COLORS = {"carpal": "limegreen", "hand": "red"}
@@ -68,10 +69,15 @@ def localization_figure(
                     for drawn, style in ((boxes, "-"), (gt_boxes, ":"), (prior_boxes, "--")):
                         if drawn is not None:
                             _draw_box(axis, drawn[column, region], color, style)
-        axes[0, column].set_title(title, fontsize=9)
+        axes[0, column].set_title(_shown(title), fontsize=9, parse_math=False)
     for axis, caption in zip(axes[:, 0], captions, strict=True):
         axis.text(-0.05, 0.5, caption, rotation=90, va="center", ha="right", transform=axis.transAxes)
     return figure
+
+
+def _shown(title: str) -> str:
+    """Make names of foreign origin drawable. Draw them with `parse_math=False`: what looks like TeX and is none is an error."""
+    return "\n".join(map(printable, title.split("\n")))
 
 
 def _draw_box(axis: Axes, box: np.ndarray, color: str, style: str) -> None:
@@ -93,7 +99,8 @@ def age_figure(cases: Sequence[Case], months: np.ndarray, title: str) -> Figure:
             right.scatter(true, months[chosen] - true, **style)
     left.axline((0, 0), slope=1, color="black", linewidth=0.8)
     right.axhline(0, color="black", linewidth=0.8)
-    left.set(xlabel="true age (months)", ylabel="predicted age (months)", title=title)
+    left.set(xlabel="true age (months)", ylabel="predicted age (months)")
+    left.set_title(_shown(title), parse_math=False)
     right.set(xlabel="true age (months)", ylabel="predicted - true (months)", title="error")
     left.legend()
     return figure
@@ -152,7 +159,8 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     for name in ("train/mae", "val/mae"):
         left.plot(curve["epoch"] + 1, curve[name], marker=".", label=name)
     right.plot(curve["epoch"] + 1, curve["train/loss"], marker=".")
-    left.set(xlabel="epoch", ylabel="MAE (months)", title=title, yscale="log")
+    left.set(xlabel="epoch", ylabel="MAE (months)", yscale="log")
+    left.set_title(_shown(title), parse_math=False)
     right.set(xlabel="epoch", ylabel="training loss", yscale="log")
     left.legend()
     return figure

@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from baa.data.sampling import SIGNALS
+from baa.data.workers import SIGNALS
 
 
 class Preempted(SystemExit):

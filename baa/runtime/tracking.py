@@ -1,5 +1,10 @@
-"""Logging to Weights & Biases, offline without a key or network."""
+"""Logging to Weights & Biases, offline without a key or network.
 
+By default a run has its metrics, its name and the settings that a shared model has too. `wandb.detail=full` adds what W&B
+collects by itself, and may hold names of patients: the console with the cells of bad rows, folders, columns, the command line.
+"""
+
+import logging
 import os
 import secrets
 import socket
@@ -12,10 +17,21 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from requests.utils import get_netrc_auth
 
 from baa.atomic_io import write_atomic
-from baa.config.load import to_plain
+from baa.config.load import to_plain, to_share
 from baa.config.schema import Config
 
 CONNECT_SECONDS = 3.0
+
+SHARED = wandb.Settings(
+    console="off",
+    host="",
+    disable_code=True,
+    disable_git=True,
+    x_disable_machine_info=True,
+    x_disable_meta=True,
+    x_save_requirements=False,
+)
+"""W&B's settings for a run that shows nothing of the machine, the command line and the console."""
 
 
 def wandb_logger(stage: str, config: Config) -> WandbLogger | None:
@@ -34,6 +50,9 @@ def wandb_logger(stage: str, config: Config) -> WandbLogger | None:
     reason = _why_offline() if mode == "online" else ""
     if reason:
         rank_zero_info(f"W&B: {reason}; this run is logged offline, upload it later with `wandb sync`")
+    full = config.wandb.detail == "full"
+    if not full:
+        logging.getLogger("wandb").setLevel(logging.WARNING)  # its debug.log, in the run's folder, names folders
     folder = config.folder / stage
     folder.mkdir(parents=True, exist_ok=True)
     return WandbLogger(
@@ -45,7 +64,8 @@ def wandb_logger(stage: str, config: Config) -> WandbLogger | None:
         entity=config.wandb.entity,
         save_dir=folder,
         mode="offline" if reason else mode,
-        config=to_plain(config),
+        config=to_plain(config) if full else to_share(to_plain(config)),
+        settings=None if full else SHARED,
     )
 
 

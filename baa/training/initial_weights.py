@@ -1,19 +1,16 @@
 """What a run starts from: its source models, each loaded once, and the weights that it takes from them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from baa.checkpoints.load import digest, load_model
-from baa.checkpoints.provenance import Provenance, id_digest, provenance
+from baa.checkpoints.load import digest, file_provenance, load_model
+from baa.checkpoints.provenance import Provenance, joined
 from baa.checkpoints.trained_model import TrainedModel
-from baa.config.load import to_plain
+from baa.config.load import WEIGHTS_BY_NAME
 from baa.config.schema import Config
-from baa.data.cache import Radiographs
-from baa.data.sources import SOURCES
 from baa.errors import InputError
 from baa.model_card import model_path
 from baa.modules.base import AgeRegressionModule
@@ -90,33 +87,20 @@ class SourceModels:
     def _own(self, stage: str) -> Path:
         return self.config.folder / stage / "best.ckpt"
 
-    def provenance(self, splits: Mapping[str, Radiographs]) -> Provenance:
-        """Provenance of a model of this run: its own cases and those of its source models."""
-        ids = [case.id for split in ("train", "val") for case in splits[split].cases]
-        sources = [self.loaded[path].provenance for path in self.named.values()]
-        return provenance(ids, SOURCES[self.config.data.source].licence, sources)
+    def provenance(self, stages: Sequence[str]) -> Provenance:
+        """Join what models of these stages inherit from the models and weights files that they start from."""
+        return joined([*(trained.provenance for trained in self.loaded.values()), *self._files(stages)])
 
-    def warn_of_seen_cases(self, splits: Mapping[str, Radiographs]) -> None:
-        """Log how many validation and test cases a source model was trained or chosen on.
-
-        A source model with the same split settings chose by the same validation cases and was not trained on them.
-        """
-        own = _split_settings(to_plain(self.config)["data"])
-        models = [self.loaded[path] for path in self.named.values()]
-        others = [model for model in models if _split_settings(model.settings["data"]) != own]
-        for name, relevant, what in (("val", others, "choice of an epoch and intervals"), ("test", models, "test MAE")):
-            seen = frozenset().union(*(model.provenance.seen_ids for model in relevant))
-            cases = splits[name].cases
-            if count := sum(id_digest(case.id) in seen for case in cases):
-                rank_zero_info(
-                    f"{count} of the {len(cases)} {name} cases were trained or chosen on by a source model: "
-                    f"{what} will look too good; use that model's data.split, or evaluate with "
-                    "`python -m baa.evaluate --split unseen`"
-                )
-
-
-def _split_settings(data: dict[str, Any]) -> dict[str, Any]:
-    return data["split"] | {"test_ids": None, "source": data["source"], "column": data["table"]["split"]}
+    def _files(self, stages: Sequence[str]) -> Iterator[Provenance]:
+        """Provenance of the weights files of backbones. Files that are missing are reported when they are to be loaded."""
+        estimator = [getattr(self.config.estimator, name) for name in self.config.estimator.streams]
+        backbones = {"locator": [self.config.locator.backbone], "estimator": estimator}
+        if self.config.weights:
+            return
+        for stage in stages:
+            for weights in sorted({backbone.weights for backbone in backbones.get(stage, [])} - set(WEIGHTS_BY_NAME)):
+                if Path(weights).is_file():
+                    yield file_provenance(Path(weights))
 
 
 def take_weights(module: AgeRegressionModule, config: Config, sources: SourceModels) -> None:

@@ -1,24 +1,56 @@
 """Where an interrupted stage goes on: its newest checkpoint that is whole."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from baa.checkpoints.load import RECORD, read_checkpoint
+from baa.checkpoints.load import CROPS, RECORD, read_checkpoint
+from baa.config.networks import SCALE
 from baa.errors import InputError
 
 NEWEST_FIRST = ("last.ckpt", "best.ckpt")
 
 
 class ResumePoint(NamedTuple):
-    """A stage that has begun: its checkpoint, the record in it, and how many epochs, batches and processes it had."""
+    """A stage that has begun: its checkpoint, the record in it, and how many epochs, batches and processes it had.
+
+    locator_source: file and digest of the locator that cut its crops; empty for a stage without.
+    """
 
     file: Path
     record: dict[str, Any]
     epochs: int
     batches: int
     processes: int
+    locator_source: Mapping[str, str] = MappingProxyType({})
+
+    def refuse_other_start(self, networks: Mapping[str, Mapping[str, Any]], locator_source: Mapping[str, str]) -> None:
+        """Refuse another locator than the one whose crops the stage has seen, and networks that are not the checkpoint's.
+
+        Args:
+            networks: arguments of `Locator` and `Estimator` that the stage would have now, by name.
+            locator_source: file and digest of the locator that would cut the crops now; empty for a stage without.
+
+        Raises:
+            InputError: they differ.
+        """
+        before, now = self.locator_source, locator_source
+        if before and now and before["sha256"] != now["sha256"]:
+            raise InputError(
+                f"{self.file}: it was trained on crops of the locator {before['file']}, SHA-256 {before['sha256'][:12]}..., "
+                f"now {now['file']} has {now['sha256'][:12]}...; restore that file, or give another name="
+            )
+        for name, arguments in networks.items():
+            former = self.record["networks"].get(name, {})
+            for key, value in arguments.items():
+                if key not in SCALE and former.get(key, value) != value:
+                    raise InputError(
+                        f"{self.file}: its {name} has {key}={former[key]}, the model that it started from now has {value}; "
+                        "restore that model, or give another name="
+                    )
 
     def refuse_other_world_size(self, processes: int) -> None:
         """Refuse another number of processes: order, steps and learning rates would be those of neither run.
@@ -58,5 +90,5 @@ def find_resume_point(folder: Path) -> ResumePoint | None:
         loop, record = checkpoint["loops"]["fit_loop"], checkpoint[RECORD]
         epochs, batches = loop["epoch_progress"]["current"]["processed"], loop["epoch_loop.batch_progress"]
         into = 0 if batches["is_last_batch"] else batches["current"]["processed"]
-        return ResumePoint(file, record, epochs, into, record["processes"])
+        return ResumePoint(file, record, epochs, into, record["processes"], checkpoint.get(CROPS, {}).get("source", {}))
     return None

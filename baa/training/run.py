@@ -21,14 +21,19 @@ from baa.assembly.modules import (
     locator_module,
     prepare,
 )
+from baa.assembly.small_inputs import refuse_small_inputs
 from baa.assembly.trainer import build_trainer, compute_device, profiler, settle_precision
 from baa.atomic_io import make_folder, read_json, write_atomic
+from baa.checkpoints.load import provenance_of
+from baa.checkpoints.provenance import joined, own_provenance
 from baa.config.load import to_plain
+from baa.config.networks import SCALE
 from baa.config.schema import Config, FitConfig
 from baa.data.augment import Augmentation
 from baa.data.cache import Radiographs
 from baa.data.datamodules import CropDataModule, HandDataModule
-from baa.errors import InputError
+from baa.data.sources import SOURCES
+from baa.errors import InputError, one_line
 from baa.machine import keep_freed_memory
 from baa.modules.base import AgeRegressionModule
 from baa.runtime.callbacks import CheckpointRecord, LearningCurve
@@ -40,7 +45,9 @@ from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
 from baa.training.initial_weights import SourceModels, take_weights
 from baa.training.resume import find_resume_point
-from baa.training.run_folder import METRICS, keep_precision, locked_run_folder
+from baa.training.run_folder import METRICS, begun_stages, keep_precision, locked_run_folder
+from baa.training.seen_cases import RunCases, log_seen_cases
+from baa.training.start import as_started
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -65,6 +72,8 @@ def run(config: Config) -> dict[str, Any]:
             mark_preempted()
             rank_zero_info(f"{preempted.reason}; run the same command to continue")
             raise
+        except InputError as error:
+            raise one_line(error) from error
         except RuntimeError as error:
             if not (reason := lost_peer(error)):
                 raise
@@ -79,8 +88,10 @@ def _run_stages(config: Config, signals: SignalHandler, longer: str | None) -> d
     sizes = {split: len(radiographs.cases) for split, radiographs in splits.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     refuse_untrainable(splits)
+    refuse_small_inputs(config)
     sources = SourceModels(config)
-    sources.warn_of_seen_cases(splits)
+    log_seen_cases(sources.provenance(config.stages), splits)
+    RunCases(config.folder, splits).keep(begun=bool(begun_stages(config.folder)))
     metrics_file = config.folder / METRICS
     for stage in config.stages:
         if stage != longer and stage in read_json(metrics_file):
@@ -95,24 +106,30 @@ def _run_stage(
     stage: str, config: Config, splits: dict[str, Radiographs], sources: SourceModels, signals: SignalHandler
 ) -> dict[str, Any]:
     folder, fit = config.folder / stage, getattr(config, stage).fit
+    config = as_started(stage, config, sources)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module, networks = _module(stage, config, splits, sources)
     resume_point = find_resume_point(folder)
+    reads_crops = stage == "estimator" and _reads_crops(config)
     if resume_point is None:
         take_weights(module, config, sources)
     else:
+        resume_point.refuse_other_start(networks, sources.locator_source() if reads_crops else {})
         into = f" and {resume_point.batches} batches" if resume_point.batches else ""
         rank_zero_info(f"{stage}: resumes after epoch {resume_point.epochs} of {fit.epochs}{into}")
     prepare(module, config)
     data = _data(stage, config, splits, sources)
     rank_zero_info(f"{stage}: {sum(p.numel() for p in module.parameters()) / 1e6:.1f} M parameters, {fit.epochs} epochs")
-    provenance = sources.provenance(splits)
+    own = own_provenance(splits, SOURCES[config.data.source].licence)
+    before = [] if resume_point is None else [provenance_of(resume_point.record)]
+    provenance = joined([own, sources.provenance([stage]), *before])
     record = {
         "stage": stage,
         "settings": to_plain(config),
         "networks": networks,
-        "seen_ids": sorted(provenance.seen_ids),
         "licences": list(provenance.licences),
+        "unrecorded": list(provenance.unrecorded),
+        **provenance.tensors(),
     }
     trainer = _trainer(stage, config, fit, record, signals)
     refuse_fewer_than_processes(splits, trainer.world_size)
@@ -133,12 +150,15 @@ def _module(
 ) -> tuple[AgeRegressionModule, Networks]:
     """Build the module of a stage; also return the arguments of the networks that its checkpoint will hold."""
     ages = torch.tensor([case.months for case in splits["train"].cases if case.months is not None])
-    mean, std = float(ages.mean()), float(ages.std().clamp(min=1.0))
+    scale = {"mean_months": float(ages.mean()), "std_months": float(ages.std().clamp(min=1.0))}
+    if config.weights and stage != "joint":  # which come with the scale of their ages
+        source = sources.loaded[sources.named["weights"]].networks[stage]
+        scale = {name: source.get(name, default) for name, default in SCALE.items()}
     if stage == "locator":
-        networks = {"locator": locator_arguments(config, mean, std)}
+        networks = {"locator": locator_arguments(config, **scale)}
         return locator_module(config, networks["locator"]), networks
     if stage == "estimator":
-        networks = {"estimator": estimator_arguments(config, mean, std)}
+        networks = {"estimator": estimator_arguments(config, **scale)}
         if _reads_crops(config):
             networks = {"locator": sources.locator().networks["locator"], **networks}
         return estimator_module(config, networks["estimator"]), networks

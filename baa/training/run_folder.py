@@ -71,6 +71,11 @@ def keep_precision(config: Config) -> Config:
     return replace(config, trainer=trainer, crops=crops)
 
 
+def begun_stages(folder: Path) -> list[str]:
+    """The stages that have been trained in a run's folder, at least in part."""
+    return [stage for stage in STAGES if any((folder / stage / name).exists() for name in NEWEST_FIRST)]
+
+
 def _is_first_process() -> bool:
     """Return whether this is the first process of the job, also where a script is started on each node by hand."""
     return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
@@ -85,7 +90,7 @@ def _remove_unfinished_files(folder: Path) -> None:
 def _check_settings(config: Config) -> str | None:
     """Refuse settings that would change what has been trained; reopen and return a stage that is to train longer."""
     file = config.folder / "config.yaml"
-    begun = [stage for stage in STAGES if any((config.folder / stage / name).exists() for name in NEWEST_FIRST)]
+    begun = begun_stages(config.folder)
     if not (begun and file.exists()):
         return None
     former = load([file], base={})

@@ -1,38 +1,28 @@
 """The web page: radiographs in, bone ages out, and a slider for the heat maps."""
 
-import base64
-import html
-import io
-import shutil
-import signal
-import sys
+import contextlib
+import os
 import tempfile
 import threading
-import zipfile
-from collections.abc import Sequence
+from asyncio import Queue
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import pandas as pd
-from PIL import Image
+from gradio.utils import LRUCache
 
 from baa.api import Model
-from baa.data.radiograph import IMAGE_SUFFIXES, MAX_BYTES
-from baa.errors import InputError
 from baa.inference.inputs import InputFile
 from baa.inference.prediction import Prediction, Predictions
 from baa.patient import Sex
-from baa.plots.figures import region_color
-from baa.plots.overlay import PANEL_PX, heat_layer
+from baa.web.folder import KEPT_SECONDS
+from baa.web.pictures import figure, overlays_zip
 
 MOST_FILES, MOST_SHOWN = 200, 24
-SWEEP_SECONDS, KEPT_SECONDS = 300, 1800
-"""How often downloads are checked, and the age at which they are deleted."""
-
-COPIED_SECONDS = 60.0
-"""After this time Gradio has its own copy of a download."""
+MOST_WAITING, MOST_SESSIONS = 50, 2000
+"""Requests in the queue, and sessions whose messages are kept."""
 
 FROM_FILE = "from the file"
 SEXES = {FROM_FILE: None, "female": Sex.FEMALE, "male": Sex.MALE, "unknown": Sex.UNKNOWN}
@@ -42,7 +32,8 @@ ABOUT = """# Bone age
 Drop radiographs of hands (PNG, JPEG, TIFF, DICOM).
 **A research tool, not a medical device: do not treat anybody by its answers.**"""
 KEPT = f"""At most {MOST_FILES} files at a time.
-Radiographs are deleted after the answer, downloads half an hour later."""
+Radiographs are deleted after the answer, downloads {KEPT_SECONDS // 60} minutes later."""
+GONE = "deleted, after another request for the same file or after half an hour; drop it again"
 
 STYLE = """
 .films { display: flex; flex-wrap: wrap; gap: 1em; }
@@ -53,25 +44,58 @@ STYLE = """
 .doubt { background: #fff6e0; color: #222; padding: .2em .5em; border-left: 4px solid #e0a800; }
 """
 FADE = "share => { document.documentElement.style.setProperty('--heat', share); }"
+CLEAR = "() => null"
+
+
+class Page(gr.Blocks):
+    """Gradio's page that deletes the files of a request after its answer or refusal.
+
+    Args:
+        folder: of uploads.
+        settings: of `gr.Blocks`.
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.folder = folder.resolve()
+
+    async def process_api(self, block_fn: Any, inputs: list[Any], *more: Any, **named: Any) -> dict[str, Any]:
+        files = list(_uploads(inputs, self.folder))
+        try:
+            return await super().process_api(block_fn, inputs, *more, **named)
+        finally:
+            for file in files:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+class Messages(LRUCache[str, Any]):
+    """The messages of each session. Those for a session that was forgotten are dropped.
+
+    Gradio keeps 2,000 sessions, and its queue ended for good when it had a message for another one.
+    """
+
+    def __missing__(self, session: str) -> Any:
+        return Queue()
 
 
 def build(model: Model, folder: Path) -> gr.Blocks:
-    """Build the page and its endpoint `/read`; `serve` serves it.
+    """Build the page and its endpoint `/read`; `baa.web.serving` serves it.
 
     Args:
         model: that predicts. It answers one request at a time.
-        folder: for files to download.
+        folder: of uploads and downloads.
     """
     lock = threading.Lock()
 
     def read(files: list[str] | None, sex: str, strict: bool) -> tuple[str, pd.DataFrame, Any, Any]:
         with lock:
-            return _answer(model, [Path(file) for file in files or []], sex, strict, folder)
+            return answer(model, [Path(file) for file in files or []], sex, strict, folder)
 
-    with gr.Blocks(title="baa: bone age", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
+    with Page(folder, title="baa: bone age", analytics_enabled=False) as page:
         gr.Markdown(ABOUT)
         with gr.Row():
-            files = gr.File(label="Radiographs", file_count="multiple", file_types=list(IMAGE_SUFFIXES), elem_id="files")
+            files = gr.File(label="Radiographs", file_count="multiple", elem_id="files")  # DICOM files may have no suffix
             with gr.Column():
                 sex = gr.Radio(list(SEXES), value=FROM_FILE, label="Sex")
                 strict = gr.Checkbox(label="Refuse what is not recognized as a whole hand")
@@ -84,50 +108,47 @@ def build(model: Model, folder: Path) -> gr.Blocks:
             pictures = gr.DownloadButton("Pictures (ZIP)", interactive=False, elem_id="pictures")
         gr.Markdown(KEPT)
         ask.click(read, [files, sex, strict], [films, table, csv, pictures], api_name="read", concurrency_limit=1).then(
-            lambda: None, None, files, api_visibility="private"
+            None, None, files, js=CLEAR, api_visibility="private"
         )
         fade.input(None, fade, None, js=FADE, api_visibility="private")
+    page.queue(max_size=MOST_WAITING)
+    page._queue.pending_messages_per_session = Messages(MOST_SESSIONS)
     return page
 
 
-def serve(page: gr.Blocks, host: str, port: int) -> None:
-    """Serve until interrupted. Only uploaded files can be reached.
+def _uploads(named: Any, folder: Path) -> Iterator[Path]:
+    """The files in a folder that the data of a request name, at any depth."""
+    if isinstance(named, dict):
+        path = named.get("path")
+        if isinstance(path, str) and "\0" not in path and os.path.realpath(path).startswith(f"{folder}{os.sep}"):
+            yield Path(path)
+        named = list(named.values())
+    if isinstance(named, list):
+        for one in named:
+            yield from _uploads(one, folder)
+
+
+def answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder: Path) -> tuple[str, pd.DataFrame, Any, Any]:
+    """Answer a request: what the page shows, a table, and two files to download. Delete the radiographs.
+
+    Args:
+        model: that predicts.
+        files: uploads; one that cannot be read costs its own row.
+        sex: a key of `SEXES`.
+        strict: whether a radiograph that is not recognized gets an error instead of an age.
+        folder: for the downloads.
 
     Raises:
-        InputError: the port is taken.
+        gr.Error: no file, or too many.
     """
     try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            show_error=True,
-            max_file_size=MAX_BYTES,
-            ssr_mode=False,
-            footer_links=["api"],
-            theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),  # others are downloaded
-            css=STYLE,
-            prevent_thread_lock=True,
-        )
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port}: the port is in use; choose another with --port") from error
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that uploads are deleted
-    sys.stdout.write(f"http://{host}:{port} (stop with Ctrl-C)\n")
-    sys.stdout.flush()
-    page.block_thread()
-
-
-def _answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder: Path) -> tuple[str, pd.DataFrame, Any, Any]:
-    try:
         if not files:
-            raise gr.Error("Drop a radiograph first.")
+            raise gr.Error("Drop a radiograph first.", print_exception=False)
         if len(files) > MOST_FILES:
-            raise gr.Error(f"{len(files)} files; at most {MOST_FILES} at a time. `python -m baa.predict` takes any number.")
-        if gone := [file for file in files if not file.exists()]:  # Gradio keeps one of two equal uploads
-            raise gr.Error(f"{gone[0].name} was deleted after another request for the same file; drop it again.")
+            most = f"{len(files)} files; at most {MOST_FILES} at a time. `python -m baa.predict` takes any number."
+            raise gr.Error(most, print_exception=False)
         inputs = [InputFile(file, SEXES[sex], sex_source="page") for file in files]
-        predictions = Predictions(model.stream(inputs, strict=strict))
+        predictions = Predictions(_predict_all(model, inputs, strict))
     finally:
         for file in files:
             file.unlink(missing_ok=True)
@@ -136,10 +157,7 @@ def _answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder:
     made = Path(tempfile.mkdtemp(dir=folder))
     (made / "predictions.csv").write_text(table.to_csv(index=False))
     (made / "overlays.zip").write_bytes(overlays_zip(predictions, names))
-    delete = threading.Timer(COPIED_SECONDS, shutil.rmtree, [made], {"ignore_errors": True})
-    delete.daemon = True
-    delete.start()
-    shown = [_figure(name, prediction) for name, prediction in zip(names[:MOST_SHOWN], predictions, strict=False)]
+    shown = [figure(name, prediction) for name, prediction in zip(names[:MOST_SHOWN], predictions, strict=False)]
     more = len(files) - MOST_SHOWN
     rest = f"<p>and {more} more, in the table and the downloads</p>" if more > 0 else ""
     return (
@@ -150,53 +168,25 @@ def _answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder:
     )
 
 
-def overlays_zip(predictions: Sequence[Prediction], names: Sequence[str]) -> bytes:
-    """Pack the overlays of all predictions without an error into a ZIP archive."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as pictures:
-        for place, (name, prediction) in enumerate(zip(names, predictions, strict=True), start=1):
-            if not prediction.error:
-                picture = io.BytesIO()
-                prediction.plot().save(picture, "PNG")
-                pictures.writestr(f"{place}_{Path(name).stem}.png", picture.getvalue())
-    return archive.getvalue()
+def _predict_all(model: Model, inputs: Sequence[InputFile], strict: bool) -> Iterator[Prediction]:
+    """Yield the prediction of each upload in order; one that is gone is a prediction with an error."""
+    here = [given.file.exists() for given in inputs]
+    found = iter(_predict(model, [given for given, exists in zip(inputs, here, strict=True) if exists], strict))
+    for given, exists in zip(inputs, here, strict=True):
+        yield next(found) if exists else _failed(model, given, GONE)
 
 
-def _figure(file: str, prediction: Prediction) -> str:
-    """Stack a radiograph, its heat maps and its boxes, with the prediction below."""
-    name = html.escape(file)
-    if prediction.error:
-        why = html.escape(prediction.error)
-        return f'<figure><figcaption><b>{name}</b><br><span class="doubt">{why}</span></figcaption></figure>'
-    drawing = prediction.drawing()
-    film = Image.fromarray(drawing.film).resize((PANEL_PX, PANEL_PX), Image.Resampling.BICUBIC)
-    layers = [f'<img alt="radiograph" src="{_source(film)}">']
-    if drawing.heat is not None:
-        layers.append(f'<img class="heat" alt="heat map" src="{_source(heat_layer(drawing.heat, PANEL_PX))}">')
-    for boxes, style in ((drawing.boxes, ""), (drawing.prior_boxes, ' stroke-dasharray="0.015"')):
-        if boxes is not None:
-            shapes = [_box(box, region, i, style) for i, (box, region) in enumerate(zip(boxes, drawing.regions, strict=True))]
-            layers.append(f'<svg viewBox="0 0 1 1">{"".join(shapes)}</svg>')
-    estimate, *details, warning = (html.escape(line) for line in drawing.lines)
-    described = "<br>".join(details)
-    doubt = f'<br><span class="doubt">{warning}</span>' if prediction.warnings else ""
-    return (
-        f'<figure><div class="film">{"".join(layers)}</div>'
-        f"<figcaption>{name}<br><b>{estimate}</b><br>{described}{doubt}</figcaption></figure>"
-    )
+def _predict(model: Model, inputs: Sequence[InputFile], strict: bool) -> list[Prediction]:
+    try:
+        return list(model.stream(inputs, strict=strict)) if inputs else []
+    except Exception as error:  # nothing that one file does may cost the others their answer
+        if len(inputs) == 1:
+            return [_failed(model, inputs[0], f"could not be read: {type(error).__name__}")]
+        return [prediction for given in inputs for prediction in _predict(model, [given], strict)]
 
 
-def _box(box: np.ndarray, region: str, index: int, style: str) -> str:
-    if not np.isfinite(box).all():
-        return ""
-    x0, y0, x1, y1 = (float(edge) for edge in box)
-    return (
-        f'<rect x="{x0:.4f}" y="{y0:.4f}" width="{x1 - x0:.4f}" height="{y1 - y0:.4f}" fill="none" '
-        f'stroke="{region_color(region, index)}" stroke-width="0.006"{style}><title>{region}</title></rect>'
-    )
-
-
-def _source(image: Image.Image) -> str:
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+def _failed(model: Model, given: InputFile, error: str) -> Prediction:
+    cropper = model.trained.model.cropper
+    regions = () if cropper is None else tuple(cropper.regions)
+    sex = Sex.UNKNOWN if given.sex is None else given.sex
+    return Prediction(file=given.name, sex=sex, coverage=model.coverage, regions=regions, error=error)

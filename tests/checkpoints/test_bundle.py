@@ -1,5 +1,6 @@
 """A bundle predicts what its checkpoint predicts, describes itself, and contains no paths of its maker."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import fields, is_dataclass
@@ -7,6 +8,7 @@ from dataclasses import fields, is_dataclass
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from tiny_run import settings
 
 from baa.errors import InputError
@@ -27,7 +29,7 @@ def borrowed(finished, tmp_path_factory, brief_finish):
     folder = tmp_path_factory.mktemp("borrowed")
     locator = finished[0] / "tiny" / "locator" / "best.ckpt"
     own = ["stages=[estimator]", f"locator.checkpoint={locator}", "estimator.hand.weights=locator", "estimator.fit.epochs=1"]
-    own += ["data.split.seed=5"]
+    own += ["data.split.seed=5", "locator.px=96"]
     run(load([], settings(folder, *own)))
     return folder / "tiny" / "estimator"
 
@@ -37,7 +39,8 @@ def test_a_bundle_predicts_what_its_checkpoint_predicts(borrowed, tmp_path):
 
     from baa.api import load_model
     from baa.data.sources.phantom import phantom_cases
-    from baa.inference.inputs import InputFile, find_images
+    from baa.inference.inputs import InputFile
+    from baa.inference.listing import find_images
     from baa.patient import Sex
 
     hands = tmp_path / "hands"
@@ -46,7 +49,7 @@ def test_a_bundle_predicts_what_its_checkpoint_predicts(borrowed, tmp_path):
         Image.fromarray(case.image.load(160).pixels).save(hands / f"{case.id}.png")
     read = {}
     for kept in ("best.ckpt", "bundle"):
-        inputs = [InputFile(file, Sex.MALE) for file in find_images([hands])]
+        inputs = [InputFile(file, Sex.MALE) for file in find_images([hands]).files]
         load_model(borrowed / kept, device="cpu").predict_files(inputs, tmp_path / kept, progress=False)
         read[kept] = pd.read_csv(tmp_path / kept / "predictions.csv")
 
@@ -115,21 +118,49 @@ def test_the_names_of_networks_are_the_only_free_text_that_is_shared():
 
 def test_a_model_inherits_seen_cases_and_licences_of_its_source_models(finished, borrowed):
     from baa.checkpoints.load import load_model
-    from baa.checkpoints.provenance import Provenance, provenance
+    from baa.checkpoints.provenance import Provenance, joined
     from baa.data.sources import SOURCES
 
     source = load_model(finished[0] / "tiny" / "locator" / "best.ckpt").provenance
     own = load_model(borrowed / "bundle").provenance
-    assert source.seen_ids
-    assert source.seen_ids < own.seen_ids
+    assert len(source.trained) == 35
+    assert source.trained < own.trained
+    assert source.chosen < own.chosen
+    assert not own.seen_ids
 
-    sources = [Provenance(frozenset({number}), ("ask them",)) for number in (7, 8)]
-    joined = provenance(["a"], "ask us", sources)
-    assert {7, 8} < joined.seen_ids
-    assert len(joined.seen_ids) == 3
-    assert joined.licences == ("ask us", "ask them")
-    assert provenance(["a"], None, sources).licences == ("ask them",)
-    assert "RSNA" in provenance([], SOURCES["rsna"].licence).licences[0]
+    every = [Provenance(frozenset({bytes([i]) * 32}), licences=licences) for i, licences in enumerate([("a",), ("b", "a"), ()])]
+    assert len(joined(every).trained) == 3
+    assert joined(every).licences == ("a", "b")
+    assert "RSNA" in SOURCES["rsna"].licence
+
+
+def test_a_bundle_of_an_earlier_version_has_ids_alone_and_says_so(bundle):
+    from baa.checkpoints.bundle import BY_ID, describe
+    from baa.checkpoints.load import load_model
+
+    tensors = load_file(bundle / "weights.safetensors")
+    del tensors["trained"], tensors["chosen"]
+    rewrite(bundle, tensors | {"seen_ids": torch.tensor([7, 8])})
+    trained = load_model(bundle)
+
+    assert trained.provenance.seen_ids == {7, 8}
+    assert not trained.provenance.trained
+    assert BY_ID in describe(trained)["limits"]
+
+
+def rewrite(bundle, tensors=None, **card):
+    """Replace tensors of a bundle, or parts of its card."""
+    described = json.loads((bundle / "card.json").read_text()) | card
+    if tensors is not None:
+        content = save(tensors)
+        (bundle / "weights.safetensors").write_bytes(content)
+        described["sha256"] = hashlib.sha256(content).hexdigest()
+    (bundle / "card.json").write_text(json.dumps(described))
+
+
+def test_the_settings_of_a_card_are_those_of_the_locator_that_was_given(borrowed):
+    card = json.loads((borrowed / "bundle" / "card.json").read_text())
+    assert card["settings"]["locator"]["px"] == card["networks"]["locator"]["px"] == 64
 
 
 def test_an_estimator_on_another_runs_locator_keeps_that_ones_input_check(finished, borrowed):
@@ -254,6 +285,9 @@ def test_a_fit_starts_from_a_model_and_takes_its_settings(bundle, tmp_path):
         else:
             torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
     assert trained.networks["locator"] == source.networks["locator"]
+    for name in ("mean_months", "std_months"):  # of the source's ages, which came with its weights
+        assert trained.networks["estimator"][name] == source.networks["estimator"][name]
+        assert float(getattr(trained.model.estimator.head, name)) == pytest.approx(source.networks["estimator"][name])
 
 
 def test_weights_that_do_not_fit_are_refused_before_any_training(finished, bundle, tmp_path):

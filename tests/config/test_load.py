@@ -227,3 +227,42 @@ def test_a_shared_model_names_no_file_folder_or_account():
 
     assert all(word in str(settings) and word not in str(shared) for word in private)
     assert (shared["estimator"]["whole"]["weights"], shared["estimator"]["hand"]["weights"]) == ("imagenet", "none")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "${oc.env:SECRET}",
+        "x/${oc.env:WANDB_API_KEY}",
+        "${oc.env:WANDB_RUN_ID,${oc.env:SECRET}}",
+        "${oc.env:${name}}",
+        "${oc.decode:1}",
+        "${oc.create:{a:1}}",
+        "${oc.env:wandb_run_id}",
+        "${ oc.env:SECRET }",
+        "\\${oc.env:SECRET}",
+    ],
+)
+def test_a_config_resolves_its_own_settings_and_the_run_id_alone(text, tmp_path, monkeypatch):
+    for name in ("SECRET", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "4711")
+    (tmp_path / "mine.yaml").write_text(f"data: {{root: '{text}'}}\n")
+    for files, overrides in (([tmp_path / "mine.yaml"], []), ([], [f"data.root='{text}'"])):
+        with pytest.raises(InputError, match="is not allowed; only .* are resolved") as refusal:
+            load(files, overrides)
+        assert "4711" not in str(refusal.value)
+
+
+def test_documented_interpolations_are_resolved(monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "r7")
+    config = load([], ["name=fusion/${oc.env:WANDB_RUN_ID}", "seed=5", "data.split.seed=${seed}", "data.cache=${runs}/cache"])
+    assert (config.name, config.data.split.seed, config.data.cache) == ("fusion/r7", 5, "runs/cache")
+    monkeypatch.setenv("WANDB_RUN_ID", "${oc.env:HOME}")
+    with pytest.raises(InputError, match="an environment variable: a text has"):
+        load([], ["name=${oc.env:WANDB_RUN_ID}"])
+
+
+def test_crops_too_small_for_the_pool_of_their_stream_are_refused():
+    with pytest.raises(InputError, match=r"crops.carpal.px: 32 is too small for estimator.carpal.conv_pool; give at least 33"):
+        load([], ["crops.carpal.px=32"])
+    load([], ["crops.carpal.px=32", "estimator.carpal.conv_pool=false"])

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from baa.data.batch import Batch, RadiographDataset
 from baa.data.cache import open_cache
 from baa.data.cases import Box, Case
-from baa.data.radiograph import ImageFile
+from baa.data.read.file import ImageFile
 from baa.nets.view import View
 from baa.patient import Sex
 

@@ -2,18 +2,21 @@
 
 import errno
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from baa.data import cache
+from baa.data.batch import RadiographDataset, whole_batch
 from baa.data.cache import open_cache
-from baa.data.cases import Case
-from baa.data.radiograph import ImageFile
+from baa.data.cases import Case, Problem
+from baa.data.read.file import ImageFile
 from baa.data.sources.phantom import phantom_cases
-from baa.errors import InputError
+from baa.errors import InputError, one_line
 from baa.patient import Sex
 
 
@@ -120,3 +123,36 @@ def test_an_image_that_could_not_be_read_is_tried_again_later(tmp_path, hands):
     radiographs = open_cache(cases, folder=tmp_path / "cache", px=48, workers=1)
     assert [case.id for case in radiographs.cases][-1] == "unreliable"
     np.testing.assert_array_equal(radiographs.pixels(5), cases[5].image.load(48).pixels)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An image whose reader fails in a way that it does not foresee."""
+
+    name: str = "broken.png"
+
+    def fingerprint(self):
+        return b"broken"
+
+    def load(self, px):
+        raise ZeroDivisionError("Doe^Jane")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_unexpected_error_is_a_problem_of_its_file_alone(tmp_path, hands, workers):
+    radiographs = open_cache([*hands, replace(hands[0], id="b", image=Broken())], folder=tmp_path, px=48, workers=workers)
+    assert len(radiographs.cases) == 5
+    assert radiographs.problems == [Problem("b", "broken.png", "could not be read: unexpected ZeroDivisionError")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_names_the_file_whose_pixels_are_damaged_in_one_line(tmp_path, hands, workers):
+    radiographs = open_cache(hands, folder=tmp_path, px=48, workers=1)
+    dataset = RadiographDataset(radiographs._replace(px=47))
+    loader = DataLoader(dataset, batch_size=2, num_workers=workers, collate_fn=whole_batch)
+    with pytest.raises(InputError) as refusal:
+        next(iter(loader))
+    expected = (
+        f"{hands[0].image.name}: its pixels cannot be read from the cache (ValueError); remove {radiographs.key} in data.cache"
+    )
+    assert str(one_line(refusal.value)) == expected

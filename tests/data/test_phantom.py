@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baa.data.radiograph import ImageFile
+from baa.data.read.file import ImageFile
 from baa.data.sources.phantom import Phantom, phantom_cases
 from baa.data.sources.phantom.ossification import CARPAL_APPEARS, cap, carpal_size
 from baa.data.sources.phantom.skeleton import FOREARM_MM

@@ -60,9 +60,9 @@ def test_a_source_without_its_setting_is_refused(source, message):
         SOURCES[source].read(schema.DataConfig(source=source))
 
 
-def picture(file):
+def picture(file, level=50):
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", (8, 10), 50).save(file)
+    Image.new("L", (8, 10), level).save(file)
 
 
 def test_the_official_layout_nested_as_it_is_unzipped(tmp_path):
@@ -102,13 +102,47 @@ def test_images_in_a_tar_are_read_in_place(tmp_path):
 def test_two_images_of_one_name_are_a_bad_row(tmp_path):
     (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n\n8,70,True\n")
     for name in ("images/7.png", "overlays/7.png", "images/8.png"):
-        picture(tmp_path / name)
+        picture(tmp_path / name, level=len(name))
 
     (case,), (problem,) = read_rsna(tmp_path)
     assert case.id == "8"
     assert problem.place.endswith("line 2")
     assert "images/7.png and" in problem.reason
     assert "overlays/7.png" in problem.reason
+
+
+def test_equal_copies_of_an_image_are_one_and_a_macs_attributes_are_none(tmp_path):
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n")
+    for name in ("images/7.png", "copy/7.png"):
+        picture(tmp_path / name)
+    (tmp_path / "__MACOSX" / "images").mkdir(parents=True)
+    for name in ("._t.csv", "__MACOSX/._t.csv", "__MACOSX/images/7.png", "images/._7.png"):
+        (tmp_path / name).write_bytes(b"\0\5\26\7")
+
+    (case,), problems = read_rsna(tmp_path)
+    assert problems == []
+    assert case.image.path == tmp_path / "copy" / "7.png"
+
+
+def test_ids_have_blanks_or_the_suffix_of_their_image(tmp_path):
+    (tmp_path / "t.csv").write_text('id,boneage,male\n 7 ,60,False\n8.PNG,70,False\n9.0,80,True\n"10 ",90,True\n')
+    for id_ in (7, 8, 9, 10):
+        picture(tmp_path / f"{id_}.png")
+    cases, problems = read_rsna(tmp_path)
+    assert problems == []
+    assert [(case.id, case.months) for case in cases] == [("7", 60.0), ("8", 70.0), ("9", 80.0), ("10", 90.0)]
+
+
+def test_a_source_without_a_usable_case_gives_its_first_reasons_and_their_number(tmp_path):
+    from baa.assembly.data import load_splits
+
+    (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n=8,x,False\n")
+    data = schema.DataConfig(source="rsna", root=str(tmp_path), cache=str(tmp_path / "cache"), on_bad="skip")
+    with pytest.raises(InputError, match=r"2 rows or images cannot be used(.|\n)*line 2: its image 7.\* is missing") as error:
+        load_splits(data, tmp_path / "run")
+    assert len(str(error.value).splitlines()) == 3
+    listed = pd.read_csv(tmp_path / "run" / "refused.csv")
+    assert list(listed.id) == ["7", "'=8"]
 
 
 def test_every_bad_row_is_reported_with_file_and_line(tmp_path):

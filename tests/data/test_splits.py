@@ -51,3 +51,15 @@ def test_a_source_without_validation_cases_has_them_drawn_from_its_training_case
     assert splits[1000:] == ["test"] * 100
     with_own = assign_splits(cases(range(1000), "train") + cases([1000], "val"), val_share=0.1)
     assert [case.split for case in with_own].count("val") == 1
+
+
+def test_a_source_without_its_own_split_is_tested_whole_by_a_model_that_has_seen_none_of_it():
+    def tested(given, seen, **settings):
+        splits = assign_splits(cases(given), is_seen=lambda case: case.id in seen, **settings)
+        return sum(case.split == "test" for case in splits)
+
+    assert tested(range(200), set()) == 200
+    drawn = sum(case.split == "test" for case in assign_splits(cases(range(200))))
+    assert tested(range(200), {"17"}) == tested(range(200), set(), by="hash") == drawn < 40
+    own = assign_splits(cases(range(5), "val") + cases(range(5, 8), "test"), is_seen=lambda case: False)
+    assert [case.split for case in own] == ["val"] * 5 + ["test"] * 3

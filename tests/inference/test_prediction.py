@@ -1,5 +1,7 @@
 """The prediction of a radiograph: its row, its warnings, its picture."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,7 @@ SETTINGS = {"trainer": {"precision": "32-true"}}
 
 def trained(model=None):
     """A model whose prediction intervals have a half width of one month."""
-    return TrainedModel(
-        "estimator", model or BoneAgeModel(None, None), {}, SETTINGS, Provenance(frozenset(), ()), {"all": [1.0] * 40}
-    )
+    return TrainedModel("estimator", model or BoneAgeModel(None, None), {}, SETTINGS, Provenance(), {"all": [1.0] * 40})
 
 
 def oriented(quarters, mirrored, ood_score, laterality):
@@ -43,7 +43,7 @@ def samples(chronological):
         sex_source=["table"] * count,
         months=torch.tensor(chronological),
         place=torch.arange(count),
-        size=torch.full((count, 2), 8.0),
+        frame=torch.tensor([0.0, 0.0, 8.0]).expand(count, 3),
         notes=[""] * count,
         error=[""] * count,
     )
@@ -96,7 +96,7 @@ def test_a_region_that_was_not_found_is_a_warning_that_names_it(locator):
     regions = Regions(boxes, points=boxes[..., :2], heat=heat, fallback=fallback, crops={})
     unchecked = oriented([0], [False], [torch.nan], [torch.nan])
     reading = Reading(torch.tensor([140.0]), unchecked, torch.zeros(1, 8, 8, dtype=torch.uint8), regions, boxes, None)
-    sample = samples([torch.nan])._replace(size=torch.tensor([[8.0, 4.0]]))
+    sample = samples([torch.nan])._replace(frame=torch.tensor([[0.0, -2.0, 8.0]]))
     prediction = make_prediction(0, reading, sample, "a.png", trained(model), 0.9)
     assert prediction.warnings == ("no thumb region found, a box at the expected place replaces it",)
     assert prediction.regions == ("wrist", "thumb")
@@ -182,3 +182,9 @@ def test_an_age_that_is_not_finite_is_an_error_of_its_file_alone():
     [prediction] = predictions(unchecked, [120.0], months=torch.nan)
     assert prediction.error == "the network returns no finite age for it"
     assert "bone_age_months" not in prediction.make_row()
+
+
+def test_many_files_of_one_name_are_numbered_in_no_time():
+    names = unique_names(["IM0001"] * 50_000 + ["im0001_3", "J\u00f6rg", unicodedata.normalize("NFD", "j\u00f6rg")])
+    assert names[:2] == ["IM0001", "IM0001_2"]
+    assert names[-4:] == ["IM0001_50000", "im0001_3_2", "J\u00f6rg", unicodedata.normalize("NFD", "j\u00f6rg") + "_2"]

@@ -55,11 +55,12 @@ def test_the_third_map_differs_from_one_with_a_single_region_hidden(locator, pha
 def test_regions_have_different_boxes_with_sides_in_their_limits(locator, phantom_batch):
     boxes = make_cropper(locator, THREE)(View.of(phantom_batch)).boxes
     sides = boxes[..., 2:] - boxes[..., :2]
+    overlaps = []
     for place, region in enumerate(THREE.values()):
         assert (sides[:, place] >= region.min_side - 1e-6).all()
         assert (sides[:, place] <= region.max_side + 1e-6).all()
-        for other in range(place):
-            assert (box_iou(boxes[:, place], boxes[:, other]).diagonal() < 1).all()
+        overlaps += [box_iou(boxes[:, place], boxes[:, other]).diagonal() for other in range(place)]
+    assert (torch.stack(overlaps).mean(dim=1) < 0.9).all()
 
 
 def test_each_crop_is_cut_from_its_own_box(locator, phantom_batch):

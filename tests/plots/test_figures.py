@@ -5,7 +5,10 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import ImageColor
 
-from baa.plots.figures import OTHER_COLORS, REGION_COLORS, error_figure, localization_figure, region_color
+from baa.data.cases import Case
+from baa.data.sources.phantom import Phantom
+from baa.patient import Sex
+from baa.plots.figures import OTHER_COLORS, REGION_COLORS, age_figure, error_figure, localization_figure, region_color, save
 
 
 @pytest.mark.parametrize("regions", [("carpal",), ("carpal", "hand"), ("carpal", "hand", "thumb")])
@@ -40,3 +43,11 @@ def test_the_error_figure_has_a_row_for_each_subgroup():
 
     assert axis.get_title() == "error by subgroup"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["all", "female"]
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "a_$x^$_b", "$$", "a\x1b[2J\rb", "\udcff.png", "\\$"])
+def test_a_name_is_drawn_as_it_is(tmp_path, name):
+    heat, boxes = np.zeros((1, 1, 8, 8)), np.tile([0.1, 0.2, 0.6, 0.7], (1, 1, 1))
+    save(localization_figure(np.zeros((1, 8, 8)), heat, boxes, [f"{name}, male\n7 months"], ["hand"]), tmp_path / "1.png")
+    case = Case(name, Phantom(0, 0, 60.0, Sex.MALE), 60.0, Sex.MALE)
+    save(age_figure([case], np.ones(1), f"test: {name}"), tmp_path / "2.png")

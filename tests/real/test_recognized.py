@@ -19,7 +19,7 @@ def films(real_data, tmp_path_factory):
     from baa.assembly.data import load_splits
     from baa.config.schema import DataConfig, SplitConfig
     from baa.data.ood import corruptions
-    from baa.data.radiograph import ImageFile
+    from baa.data.read.file import ImageFile
     from baa.data.sources.phantom import phantom_cases
 
     skimage = pytest.importorskip("skimage", reason="its example images are used: pip install scikit-image")
@@ -53,12 +53,13 @@ def films(real_data, tmp_path_factory):
 
 def test_hands_are_recognized_and_other_images_are_not(films, tmp_path):
     from baa import load_model
-    from baa.inference.inputs import InputFile, find_images
+    from baa.inference.inputs import InputFile
+    from baa.inference.listing import find_images
 
     model = load_model(batch_size=16)
     counted, tables = {}, {}
     for kind in ("hand", "mirrored", "phantom", "rotated", "no_hand"):
-        inputs = [InputFile(file) for file in find_images([films / kind])]
+        inputs = [InputFile(file) for file in find_images([films / kind]).files]
         out = tmp_path / kind
         model.predict_files(inputs, out, overlays=False, workers=1, progress=False)
         table = pd.read_csv(out / "predictions.csv", keep_default_na=False)

@@ -100,9 +100,9 @@ def read(tmp_path_factory):
     model = load_model(device="cpu")
     folder = tmp_path_factory.mktemp("films")
     case = phantom_cases(13, seed=5)[-1]  # laterality is sure of it
-    film = case.image.load(320).pixels[:, 40:-40]
+    film = case.image.load(400).pixels[:, 50:-50]
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
-    films = {"as_it_is": film, "down": film[::-1, ::-1], "aside": np.rot90(film), "half": film[160:], "noise": noise}
+    films = {"as_it_is": film, "down": film[::-1, ::-1], "aside": np.rot90(film), "half": film[200:], "noise": noise}
     films |= {"mirrored": film[:, ::-1], "mirrored_aside": np.rot90(film[:, ::-1])}
     for name, levels in films.items():
         Image.fromarray(np.ascontiguousarray(levels)).save(folder / f"{name}.png")
@@ -127,7 +127,7 @@ def test_a_rotated_hand_is_rotated_upright_and_its_boxes_are_in_pixels_of_the_fi
     assert months["aside"] == pytest.approx(months["as_it_is"], abs=2.0)  # resampled the other way round: two gray levels off
     corners = [f"hand_{corner}" for corner in ("x0", "y0", "x1", "y1")]
     x0, y0, x1, y1 = table.loc["as_it_is", corners].astype(float)
-    width, height = 240, 320
+    width, height = 300, 400
     assert table.loc["down", corners].astype(float).tolist() == pytest.approx(
         [width - x1, height - y1, width - x0, height - y0], abs=3
     )
@@ -141,13 +141,13 @@ def test_a_mirrored_hand_is_flipped_and_its_boxes_are_in_pixels_of_the_file(read
     assert table.warnings[lain].tolist() == ["", "", "rotated by 90 degrees clockwise"]
     assert (refused.error[lain] == "").all()
     months = table.bone_age_months.astype(float)
-    assert months["mirrored"] == pytest.approx(months["as_it_is"], abs=0.11)  # the table has tenths
+    assert months["mirrored"] == pytest.approx(months["as_it_is"], abs=0.5)  # shrinking is not symmetric to a pixel
     assert months["mirrored_aside"] == pytest.approx(months["as_it_is"], abs=2.0)
-    width = 240
+    width = 300
     for region in ("carpal", "hand"):
         corners = [f"{region}_{corner}" for corner in ("x0", "y0", "x1", "y1")]
         x0, y0, x1, y1 = table.loc["as_it_is", corners].astype(float)
-        assert table.loc["mirrored", corners].astype(float).tolist() == pytest.approx([width - x1, y0, width - x0, y1], abs=0.2)
+        assert table.loc["mirrored", corners].astype(float).tolist() == pytest.approx([width - x1, y0, width - x0, y1], abs=2)
         assert table.loc["mirrored_aside", corners].astype(float).tolist() == pytest.approx([y0, x0, y1, x1], abs=3)
 
 

@@ -53,7 +53,7 @@ def test_a_run_continued_with_more_epochs_equals_an_unbroken_one(continued, shor
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
     assert continued[1] == metrics
-    assert continued[1] != short[1]
+    assert curves[0]["val/mae"].nunique() == 2
     assert json.loads((continued[0] / "tiny" / "metrics.json").read_text()) == metrics
 
 

@@ -1,5 +1,10 @@
-"""The page in a real browser: upload, slider, downloads, a bad file, a phone's window; no request leaves this machine."""
+"""The page in a real browser: upload, keyboard, slider, downloads, a bad file, a phone's window.
 
+No request leaves this machine, and the browser keeps nothing.
+"""
+
+import base64
+import io
 import os
 import shutil
 import socket
@@ -7,6 +12,7 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -78,7 +84,7 @@ def test_a_radiograph_is_uploaded_read_and_its_prediction_downloaded(browser, se
     drop(page, hand)
     page.wait_for_selector("#films img.heat")
     assert "bone age" in page.inner_text("#films figcaption")
-    assert page.locator("#films rect").count() == 2
+    assert page.locator("#films rect:not([stroke-dasharray])").count() == 2
 
     opacity = "getComputedStyle(document.querySelector('#films img.heat')).opacity"
     assert page.evaluate(opacity) == "0.5"
@@ -98,6 +104,66 @@ def test_a_radiograph_is_uploaded_read_and_its_prediction_downloaded(browser, se
     assert download.value.suggested_filename == "overlays.zip"
     assert [file for file in served[1].rglob("hand.png") if file.is_file()] == []
     assert {urlsplit(url).hostname for url in requests if url.startswith("http")} == {"127.0.0.1"}
+
+
+def test_a_film_is_read_by_keyboard_alone_and_the_browser_keeps_nothing(browser, served, hand):
+    page, _ = opened(browser, served, viewport={"width": 1280, "height": 1000})
+    page.on("filechooser", lambda _: None)  # else the first one may come before Playwright listens
+    page.wait_for_selector("#read")
+    tab_to(page, "document.activeElement.closest('#files')")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(str(hand))
+    page.wait_for_function("document.querySelectorAll('#files .file').length > 0 || document.querySelector('#files table')")
+    tab_to(
+        page, "document.activeElement.type === 'radio' && document.activeElement.closest('label').innerText.trim() === 'female'"
+    )
+    page.keyboard.press("Space")
+    assert page.get_by_label("female", exact=True).is_checked()
+    tab_to(page, "document.activeElement.id === 'read'")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#films img.heat")
+    assert "bone age" in page.inner_text("#films figcaption")
+    assert "female" in page.inner_text("#films figcaption")
+
+    heat, film = (picture(page, f"#films img{kind}") for kind in (".heat", "[alt=radiograph]"))
+    assert np.ptp(film.convert("L")) > 100
+    boxes = page.eval_on_selector_all(
+        "#films rect:not([stroke-dasharray])",
+        "all => all.map(one => ['x', 'y', 'width', 'height'].map(k => +one.getAttribute(k)))",
+    )
+    assert len(boxes) == 2
+    for x, y, width, height in boxes:  # a heat map is warm inside its box
+        inside = heat.crop([round(edge * heat.width) for edge in (x, y, x + width, y + height)])
+        assert np.asarray(inside.convert("RGBA")).max() > 100
+
+    tab_to(page, "document.activeElement.closest('#fade') && document.activeElement.type === 'range'")
+    page.keyboard.press("Home")
+    page.wait_for_function("getComputedStyle(document.querySelector('#films img.heat')).opacity === '0'")
+    for button, name in (("csv", "predictions.csv"), ("pictures", "overlays.zip")):
+        tab_to(page, f"document.activeElement.closest('#{button}') || document.activeElement.id === '{button}'")
+        with page.expect_download() as download:
+            page.keyboard.press("Enter")
+        assert download.value.suggested_filename == name
+
+    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+    assert "hand" not in kept
+    assert page.evaluate("localStorage.length") == 0
+    assert page.evaluate("indexedDB.databases().then(all => all.length)") == 0
+
+
+def tab_to(page, found):
+    """Press Tab until a condition holds for the element with the focus."""
+    for _ in range(60):
+        if page.evaluate(f"Boolean({found})"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"Tab does not reach: {found}")
+
+
+def picture(page, selector):
+    source = page.get_attribute(selector, "src")
+    return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
 
 
 def test_a_bad_file_is_listed_beside_the_good_one(browser, served, hand, tmp_path):

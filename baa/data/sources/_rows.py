@@ -2,42 +2,36 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
 from baa.data.cases import Case, CaseList, Problem, parse_months, parse_sex, parse_split
-from baa.data.radiograph import ImageFile
+from baa.data.read.file import ImageFile
+from baa.errors import InputError
 from baa.patient import Sex
-
-FIRST_LINE = 2
-"""The line of a table's first row, as spreadsheets and editors count."""
 
 
 def rows_to_cases(
-    file: Path,
     table: pd.DataFrame,
     find_image: Callable[[dict[str, str]], ImageFile | None],
     *,
     sex_column: str,
     months_per_unit: float = 1.0,
 ) -> CaseList:
-    """Parse every row of a table. Blank rows are skipped.
+    """Parse every row of a table.
 
     Args:
-        file: where the table was read from, for messages.
-        table: columns `id` and optionally `months`, `sex`, `split`, all text.
+        table: columns `id` and optionally `months`, `sex`, `split`, all text; the index is each row's place, for messages.
         find_image: row -> its image, or None. It raises ValueError if the row has no single one.
-        sex_column: the name of the sex column in `file`; `parse_sex` needs it.
+        sex_column: the name of the sex column in the file; `parse_sex` needs it.
         months_per_unit: months per unit of the age column.
     """
     cases, problems = [], []
     rows: list[dict[str, str]] = table.to_dict("records")  # type: ignore[assignment]
-    for line, row in enumerate(rows, start=FIRST_LINE):
-        if not any(row.values()):
-            continue
+    for place, row in zip(table.index, rows, strict=True):
+        id_ = row["id"].strip()
         try:
-            if not row["id"].strip():
+            if not id_:
                 raise ValueError("id is missing")
             months = parse_months(row["months"], months_per_unit) if "months" in row else None
             sex = parse_sex(row["sex"], sex_column) if "sex" in row else Sex.UNKNOWN
@@ -45,10 +39,10 @@ def rows_to_cases(
             image = find_image(row)
             if image is None:
                 raise ValueError(f"its image {row.get('image') or row['id'] + '.*'} is missing")
-        except ValueError as error:
-            problems.append(Problem(row["id"], f"{file}, line {line}", str(error)))
+        except (InputError, OSError, ValueError) as error:  # equal copies of an image are compared
+            problems.append(Problem(id_, place, str(error)))
             continue
-        cases.append(Case(row["id"].strip(), image, months, sex, split))
+        cases.append(Case(id_, image, months, sex, split))
     return cases, problems
 
 

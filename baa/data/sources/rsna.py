@@ -3,7 +3,6 @@
 Halabi et al. 2019, "The RSNA Pediatric Bone Age Machine Learning Challenge", Radiology 290(2).
 """
 
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +10,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from baa.data.cases import Case, CaseList, Problem
-from baa.data.radiograph import ImageFile
 from baa.data.sources import DataSettings, Source
+from baa.data.sources._images import IMAGE_SUFFIXES, ImageIndex
 from baa.data.sources._rows import drop_duplicates, rows_to_cases
 from baa.data.tables import WORKBOOK, read_rows
 from baa.errors import InputError
+from baa.names import is_mac_attributes
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TABLE_SUFFIXES = (".csv", WORKBOOK)
 TABLE_DEPTHS = ("*", "*/*", "*/*/*")
 OPEN_WORKBOOK = "~$"
@@ -53,54 +52,41 @@ def read_rsna(root: Path) -> CaseList:
         raise InputError(f"data.root: {root} is not a folder")
     tables = _find_tables(root)
     if not tables:
-        wanted = "; or ".join(f"{known.id}, {known.months}, {known.sex}" for known in TABLES)
-        raise InputError(f"data.root: no table of the RSNA challenge in {root}; one needs the columns {wanted}")
-    images = index_images(root)
-
-    def find_image(row: dict[str, str]) -> ImageFile | None:
-        found = images.get(row["id"], [])
-        if len(found) > 1:
-            raise ValueError(f"it has several images, {found[0].name} and {found[1].name}; keep one of them in {root}")
-        return found[0] if found else None
-
-    official = len({known.split for _, _, known in tables}) > 1
+        known_columns = "; or ".join(f"{known.id}, {known.months}, {known.sex}" for known in TABLES)
+        raise InputError(f"data.root: no table of the RSNA challenge in {root}; one needs the columns {known_columns}")
+    images = ImageIndex(root)
+    official = len({known.split for _, known in tables}) > 1
     cases: list[Case] = []
     problems: list[Problem] = []
-    for file, rows, known in tables:
-        table = rows.rename(columns={known.id: "id", known.months: "months", known.sex: "sex"})
-        more, bad = rows_to_cases(file, table, find_image, sex_column=known.sex)
+    for rows, known in tables:
+        wanted = {"id": known.id, "months": known.months, "sex": known.sex, "split": "split"}
+        table = pd.DataFrame({name: rows[column] for name, column in wanted.items() if column in rows})
+        table["id"] = table["id"].map(_plain_id)
+        more, bad = rows_to_cases(table, lambda row: images.find(row["id"]), sex_column=known.sex)
         cases += [replace(case, split=known.split) for case in more] if official else more
         problems += bad
     return drop_duplicates(cases, problems)
 
 
-def _find_tables(root: Path) -> list[tuple[Path, pd.DataFrame, Columns]]:
+def _plain_id(cell: str) -> str:
+    """Return an id without blanks, without the suffix of its image, and without the `.0` that spreadsheets add."""
+    id_ = cell.strip()
+    for suffix in (*IMAGE_SUFFIXES, ".0"):
+        if id_.lower().endswith(suffix):
+            return id_[: -len(suffix)]
+    return id_
+
+
+def _find_tables(root: Path) -> list[tuple[pd.DataFrame, Columns]]:
     tables = []
     for file in sorted(file for depth in TABLE_DEPTHS for file in root.glob(depth)):
         if file.suffix.lower() not in TABLE_SUFFIXES or file.name.startswith(OPEN_WORKBOOK):
             continue
+        if is_mac_attributes(file.relative_to(root)) or not file.is_file():
+            continue
         rows = read_rows(file)
-        tables += [(file, rows, known) for known in TABLES if {known.id, known.months, known.sex} <= set(rows.columns)]
+        tables += [(rows, known) for known in TABLES if {known.id, known.months, known.sex} <= set(rows.columns)]
     return tables
-
-
-def index_images(root: Path) -> dict[str, list[ImageFile]]:
-    """List the images below a folder by stem. Images in tars count only for stems that no loose file has."""
-    packed: dict[str, list[ImageFile]] = {}
-    loose: dict[str, list[ImageFile]] = {}
-    for tar in sorted(root.rglob("*.tar")):
-        try:
-            with tarfile.open(tar) as archive:
-                for member in archive:
-                    if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
-                        stem = Path(member.name).stem
-                        packed.setdefault(stem, []).append(ImageFile(tar, member.offset_data, member.size, member.name))
-        except tarfile.TarError as error:
-            raise InputError(f"{tar} is truncated or not a tar: {error}; copy it again") from error
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            loose.setdefault(path.stem, []).append(ImageFile(path))
-    return packed | loose
 
 
 def _read(data: DataSettings) -> CaseList:

@@ -1,12 +1,14 @@
 """Any table of radiographs: CSV, Parquet or Excel, one row per radiograph."""
 
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from baa.data.cases import CaseList
-from baa.data.radiograph import IMAGE_SUFFIXES, ImageFile
+from baa.data.read.file import IMAGE_SUFFIXES, ImageFile
 from baa.data.sources import DataSettings, Source
 from baa.data.sources._rows import drop_duplicates, rows_to_cases
 from baa.data.tables import read_rows
@@ -51,10 +53,9 @@ def read_table(
         raise InputError(f"data.root: {images} is not a folder")
     table = pd.DataFrame({setting: rows[column] for setting, column in columns.items() if column is not None})
     if "id" not in table:
-        table["id"] = [Path(name).stem for name in table["image"]]
+        table["id"] = [Path(name.strip().replace("\\", "/")).stem for name in table["image"]]
     return drop_duplicates(
         *rows_to_cases(
-            file,
             table,
             lambda row: _image_in(images, row["image"]),
             sex_column=sex or "",
@@ -64,11 +65,13 @@ def read_table(
 
 
 def _image_in(folder: Path, name: str) -> ImageFile | None:
-    if not name.strip():
-        return None
-    for path in (folder / name, *(folder / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES)):
-        if path.is_file():
-            return ImageFile(path)
+    """Find the file that a cell names, with or without suffix, in either form of Unicode, with either path separator."""
+    forms = [name.strip(), name.strip().replace("\\", "/")]
+    forms += [unicodedata.normalize(form, name) for name in forms for form in ("NFC", "NFD")]
+    for form in filter(None, dict.fromkeys(forms)):
+        for path in (folder / form, *(folder / f"{form}{suffix}" for suffix in IMAGE_SUFFIXES)):
+            if os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises if the name is too long)
+                return ImageFile(path)
     return None
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from baa.data.cases import Box, Case
-from baa.data.radiograph import Radiograph, levels_on_square
+from baa.data.read.radiograph import Gray, Radiograph
+from baa.data.read.square import make_radiograph
 from baa.data.sources.phantom.exposure import expose
 from baa.data.sources.phantom.ossification import growth
 from baa.data.sources.phantom.skeleton import Piece, carpal_extremes, skeleton
@@ -43,8 +44,7 @@ class Phantom:
 
     def load(self, px: int) -> Radiograph:
         film = expose(self.pieces, self.pose, self.scale, px, film=self._rng(3), grain=self._rng(4))
-        levels, inverted = levels_on_square(Image.fromarray(film), px)
-        return Radiograph(levels, px, px, inverted)
+        return make_radiograph(Gray(Image.fromarray(film), declared=True), px)
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Return the random generator of a purpose: 0 size, 1 pose, 2 bones, 3 film, 4 grain."""
@@ -57,7 +57,7 @@ class Phantom:
 
     @cached_property
     def pose(self) -> np.ndarray:
-        """Affine [2, 3] from millimeters to shares of the square: rotation, shift, and a zoom that lets hands of every age fill the film."""
+        """Affine [2, 3] from millimeters to shares of the square: rotation, shift, zoom. Hands of every age fill the film."""
         rng = self._rng(1)
         angle = np.deg2rad(rng.normal(0, 7))
         zoom = rng.uniform(0.88, 1.08) * self.scale**-0.9 / FIELD_MM

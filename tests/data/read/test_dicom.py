@@ -1,16 +1,24 @@
 """DICOM files: the standard's order of LUTs and inversions, the patient in the header, and errors that quote no header."""
 
-import io
-
-import gdcm
+import imagecodecs
 import numpy as np
-import pydicom
 import pytest
 from dicom_file import PLANTED, dicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
-from baa.data.radiograph import decode
+from baa.data.read.decode import decode
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 from baa.patient import Sex
@@ -87,9 +95,9 @@ def test_colors_of_16_bits_keep_their_order():
 
 def test_padding_is_dark_and_does_not_move_the_levels(hand):
     padded = hand.astype(np.int16)
-    padded[:, :40] = -2000
+    padded[:200, :40] = -2000
     film = decode(dicom(padded, PixelPaddingValue=-2000), 240).pixels
-    assert (film[:, 20:60] == 0).all()
+    assert (film[:200, 20:60] == 0).all()
     assert np.abs(film[:, 60:220].astype(int) - decode(dicom(hand), 240).pixels[:, 60:220]).mean() < 8
 
 
@@ -100,23 +108,40 @@ def test_an_image_with_pixels_that_are_not_square_is_resized(hand):
     assert "not square" in film.notes[0]
 
 
-@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"])
-def test_compressed_files_are_read(hand, tmp_path, syntax):
-    (tmp_path / "plain.dcm").write_bytes(dicom(hand))
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(tmp_path / "plain.dcm"))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(tmp_path / "packed.dcm"))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
+def packed(stored, syntax, stream, **tags):
+    """The bytes of a DICOM file whose pixels are a compressed stream."""
+    return dicom(stored, PixelData=encapsulate([stream]), syntax=syntax, **tags)
 
-    packed = (tmp_path / "packed.dcm").read_bytes()
-    assert pydicom.dcmread(io.BytesIO(packed)).file_meta.TransferSyntaxUID != ExplicitVRLittleEndian
-    assert same(decode(packed, 240), decode(dicom(hand), 240)) == 0
+
+ENCODERS = {
+    JPEGBaseline8Bit: lambda levels: imagecodecs.jpeg8_encode(levels, level=98),
+    JPEGExtended12Bit: lambda levels: imagecodecs.jpeg8_encode(levels.astype(np.uint16) * 16, level=98, bitspersample=12),
+    JPEGLosslessSV1: lambda levels: imagecodecs.jpeg8_encode(levels, lossless=True, predictor=1),
+    JPEGLossless: lambda levels: imagecodecs.jpeg8_encode(levels.astype(np.uint16) * 257, lossless=True, bitspersample=16),
+    JPEGLSLossless: imagecodecs.jpegls_encode,
+    JPEG2000Lossless: lambda levels: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="j2k"),
+    JPEG2000: lambda levels: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="jp2"),
+    RLELossless: lambda levels: RLELosslessEncoder.encode(
+        levels.tobytes(),
+        rows=levels.shape[0],
+        columns=levels.shape[1],
+        samples_per_pixel=1,
+        bits_allocated=8,
+        bits_stored=8,
+        pixel_representation=0,
+        number_of_frames=1,
+        index=0,
+        photometric_interpretation="MONOCHROME2",
+    ),
+}
+
+
+@pytest.mark.parametrize("syntax", ENCODERS, ids=lambda syntax: syntax.keyword)
+def test_compressed_files_are_read(hand, syntax):
+    lossy = syntax in (JPEGBaseline8Bit, JPEGExtended12Bit)
+    read = decode(packed(hand, syntax, ENCODERS[syntax](hand)), 240)
+    assert same(read, decode(dicom(hand), 240)) <= (2 if lossy else 0)
+    assert read.notes == ()
 
 
 def test_sex_and_age_of_the_patient_are_read(hand):
@@ -140,9 +165,9 @@ def test_another_part_of_the_body_is_noted(hand):
         ({"PixelData": None}, "holds no image"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
         ({"Rows": 30_000, "Columns": 30_000}, "30000 x 30000"),
-        ({"Rows": 500}, "cannot be decoded"),
-        ({"BitsAllocated": 7}, r"cannot be decoded \(Explicit VR Little Endian\)"),
-        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "not numbers"),
+        ({"Rows": 500}, "PixelData has 48000 bytes; Rows, .* need 100000"),
+        ({"BitsAllocated": 7}, "BitsAllocated is 7"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "RescaleSlope is not a finite number|RescaleSlope is not a number"),
     ],
 )
 def test_a_file_that_is_no_single_radiograph_is_refused_and_not_quoted(hand, tags, reason, caplog, capfd):
@@ -151,15 +176,11 @@ def test_a_file_that_is_no_single_radiograph_is_refused_and_not_quoted(hand, tag
     assert "SECRET" not in str(refused.value) + caplog.text + "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize(
-    ("syntax", "reason"), [(b"1.2.840.10008\\1.2.1", "cannot be decoded"), (b"1.2.840.10008.1.2.1.99", "deflated")]
-)
-def test_unusual_transfer_syntaxes_are_refused(hand, syntax, reason):
-    whole = dicom(hand)
+def test_a_file_that_is_not_deflated_though_it_says_so_is_refused(hand):
+    whole, syntax = dicom(hand), b"1.2.840.10008.1.2.1.99"
     place = whole.index(b"1.2.840.10008.1.2.1\0")
-    length = len(syntax) + len(syntax) % 2
-    changed = whole[: place - 2] + length.to_bytes(2, "little") + syntax.ljust(length, b"\0") + whole[place + 20 :]
-    with pytest.raises(InputError, match=reason) as refused:
+    changed = whole[: place - 2] + len(syntax).to_bytes(2, "little") + syntax + whole[place + 20 :]
+    with pytest.raises(InputError, match="the DICOM header cannot be parsed") as refused:
         decode(changed, 64)
     assert refused.value.__context__ is None
 
@@ -167,5 +188,5 @@ def test_unusual_transfer_syntaxes_are_refused(hand, syntax, reason):
 def test_a_truncated_file_is_refused(hand):
     whole = dicom(hand)
     for kept in (140, 400, len(whole) // 2):
-        with pytest.raises(InputError, match="DICOM"):
+        with pytest.raises(InputError, match="DICOM|PixelData"):
             decode(whole[:kept], 64)

@@ -7,9 +7,11 @@ import time
 
 import pandas as pd
 import pytest
+from fuzzed import fuzzed, header_fuzzed
 from mutated import originals, write_mutated
 
-from baa.data.radiograph import ImageFile
+from baa.data.read.file import ImageFile
+from baa.data.read.process import decode_apart
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 
@@ -57,6 +59,22 @@ def test_the_originals_are_read(tmp_path):
         first = read if first is None else first
         assert abs(read - first).mean() < 6, name  # JPEG
         assert read.std() > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [fuzzed, header_fuzzed])
+def test_no_film_of_two_thousand_ends_the_decoder_or_stalls_it(kind):
+    [case] = phantom_cases(1, seed=3)
+    reasons = []
+    for name, data in kind(case.image.load(240).pixels[:, 20:-20], 2000):
+        start = time.monotonic()
+        try:
+            assert decode_apart(data, 96).pixels.shape == (96, 96)
+        except InputError as error:
+            reasons.append(str(error))
+        assert time.monotonic() - start < SECONDS, name
+    assert 100 < len(reasons) < 1950
+    assert not [reason for reason in reasons if "\n" in reason or "could not be decoded" in reason]
 
 
 @pytest.mark.slow

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baa.data.radiograph import ImageFile, decode, is_negative, padding
+from baa.data.read.decode import decode
+from baa.data.read.file import ImageFile
+from baa.data.read.polarity import is_negative
+from baa.data.read.square import content, frame_of
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 
@@ -66,7 +69,7 @@ def test_the_longer_side_fills_the_square_and_the_aspect_is_kept():
     assert (square[70:90] > 250).all()
     assert not square[:30].any()
     assert not square[90:].any()
-    assert padding(60, 30) == (0.0, 0.25, 60.0)
+    assert frame_of(content(Image.fromarray(stripes))) == (0, -15, 60)
 
 
 def test_a_file_that_is_no_whole_image_is_refused_with_the_reason(hand):

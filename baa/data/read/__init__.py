@@ -1,0 +1,1 @@
+"""Image files to radiographs. Decoding runs in a process of its own, so nothing here imports torch."""

@@ -1,0 +1,25 @@
+"""The bytes of a file to a radiograph, in this process. `process.py` does it in a process that may die."""
+
+from baa.data.read.dicom import read_dicom
+from baa.data.read.header import is_dicom
+from baa.data.read.picture import read_picture
+from baa.data.read.radiograph import Radiograph
+from baa.data.read.square import make_radiograph
+from baa.errors import InputError
+
+MAX_PIXELS = 48_000_000
+"""A film of 24 x 30 cm at 600 dpi has 40 million."""
+
+
+def decode(data: bytes, px: int) -> Radiograph:
+    """Decode an image file or a DICOM file to a square radiograph of `px`.
+
+    Raises:
+        InputError: the bytes are no such image, are damaged or truncated, or hold more than `MAX_PIXELS`.
+    """
+    if not data:
+        raise InputError("the file is empty")
+    gray = read_dicom(data, MAX_PIXELS) if is_dicom(data) else read_picture(data, MAX_PIXELS)
+    if min(gray.levels.size) < 2:
+        raise InputError(f"the image has only {gray.levels.width} x {gray.levels.height} pixels")
+    return make_radiograph(gray, px)

@@ -1,0 +1,170 @@
+"""Decode radiographs in a process that may die.
+
+Decoders in C and C++ end, fill the memory or run for minutes on some hostile or damaged files. Here that costs one file. The
+process is kept alive from file to file. Its answers are JSON and pixels, never pickles.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from baa.data.read.radiograph import Frame, Radiograph
+from baa.errors import InputError
+from baa.patient import Patient, Sex
+
+MEMORY_BYTES = 2 << 30
+"""Address space of a decoder process, libraries included."""
+
+DEADLINE_SECONDS = 10.0
+
+START_SECONDS = 120.0
+"""A machine under load needs tens of seconds to import the decoders from a network file system."""
+
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+HEADER_BYTES = 8
+
+
+class DecoderDiedError(Exception):
+    """The decoder process ended, or did not answer in time."""
+
+
+def decode_apart(data: bytes, px: int) -> Radiograph:
+    """Decode a file as `decode` does, in a process of its own.
+
+    Args:
+        data: the bytes of the file.
+        px: side of the square.
+
+    Raises:
+        InputError: as `decode`; or the decoder ended, took longer than `DEADLINE_SECONDS` or more than `MEMORY_BYTES`.
+    """
+    decoder = _pool.take()
+    try:
+        radiograph = decoder.decode(data, px)
+    except DecoderDiedError as error:
+        decoder.close()
+        raise InputError(f"could not be decoded: {error}") from None
+    except BaseException as error:
+        if not isinstance(error, InputError):
+            decoder.close()  # an interrupted answer would be taken for the next file's
+            raise
+        _pool.give_back(decoder)
+        raise
+    _pool.give_back(decoder)
+    return radiograph
+
+
+class _Decoder:
+    """A running decoder process."""
+
+    def __init__(self) -> None:
+        start = f"import sys; sys.path[:] = {sys.path!r}; from baa.data.read.serve import serve; serve({MEMORY_BYTES})"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | SINGLE_THREADED,
+        )
+        try:
+            self._receive(time.monotonic() + START_SECONDS)
+        except DecoderDiedError as error:
+            self.close()
+            raise InputError(f"the decoder process cannot be started: {error}") from None
+
+    def decode(self, data: bytes, px: int) -> Radiograph:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps({"px": px, "bytes": len(data)}).encode() + b"\n" + data)
+            self.process.stdin.flush()
+        except OSError:
+            raise DecoderDiedError(self._ending()) from None
+        answer, pixels = self._receive(deadline)
+        if "error" in answer:
+            raise InputError(answer["error"])
+        sex, months = answer["patient"]
+        return Radiograph(
+            pixels=np.frombuffer(pixels, np.uint8).reshape(px, px),
+            width=answer["width"],
+            height=answer["height"],
+            frame=Frame(*answer["frame"]),
+            inverted=answer["inverted"],
+            patient=Patient(Sex(sex), months),
+            notes=tuple(answer["notes"]),
+        )
+
+    def _receive(self, deadline: float) -> tuple[dict[str, Any], bytes]:
+        """Read the length of a JSON text, the text, and as many bytes of pixels as it says."""
+        answer = json.loads(self._read(int(self._read(HEADER_BYTES, deadline)), deadline))
+        return answer, self._read(answer.get("pixels", 0), deadline)
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        assert self.process.stdout is not None
+        parts, left = list[bytes](), count
+        while left:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise DecoderDiedError(f"it takes longer than {DEADLINE_SECONDS:g} seconds")
+            part = os.read(self.process.stdout.fileno(), left)
+            if not part:
+                raise DecoderDiedError(self._ending())
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def _ending(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)
+        return f"the decoder ended with code {self.process.poll()}"
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        self.process.wait()
+
+
+@dataclass
+class _Pool:
+    """The idle decoders of this process: one for each thread that decodes at the same time."""
+
+    pid: int = 0
+    idle: list[_Decoder] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self) -> _Decoder:
+        """Return an idle decoder, or start one. A forked process starts its own."""
+        if self.pid != os.getpid():
+            self.pid, self.idle, self.lock = os.getpid(), [], threading.Lock()
+        with self.lock:
+            if self.idle:
+                return self.idle.pop()
+        return _Decoder()
+
+    def give_back(self, decoder: _Decoder) -> None:
+        """Keep a decoder for the next file."""
+        with self.lock:
+            self.idle.append(decoder)
+
+    def close(self) -> None:
+        """End all idle decoders of this process."""
+        while self.pid == os.getpid() and self.idle:
+            self.idle.pop().close()
+
+
+_pool = _Pool()
+atexit.register(_pool.close)
