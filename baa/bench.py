@@ -30,7 +30,13 @@ examples
 
 NAMES = ("crops", "step", "loader", "start", "predict", "ddp", "growth")
 GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step", "predict")}
-PARTS = {"cache": "loader", "step-live": "step", "step-boxes": "step", **dict.fromkeys(GROWING, "growth")}
+PARTS = {
+    "crops-attention": "crops",
+    "cache": "loader",
+    "step-live": "step",
+    "step-boxes": "step",
+    **dict.fromkeys(GROWING, "growth"),
+}
 """Names of single rows, and the benchmark that measures each."""
 
 

@@ -26,10 +26,9 @@ ATTENTION = {
     "cam_method": "gradient_x_activation",
     "cam_layers": ["8", "16"],
     "cam_mode": "absolute",
-    "cam_flip_average": True,
     "cam_smoothing": 0.05,
     "box_method": "moments",
-    "carpal": {"lowest_mode": True},
+    "carpal": {"lowest_mode": True, "flip_average": True},
 }
 CROPS = {"onnx": PRIOR, "pt2": ATTENTION}
 

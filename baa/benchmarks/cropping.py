@@ -62,7 +62,7 @@ def bench() -> list[Row]:
 
 def _attention(film: View) -> list[Row]:
     """Measure the heat maps of middle layers that the packaged recipe reads, without and with mirror images."""
-    croppers = {name: untrained([*ATTENTION, f"crops.cam_flip_average={flip}"]).cropper for name, flip in FLIPS.items()}
+    croppers = {name: untrained([*ATTENTION, f"crops.carpal.flip_average={flip}"]).cropper for name, flip in FLIPS.items()}
     view = film.render(ATTENTION_PX).contiguous(memory_format=torch.channels_last)
     runs = {name: partial(cropper.localize, view) for name, cropper in croppers.items()}
     seconds = alternate({"forward": lambda: _forward(croppers["plain"], view), **runs})
@@ -70,7 +70,13 @@ def _attention(film: View) -> list[Row]:
     what = "both heat maps of middle layers{} / one forward pass of the locator"
     return [
         quotient("crops-attention", what.format(""), plain, seconds["forward"], 4.0),
-        quotient("crops-attention-flip", what.format(", mirror images averaged"), flipped, seconds["forward"], 7.5),
+        quotient(
+            "crops-attention-flip",
+            what.format(", the first averaged with its mirror image's"),
+            flipped,
+            seconds["forward"],
+            7.5,
+        ),
     ]
 
 

@@ -27,6 +27,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     "crops.reading": ("crops.cam_mode",),
     "crops.rule": ("crops.box_method",),
     "crops.centres_from": ("crops.prior_origin",),
+    "crops.cam_flip_average": ("crops.carpal.flip_average", "crops.hand.flip_average"),
     "crops.floor": ("crops.prior_floor",),
     "estimator.fusion.exchange_learnt": ("estimator.fusion.exchange_learned",),
     "estimator.fusion.weights_learnt": ("estimator.fusion.weights_learned",),
@@ -36,7 +37,7 @@ RENAMED: dict[str, tuple[str, ...]] = {
     **{f"{stage}.fit.epoch_steps": ("trainer.limit_train_batches",) for stage in STAGES},
     **{f"crops.{old}": tuple(f"crops.{name}.{new}" for name in ("carpal", "hand")) for old, new in _OF_EACH_REGION.items()},
 }
-"""Old key to new keys. An old key with two new ones held a list of two values, one per region."""
+"""Old key to new keys. An old key with two new ones held a list of two values, one per region, or one value for both."""
 
 REMOVED = {
     "trainer.strategy": "DDP is used whenever there are several processes",
@@ -80,8 +81,10 @@ def upgrade_settings(settings: dict[str, Any]) -> dict[str, Any]:
     for old, new in RENAMED.items():
         if (group := _group_with(upgraded, old)) is None:
             continue
-        values = [group[_last(old)]] if len(new) == 1 else group[_last(old)]
-        if not isinstance(values, list) or len(values) != len(new):
+        values = group[_last(old)]
+        if len(new) == 1 or not isinstance(values, list):
+            values = [values] * len(new)
+        if len(values) != len(new):
             continue  # `load` refuses it
         del group[_last(old)]
         for key, item in zip(new, values, strict=True):

@@ -141,6 +141,7 @@ class RegionConfig:
 
     px: int = setting(300, "side of the crop, pixels", low=32, most=4096)
     lowest_mode: bool = setting(False, "the region is the mode of the heat map nearest to the forearm, not the peak")
+    flip_average: bool = setting(False, "average the heat maps of the image and its mirror image")
     prior_center: list[float] = setting(
         [0.5, 0.5], "where it is expected (x, y), from crops.prior_origin: of prior and fallback"
     )
@@ -169,7 +170,6 @@ class CropsConfig:
         "grad_cam", "heat map: Grad-CAM of the last layer, or gradient times activation, cell by cell, of crops.cam_layers"
     )
     cam_layers: list[str] = setting(["8", "16"], "cam_method=gradient_x_activation: layers, each a stride or a name of timm's")
-    cam_flip_average: bool = setting(False, "average the heat maps of the image and its mirror image")
     cam_smoothing: float = setting(
         0.0, "standard deviation of a Gaussian filter of the heat map, share of its side", low=0, high=0.5
     )

@@ -121,8 +121,10 @@ def _contradictions(config: Config) -> Iterator[str]:
     if crops.cam_method == "gradient_x_activation" and not crops.cam_layers:
         yield "crops.cam_layers: the list is empty; name at least one stride or layer of the locator, such as 8 and 16"
     if crops.cam_method == "grad_cam":
-        for key in ("cam_flip_average", "cam_smoothing"):
-            if getattr(crops, key):
+        unused = {"cam_smoothing": crops.cam_smoothing}
+        unused |= {f"{name}.flip_average": region.flip_average for name, region in crops.regions().items()}
+        for key, value in unused.items():
+            if value:
                 yield f"crops.{key}: Grad-CAM does not use it; remove it or give crops.cam_method=gradient_x_activation"
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         yield f"data.split: val={split.val} and test={split.test}; val must be positive, and both must leave cases to train on"

@@ -40,14 +40,13 @@ class Attribution(NamedTuple):
 
     method: `grad_cam`, of the last feature map F'' (the paper), or `gradient_x_activation`. mode: one of `CAM_MODES`.
     layers: that `gradient_x_activation` reads, in the network's order, each a stride (its last layer) or a name of timm's; each
-    map is divided by its mean, then they are added. flip_average: average the maps of the image and its mirror image.
+    map is divided by its mean, then they are added.
     smoothing: standard deviation of a Gaussian filter of the map, as a share of its side; 0 for none.
     """
 
     method: str = "grad_cam"
     mode: str = "relu"
     layers: Sequence[str] = ("8", "16")
-    flip_average: bool = False
     smoothing: float = 0.0
 
 
@@ -56,7 +55,12 @@ PUBLISHED = Attribution()
 
 
 def locator_heat_map(
-    locator: Locator, image: GrayImage, attribution: Attribution, differentiable: DifferentiablePart = "none"
+    locator: Locator,
+    image: GrayImage,
+    attribution: Attribution,
+    differentiable: DifferentiablePart = "none",
+    *,
+    flip_average: bool = False,
 ) -> HeatMap:
     """Compute a locator's heat map by `gradient_x_activation`, not negative, on the grid of its finest layer.
 
@@ -68,6 +72,7 @@ def locator_heat_map(
         image: [B, 1, px, px].
         attribution: which layers are read, and how.
         differentiable: which part of the map can be differentiated.
+        flip_average: average the maps of the image and its mirror image.
 
     Raises:
         InputError: `mode` is `class` and the head has no classes, or the backbone has no such layer.
@@ -75,9 +80,9 @@ def locator_heat_map(
     _refuse(locator.head.age, attribution.mode)
     with torch.inference_mode(False), torch.enable_grad():
         image = image.clone()  # one made under inference mode cannot take part in a backward pass
-        both = torch.cat([image, image.flip(-1)]) if attribution.flip_average else image
+        both = torch.cat([image, image.flip(-1)]) if flip_average else image
         maps = _layer_maps(locator, both, attribution, differentiable)
-        if attribution.flip_average:
+        if flip_average:
             first, mirrored = maps.unflatten(0, (2, -1)).unbind()
             maps = (first + mirrored.flip(-1)) / 2
         return smooth(maps, attribution.smoothing)

@@ -112,7 +112,7 @@ class RegionCropper(nn.Module):
         for region in self.regions.values():
             if found:
                 image, features = black_out(image, found[-1].place.boxes), None
-            maps.append(self.heat_map(image, features))
+            maps.append(self.heat_map(image, features, flip_average=region.flip_average))
             origin = self._prior_origin(maps[0]) if origin is None else origin
             expected = torch.stack([origin[:, axis] + region.prior_center[axis] for axis in (0, 1)], dim=1)
             found.append(self._locate(maps[-1], region, expected))
@@ -159,17 +159,20 @@ class RegionCropper(nn.Module):
         with torch.set_grad_enabled(kept), self._autocast(image):
             return self.locator.features(image)
 
-    def heat_map(self, image: GrayImage, features: Float[Tensor, "batch _ _ _"] | None = None) -> HeatMap:
+    def heat_map(
+        self, image: GrayImage, features: Float[Tensor, "batch _ _ _"] | None = None, *, flip_average: bool = False
+    ) -> HeatMap:
         """Read the heat map of an image.
 
         Args:
             image: the locator's view [B, 1, px, px].
             features: its feature map F'', which Grad-CAM needs, if it has been computed already.
+            flip_average: average the maps of the image and its mirror image; Grad-CAM does not.
         """
         part = self.differentiable if torch.is_grad_enabled() else "none"
         if self.attribution.method == "gradient_x_activation":
             with self._autocast(image):
-                return locator_heat_map(self.locator, image, self.attribution, part)
+                return locator_heat_map(self.locator, image, self.attribution, part, flip_average=flip_average)
         features = self.features(image) if features is None else features
         if self.closed_form:
             return closed_form_grad_cam(self.locator.head, features, self.attribution.mode)

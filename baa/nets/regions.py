@@ -17,10 +17,10 @@ class Region(NamedTuple):
     """How the box of one region is found and cut. Lengths are shares of the image side.
 
     px: side of the crop in pixels. lowest_mode: the region is the lowest mode of the heat map, nearest to the forearm of an
-    upright hand; otherwise its peak. prior_center (x, y): where the region is expected, and where the box that replaces a
-    degenerate heat map's lies. prior_sigma: of a Gaussian prior there; 0 is no prior (the paper). extent: half side of a
-    `moments` box in standard deviations. min_side, max_side: limits of the box. fallback_side: of the box that replaces a
-    degenerate heat map's.
+    upright hand; otherwise its peak. flip_average: its heat map is the mean of those of the image and its mirror image.
+    prior_center (x, y): where the region is expected, and where the box that replaces a degenerate heat map's lies.
+    prior_sigma: of a Gaussian prior there; 0 is no prior (the paper). extent: half side of a `moments` box in standard
+    deviations. min_side, max_side: limits of the box. fallback_side: of the box that replaces a degenerate heat map's.
     """
 
     px: int
@@ -29,6 +29,7 @@ class Region(NamedTuple):
     max_side: float
     fallback_side: float
     lowest_mode: bool = False
+    flip_average: bool = False
     prior_center: Sequence[float] = (0.5, 0.5)
     prior_sigma: float = 0.0
 

@@ -96,7 +96,7 @@ def test_rsna_and_baseline_train_alike():
         ("trainer.devices=0", "trainer.devices: 0 is neither auto nor a number from 1"),
         ("trainer.accelerator=gpux", "trainer.accelerator: "),
         ("locator.backbone.weights=locator", "locator.backbone.weights: locator is for streams of the estimator"),
-        ("crops.cam_method=grad_cam", "crops.cam_flip_average: Grad-CAM does not use it; .*; crops.cam_smoothing: Grad-CAM"),
+        ("crops.cam_method=grad_cam", "crops.cam_smoothing: Grad-CAM does not use it; .*; crops.carpal.flip_average: Grad-CAM"),
         ("crops.cam_layers=[]", "crops.cam_layers: the list is empty; name at least one stride or layer of the locator"),
         ("estimator.hand={weights: locator, name: resnet50}", "estimator.hand.weights: .* but estimator.hand.name is resnet50"),
         ("seed=-1", "seed: -1 is not between 0 and 4294967295"),

@@ -33,6 +33,7 @@ def nested(key, value):
         ("locator.fit.epoch_steps=3", "locator.fit.epoch_steps was renamed to trainer.limit_train_batches"),
         ("crops.px=[96,96]", "crops.px was split into crops.carpal.px and crops.hand.px"),
         ("crops={floor: 1.0}", "crops.floor was renamed to crops.prior_floor"),
+        ("crops.cam_flip_average=true", "crops.cam_flip_average was split into crops.carpal.flip_average and crops.hand.flip"),
         ("crops.boxes=remembered", "crops.boxes: remembered was renamed to cached"),
         ("crops.prior_origin=look", "crops.prior_origin: look was renamed to heat_map"),
         ("trainer.strategy=ddp", "trainer.strategy was removed: DDP is used whenever there are several processes"),
@@ -100,3 +101,9 @@ def test_upgrading_does_not_change_its_argument():
 def test_a_malformed_list_of_a_model_is_refused():
     with pytest.raises(InputError, match="the model's settings: crops.px: no such setting"):
         load([], base={"crops": {"px": [300]}})
+
+
+@pytest.mark.parametrize(("old", "averaged"), [(True, (True, True)), ([True, False], (True, False))])
+def test_one_value_for_both_regions_arrives_at_each(old, averaged):
+    crops = upgrade_settings({"crops": {"cam_flip_average": old}})["crops"]
+    assert (crops["carpal"]["flip_average"], crops["hand"]["flip_average"]) == averaged

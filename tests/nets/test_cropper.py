@@ -19,7 +19,7 @@ THREE = {"thumb": THUMB, **REGIONS}
 
 
 def make_cropper(locator, regions=REGIONS, **settings):
-    return RegionCropper(locator, regions, attribution=Attribution(mode="absolute"), **settings)
+    return RegionCropper(locator, regions, **{"attribution": Attribution(mode="absolute")} | settings)
 
 
 @pytest.mark.parametrize("regions", [{"hand": HAND}, REGIONS, THREE], ids=lambda regions: str(len(regions)))
@@ -153,7 +153,7 @@ def test_a_prior_from_the_heat_map_moves_with_the_heat(locator):
     heat = torch.zeros(2, 8, 8)
     heat[0, 2, 3] = heat[1, 3, 4] = 1.0
     cropper.features = lambda image: image
-    cropper.heat_map = lambda image, features: heat
+    cropper.heat_map = lambda image, features, flip_average: heat
     found = cropper.localize(torch.zeros(2, 1, 96, 96))
 
     origin = moments(heat)[0]
@@ -233,7 +233,7 @@ def test_a_region_of_the_lowest_mode_lies_about_it_and_the_next_about_the_rest(l
     """The head's answer is a map given as an image: a strong bump above, a weaker one below."""
     regions = {"carpal": CARPAL._replace(lowest_mode=True, min_side=0.1), "hand": HAND}
     cropper = make_cropper(locator, regions, box_method=box_method)
-    cropper.heat_map = lambda image, features: image[:, 0]
+    cropper.heat_map = lambda image, features, flip_average: image[:, 0]
     found = cropper.localize(torch.maximum(bump(0.4, 0.3), 0.7 * bump(0.6, 0.75)).clamp(min=0.26)[None])
 
     assert_close(found.points[0, 0], torch.tensor([0.6, 0.75]), atol=0.02, rtol=0)
@@ -246,3 +246,15 @@ def test_a_region_of_the_lowest_mode_lies_about_it_and_the_next_about_the_rest(l
 def bump(x, y, width=0.06, cells=96):
     grid = (torch.arange(cells) + 0.5) / cells
     return torch.exp(-((grid[None] - x) ** 2 + (grid[:, None] - y) ** 2) / (2 * width**2))[None]
+
+
+def test_each_region_says_whether_its_map_is_averaged_with_the_mirror_images(locator, phantom_batch):
+    regions = {"carpal": CARPAL._replace(flip_average=True), "hand": HAND}
+    attribution = Attribution(method="gradient_x_activation", mode="absolute", layers=["8", "16"])
+    cropper = make_cropper(locator, regions, attribution=attribution)
+    image = View.of(phantom_batch).render(96)
+    found = cropper.localize(image)
+    hidden = black_out(image, found.boxes[:, 0])
+
+    assert_close(found.heat[:, 0], (cropper.heat_map(image) + cropper.heat_map(image.flip(-1)).flip(-1)) / 2)
+    assert_close(found.heat[:, 1], cropper.heat_map(hidden))
