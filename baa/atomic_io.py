@@ -62,5 +62,17 @@ def atomic_path(file: Path) -> Iterator[Path]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one if there is no file."""
-    return json.loads(file.read_text()) if file.exists() else {}
+    """Read a JSON object; an empty one if there is no file.
+
+    Raises:
+        InputError: the file is empty, cut short or holds something else.
+    """
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: empty, cut short or no JSON object; restore it, or remove it to compute its content again")
+    return content

@@ -14,6 +14,7 @@ from baa.errors import InputError
 from baa.metrics.coverage import COVERAGE
 from baa.model_card import SHIPPED
 from baa.names import printable
+from baa.runtime.stray import refuse_stray_ranks
 
 NO_ROOM = (*DISK_FULL, errno.EROFS)
 NO_FILES = (errno.EMFILE, errno.ENFILE)
@@ -105,25 +106,29 @@ def keep_libraries_quiet() -> None:
 def run_command(main: Callable[[], None]) -> None:
     """Run a command. Exit with 2 for an `InputError`, a full disk or a file without permission, with 130 when interrupted."""
     try:
+        refuse_stray_ranks()  # before Lightning is imported, which reads them
         main()
     except InputError as error:
         sys.exit(_refusal(str(error)))
-    except RuntimeError as error:
-        if (fault := loader_fault(error)) is None:
+    except (RuntimeError, OSError, EOFError) as error:
+        kill_workers()  # before anything waits for them, or the death of another one raises here
+        if (fault := loader_fault(error) or _file_fault(error)) is None:
             raise
-        kill_workers()  # before anything waits for them
+        sys.unraisablehook = lambda _: None  # torch's, of a loader that was not complete
         sys.exit(_refusal(fault))
-    except OSError as error:
-        if error.errno in NO_FILES:
-            remedy = "raise the limit (ulimit -n), or use fewer processes (--workers, data.workers)"
-            sys.exit(_refusal(f"open files: {error.strerror}; {remedy}"))
-        if error.errno not in (*NO_ROOM, *NOT_OURS):
-            raise
-        lacking = "written" if error.errno in NO_ROOM else "used"
-        sys.exit(_refusal(f"{error.filename or 'a file'} cannot be {lacking}: {error.strerror}"))
     except KeyboardInterrupt:
         sys.stderr.write("baa: interrupted\n")
         sys.exit(130)
+
+
+def _file_fault(error: Exception) -> str | None:
+    """Return one line about files that cannot be opened or written; None for another error."""
+    if not isinstance(error, OSError) or error.errno not in (*NO_FILES, *NO_ROOM, *NOT_OURS):
+        return None
+    if error.errno in NO_FILES:
+        return f"open files: {error.strerror}; raise the limit (ulimit -n), or use fewer processes (--workers, data.workers)"
+    lacking = "written" if error.errno in NO_ROOM else "used"
+    return f"{error.filename or 'a file'} cannot be {lacking}: {error.strerror}"
 
 
 def _refusal(message: str) -> int:

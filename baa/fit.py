@@ -18,7 +18,7 @@ what it does
 
 what it writes, in runs/NAME/
   config.yaml            all settings of the run
-  cases.csv              id, split, age, sex and fingerprint of each case; a later start with other cases is refused
+  cases.csv              id, split, age, sex and digests of each case; a later start with other cases is refused
   metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
   refused.csv            bad rows and images that stopped the run; skipped.csv with data.on_bad=skip
   inverted.csv           radiographs whose bright background was inverted

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baa.errors import InputError
-from baa.patient import MAX_MONTHS
+from baa.patient import MAX_MONTHS, Sex
 
 CARD = "card.json"
 FORMAT = 2
@@ -23,6 +23,8 @@ PARTS = {"stage": str, "settings": dict, "networks": dict, "licences": list, "sh
 
 MAX_CARD_BYTES = 16 * 2**20
 MAX_DEPTH = 12
+DIGITS = 12
+MOST_SHIFT = 60.0
 MAX_TEXT = 4000
 MAX_INTEGER = 2**63
 INTERPOLATION = "${"
@@ -84,8 +86,14 @@ def problems(description: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: {problem}"
     if not all(isinstance(text, str) for text in description.get("licences", ())):
         yield "licences: not a list of texts"
+    for part in ("name", "version"):
+        if not isinstance(description.get(part, ""), str):
+            yield f"{part}: not a text"
     if not re.fullmatch("[0-9a-f]{64}", description.get("sha256", "0" * 64)):
         yield "sha256: not 64 hexadecimal digits"
+    lines = description.get("lines", {})
+    if not (isinstance(lines, dict) and all(map(_is_line, lines.items()))):
+        yield "lines: not shift and slope by sex"
     calibration = description.get("calibration", {})
     if not isinstance(calibration, dict):
         yield "calibration: not a table of errors by group"
@@ -94,6 +102,13 @@ def problems(description: Mapping[str, Any]) -> Iterator[str]:
         numbers = isinstance(errors, list) and all(type(error) in (int, float) for error in errors)
         if not (numbers and all(0 <= error <= MAX_MONTHS for error in errors) and errors == sorted(errors)):
             yield f"calibration.{group}: not a rising list of errors between 0 and {MAX_MONTHS:g} months"
+
+
+def _is_line(item: tuple[str, Any]) -> bool:
+    """Whether an entry is a sex with a shift in months and a slope that a reader may have."""
+    sex, line = item
+    numbers = isinstance(line, list) and len(line) == 2 and all(type(number) in (int, float) for number in line)
+    return sex.upper() in Sex.__members__ and numbers and abs(line[0]) <= MOST_SHIFT and 0.5 <= line[1] <= 2
 
 
 def _values(description: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
@@ -127,6 +142,11 @@ def _not_plain(value: Any) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else f"{value} is not a finite number"
     return f"a {type(value).__name__}, which is no plain value"
+
+
+def identity(card: Mapping[str, Any]) -> str:
+    """Name a model by name, version and the first digits of its weights' SHA-256."""
+    return " ".join(filter(None, [card.get("name"), card.get("version"), f"sha256:{card['sha256'][:DIGITS]}"]))
 
 
 def networks_of(card: dict[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,19 @@ what it writes, in DIR
     ahead_months, ahead_deviations
                          bone age minus chronological age; the same in standard deviations of Greulich and Pyle
     bone_age_months, lower_months, upper_months, bone_age
-                         the bone age, its prediction interval, and the bone age in years and months
+                         the bone age, its prediction interval, and the bone age in years and months; "or more" and "or
+                         less" where the model does not tell ages beyond apart
     disagreement_months  range of the ages of slightly moved views, with --disagreement
+    carpal_months, carpal_lower_months, carpal_upper_months, hand_months ...
+                         the age that each stream gives alone, and its interval; less accurate than both together
+    streams_differ_months
+                         age of the carpal stream minus that of the hand; a warning where 95 % of hands differ less
     carpal_x0 ... hand_y1
                          both bounding boxes in pixels of the file
     mirrored             yes or no, empty if unclear: whether the hand is mirrored (it is then flipped before it is read)
     ood_score            above 0: not recognized as one whole upright hand
     warnings
+    model                name, version and digest of the model
     error                why a file could not be read (all others are predicted; exit code 1)
                          Control characters in names are escaped; a name that a spreadsheet would take for a formula begins
                          with ./

@@ -122,6 +122,24 @@ def test_cases_without_an_age_are_not_trained_on(tmp_path):
         run(load([], settings(tmp_path, *table, "data.table.months=null")))
 
 
+def test_equal_ages_are_refused_before_training(tmp_path):
+    from baa.config.load import load
+    from baa.data.sources.phantom import phantom_cases
+    from baa.errors import InputError
+    from baa.training.run import run
+
+    for i, case in enumerate(phantom_cases(20, seed=9)):
+        Image.fromarray(case.image.load(96).pixels).save(tmp_path / f"{i}.png")
+    table = pd.DataFrame({"file": [f"{i}.png" for i in range(20)], "age": 120, "split": ["train"] * 12 + ["val", "test"] * 4})
+    table.loc[12:, "age"] = range(8)
+    table.to_csv(tmp_path / "ours.csv", index=False)
+    columns = ["data.table.image=file", "data.table.sex=null", "data.table.split=split", "data.split.by=source"]
+    with pytest.raises(
+        InputError, match="data: all 12 cases of the split train have the age 120 months, so there is nothing to"
+    ):
+        run(load([], settings(tmp_path, "data.source=table", f"data.table.file={tmp_path}/ours.csv", *columns)))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_its_epoch_is_not_kept(tmp_path):
     from baa.config.load import load
     from baa.errors import InputError

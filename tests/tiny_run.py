@@ -46,11 +46,11 @@ def with_crops(trained, **crops):
     return trained._replace(settings=settings, model=build_model(trained.networks, settings, weights_of(trained.model)))
 
 
-def command(folder, *more, **environment):
-    """Start `baa.fit` in a process of its own, without waiting for its end."""
+def command(folder, *more, program=("-m", "baa.fit"), **environment):
+    """Start `baa.fit`, or a program that wraps it, in a process of its own, without waiting for its end."""
     (folder / "tiny.yaml").write_text("stages: [locator]\n")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", *LAUNCHERS))}
-    arguments = [sys.executable, "-m", "baa.fit", "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
+    arguments = [sys.executable, *program, "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
     environment = clean | {"OMP_NUM_THREADS": "1"} | environment
     alone = {"start_new_session": True}  # a test may signal all its processes
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **alone)

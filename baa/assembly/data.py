@@ -83,7 +83,8 @@ def refuse_untrainable(splits: dict[str, Radiographs]) -> None:
     """Refuse splits that no model can be trained on.
 
     Raises:
-        InputError: the training or validation split has fewer than `FEWEST` cases, or a case without an age.
+        InputError: the training or validation split has fewer than `FEWEST` cases, or a case without an age; or all training
+            cases have the same age.
     """
     sizes = {split: len(radiographs.cases) for split, radiographs in splits.items()}
     for split in ("train", "val"):
@@ -96,6 +97,12 @@ def refuse_untrainable(splits: dict[str, Radiographs]) -> None:
                 f"data: {len(ageless)} of {sizes[split]} cases of the split {split} have no age, such as {ageless[0].id}; "
                 "name the column of ages with data.table.months"
             )
+    ages = {case.months for case in splits["train"].cases}
+    if len(ages) == 1:
+        raise InputError(
+            f"data: all {sizes['train']} cases of the split train have the age {ages.pop():g} months, so there is nothing to "
+            "learn; check the column of ages (data.table.months)"
+        )
 
 
 def refuse_fewer_than_processes(splits: dict[str, Radiographs], processes: int) -> None:

@@ -13,11 +13,11 @@ from baa.modules.base import AgeRegressionModule
 from baa.modules.estimator import EstimatorModule
 from baa.modules.joint import JointModule
 from baa.modules.locator import LocatorModule
-from baa.nets.backbone import Backbone
+from baa.nets.backbone import Backbone, has_fixed_side
 from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
 from baa.nets.locator import Locator
-from baa.nets.two_stage import BoneAgeModel
+from baa.nets.two_stage import WHOLE, BoneAgeModel
 
 Networks = dict[str, dict[str, Any]]
 """Arguments of `Locator` and `Estimator`, by name: plain data from which a model can be built again."""
@@ -35,8 +35,10 @@ def estimator_arguments(config: Config, mean_months: float, std_months: float) -
     """Turn `config.estimator` into arguments of `Estimator`; mean and standard deviation are of the training ages."""
     c = config.estimator
     streams = {name: getattr(c, name) for name in c.streams}
+    sides = {name: input_side(config, name) for name, stream in streams.items() if has_fixed_side(stream.name)}
     return {
         "backbones": {name: stream.name for name, stream in streams.items()},
+        **({"sides": sides} if sides else {}),
         "conv_pool": [name for name, stream in streams.items() if stream.conv_pool],
         "fusion": asdict(c.fusion),
         "head": c.head,
@@ -46,6 +48,11 @@ def estimator_arguments(config: Config, mean_months: float, std_months: float) -
         "dropout": c.dropout,
         "auxiliary": c.auxiliary > 0,
     }
+
+
+def input_side(config: Config, stream: str) -> int:
+    """The side of the image that a stream of the estimator reads."""
+    return config.estimator.whole_px if stream == WHOLE else getattr(config.crops, stream).px
 
 
 def locator_module(config: Config, arguments: dict[str, Any]) -> LocatorModule:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from baa.config.schema import Config, Precision
 from baa.errors import InputError
 from baa.runtime.distributed import JobStrategy, devices_and_nodes, environment_plugins, launched
+from baa.runtime.stray import mark_processes
 
 AUTO: Final = "auto"
 FULL: Final = "32-true"
@@ -106,6 +107,7 @@ def _strategy(config: Config, devices: int | str, num_nodes: int) -> str | Strat
     if isinstance(devices, str):
         devices = torch.cuda.device_count() if compute_device(config).type == "cuda" else 1
     if devices > 1 or num_nodes > 1:
+        mark_processes()
         wait = timedelta(minutes=config.trainer.timeout)
         return JobStrategy(gradient_as_bucket_view=True, timeout=wait)  # saves one copy of all gradients per step
     return "auto"

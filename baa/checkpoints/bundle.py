@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from torch import Tensor
 
 from baa.atomic_io import write_atomic
 from baa.checkpoints.provenance import Provenance
-from baa.checkpoints.trained_model import TrainedModel, Weights, build_model, weights_of
+from baa.checkpoints.trained_model import TrainedModel, Weights, build_model, weights_of, with_lines
 from baa.checkpoints.upgrade import OLD_FORMAT, upgrade_card, upgrade_tensors
 from baa.checkpoints.weights_check import refuse_other_shapes
 from baa.config.load import as_built, to_share
 from baa.data.cache import Radiographs
 from baa.data.sources import SOURCES
 from baa.errors import InputError
-from baa.model_card import CARD, FORMAT, read_card
+from baa.model_card import CARD, FORMAT, identity, read_card
 
 WEIGHTS = "weights.safetensors"
 MAX_WEIGHTS_BYTES = 8 * 2**30
@@ -59,6 +60,8 @@ def write_bundle(folder: Path, trained: TrainedModel, splits: Mapping[str, Radio
     description = SOURCES[settings["data"]["source"]].description
     card = {
         "format": FORMAT,
+        "name": trained.settings["name"],
+        "version": version("baa"),
         **describe(trained),
         "data": {"what": description} | {split: _summary(radiographs) for split, radiographs in splits.items()},
         "unrecorded": trained.provenance.unrecorded,
@@ -133,11 +136,13 @@ def read_bundle(folder: Path, setting: str = "checkpoint") -> TrainedModel:
         weights = Weights(*(_part(tensors, f"{part}.") for part in Weights._fields))
         return TrainedModel(
             stage=card["stage"],
-            model=build_model(card["networks"], settings, weights),
+            model=with_lines(build_model(card["networks"], settings, weights), card.get("lines", {})),
             networks=card["networks"],
             settings=settings,
             provenance=Provenance.read(tensors, card["licences"], card.get("unrecorded", ())),
             calibration=card.get("calibration", {}),
+            identity=identity(card),
+            lines=card.get("lines", {}),
         )
     except InputError as error:
         message = str(error)

@@ -13,7 +13,7 @@ from baa.checkpoints.trained_model import TrainedModel, Weights, build_model
 from baa.checkpoints.weights_check import refuse_other_shapes
 from baa.config.load import as_built, to_use
 from baa.errors import InputError
-from baa.model_card import CARD, problems
+from baa.model_card import CARD, identity, problems
 from baa.torch_file import read_torch_file
 
 RECORD = "baa"
@@ -71,6 +71,7 @@ def as_model(checkpoint: dict[str, Any], path: Path, setting: str = "checkpoint"
             settings=settings,
             provenance=provenance_of(record),
             calibration=record.get("calibration", {}),
+            identity=identity({"name": record["settings"]["name"], "sha256": digest(path)}),
         )
     except InputError as error:
         raise InputError(f"{setting}: {path} cannot be used: {error}; take the bundle beside it, or train it again") from error

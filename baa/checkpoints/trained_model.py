@@ -1,6 +1,7 @@
 """A trained model: its networks, the settings that it was trained with, and what it knows of its own errors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from baa.checkpoints.provenance import Provenance
 from baa.config.schema import CropsConfig
+from baa.metrics.local_line import MIDDLE_MONTHS
 from baa.nets.attention import Attribution
 from baa.nets.cropper import RegionCropper
 from baa.nets.estimator import Estimator
@@ -15,6 +17,7 @@ from baa.nets.input_check import InputCheck
 from baa.nets.locator import Locator
 from baa.nets.regions import Region
 from baa.nets.two_stage import BoneAgeModel
+from baa.patient import Sex
 
 CAM = "cam_"
 """Prefix of the settings of `crops` that are arguments of `Attribution`."""
@@ -28,7 +31,9 @@ class TrainedModel(NamedTuple):
 
     stage: the last stage that trained it. model: in eval mode, its input check included. networks: the arguments of `Locator`
     and `Estimator` that it was built with, by name. settings: of its run, plain. provenance: what it was trained on.
-    calibration: absolute errors on the validation split by group (see `baa.metrics.conformal`), empty before its stage ended.
+    calibration: absolute errors on the validation split by group (see `baa.metrics.conformal`), saturated ends and stream ages
+    too, empty before its stage ended. identity: name, version and digest of the weights, for whoever keeps its answers.
+    lines: shift and slope by sex of a local calibration (`baa.metrics.local_line`), which the model applies; else empty.
     """
 
     stage: str
@@ -37,6 +42,8 @@ class TrainedModel(NamedTuple):
     settings: dict[str, Any]
     provenance: Provenance
     calibration: dict[str, list[float]]
+    identity: str = ""
+    lines: Mapping[str, Sequence[float]] = MappingProxyType({})
 
     @property
     def locator(self) -> Locator | None:
@@ -90,6 +97,13 @@ def build_model(networks: Mapping[str, Mapping[str, Any]], settings: Mapping[str
         input_check=build_input_check(weights.input_check),
     )
     return model.eval().to(memory_format=torch.channels_last)
+
+
+def with_lines(model: BoneAgeModel, lines: Mapping[str, Sequence[float]]) -> BoneAgeModel:
+    """Let a model apply the lines of a local calibration, in place."""
+    for sex, (shift, slope) in lines.items():
+        model.lines[Sex[sex.upper()]] = torch.tensor([shift - (slope - 1) * MIDDLE_MONTHS, slope])
+    return model
 
 
 def build_input_check(weights: Mapping[str, Tensor]) -> InputCheck | None:

@@ -1,6 +1,7 @@
 """The settings of a run, from YAML files and the command line.
 
-A file holds only what differs from the defaults of the schema. `key=value` on the command line overrides the files.
+A file holds only what differs from the defaults of the schema. `key=value` on the command line overrides the files. Where the
+schema has text, text stands as it is given.
 """
 
 import difflib
@@ -16,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from baa.config.interpolation import refuse_interpolations, refuse_other_interpolations
 from baa.config.networks import first_difference, merged, network_settings
+from baa.config.parse import KINDS, parse_file, parse_override
 from baa.config.renamed import outdated, upgrade_settings
 from baa.config.schema import STREAMS, BackboneConfig, Config, TableConfig, TrainerConfig, WandbConfig
 from baa.config.validate import check, check_sources, walk
@@ -101,20 +103,20 @@ def _read(file: Path) -> _Layer:
         near = difflib.get_close_matches(file.name, names, 1, 0.4)
         raise InputError(f"{file}: no such file" + (f"; did you mean {names[near[0]]}?" if near else ""))
     try:
-        content = OmegaConf.load(file)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        content = OmegaConf.create(parse_file(file.read_bytes()))
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise InputError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, DictConfig):
-        raise InputError(f"{file}: a list; a config is key: value")
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     return _current(_Layer(content, str(file)))
 
 
 def _override(override: str) -> _Layer:
-    key, equals, _ = (text := override.lstrip("-")).partition("=")
-    if not equals:
+    key, equals, value = (text := override.lstrip("-")).partition("=")
+    if not equals and not (override.startswith("--") and KINDS.get(key) is bool):
         raise InputError(f"command line: {override!r} is not key=value, such as locator.fit.epochs=5")
     try:
-        return _current(_Layer(OmegaConf.from_dotlist([text]), "command line", key))
+        return _current(_Layer(parse_override(key, value if equals else None), "command line", key))
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
         raise InputError(f"command line: {text}: {' '.join(str(error).split())}") from error
 

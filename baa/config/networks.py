@@ -15,6 +15,10 @@ SCALE = {"mean_months": 127.0, "std_months": 41.0}
 """Arguments that are no settings, and their defaults."""
 
 
+MAX_SIDE = 4096
+"""Pixels of the largest image of a network with a fixed side."""
+
+
 def network_settings(stage: str, networks: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the arguments of `Locator` and `Estimator` into settings, whose schema then checks them.
 
@@ -35,6 +39,9 @@ def network_settings(stage: str, networks: Mapping[str, Any]) -> dict[str, Any]:
         if ESTIMATOR in networks:
             given = {"hidden": 0, "dropout": 0.0} | _without_scale(networks[ESTIMATOR])
             backbones, with_pool = given.pop("backbones"), given.pop("conv_pool")
+            sides = given.pop("sides", {})  # settings of crops
+            if not (set(sides) <= set(backbones) and all(type(px) is int and 0 < px <= MAX_SIDE for px in sides.values())):
+                raise InputError("networks: sides that no stream has")
             given.pop("auxiliary", None)  # whether streams have ages of their own; the setting is the weight of their loss
             if not set(with_pool) <= set(backbones):
                 raise InputError("networks: conv_pool names another stream")

@@ -260,7 +260,7 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = setting("auto", "device kind")
     devices: str = setting("auto", "processes per node: auto, or a number")
     num_nodes: int = setting(1, "nodes", low=1)
-    timeout: float = setting(10.0, "minutes that a process waits for the others before it ends with an error", low=0.1)
+    timeout: float = setting(10.0, "minutes that a process waits for the others or for a batch before it ends", low=0.1)
     precision: Precision = setting("auto", "auto: 32-true on CPUs, bf16-mixed on CUDA GPUs that have it")
     limit_train_batches: int | None = setting(None, "end each epoch after this many batches", low=1)
     sync_batchnorm: bool = setting(False, "share batch norm statistics between GPUs")

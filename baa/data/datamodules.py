@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from baa.data.batch import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
 from baa.data.sampling import BalancedSampler, LateLoader, RestOfEpoch
-from baa.data.workers import loading
+from baa.data.workers import STALL_SECONDS, loading
 from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper
 from baa.nets.input_check import InputCheck
@@ -31,6 +31,7 @@ class HandDataModule(L.LightningDataModule):
         cached_boxes: boxes [N, R, 4] by split, found in the source.
         batch_size: of one process.
         workers: loader processes.
+        timeout: seconds that it waits for a batch of theirs.
         augment: [B, 1, S, S] in [0, 1] -> `View`, applied in training.
         balance: how much more often rare ages are drawn, see `BalancedSampler`; 0: each case once an epoch.
         sex_dropout: probability that training hides the sex of a case.
@@ -46,6 +47,7 @@ class HandDataModule(L.LightningDataModule):
         cached_boxes: Mapping[str, Tensor] | None = None,
         batch_size: int,
         workers: int = 0,
+        timeout: float = STALL_SECONDS,
         augment: Callable[[Tensor], View] = View.of,
         balance: float = 0.0,
         sex_dropout: float = 0.0,
@@ -59,6 +61,7 @@ class HandDataModule(L.LightningDataModule):
         }
         self.batch_size = batch_size
         self.workers = workers
+        self.timeout = timeout
         self.augment = augment
         self.balance = balance
         self.sex_dropout = sex_dropout
@@ -99,7 +102,7 @@ class HandDataModule(L.LightningDataModule):
             "batch_size": self.batch_size,
             "persistent_workers": self.workers > 0,
             "pin_memory": torch.cuda.is_available(),
-            **loading(self.workers),
+            **loading(self.workers, self.timeout),
         }
 
     def on_before_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Sample:

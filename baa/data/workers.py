@@ -7,14 +7,24 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Signals that stop a job. Slurm sends USR1 before the time limit."""
 
-DEAD = ("DataLoader worker", "Pin memory thread exited", "Too many open files", "One of the subprocesses has abruptly died")
-"""How messages begin that say that a loader process is gone or cannot be reached."""
+STALL_SECONDS = 600.0
+"""Time that a command waits for a batch."""
+
+DEAD = (
+    "DataLoader worker",
+    "DataLoader timed out",
+    "Pin memory thread exited",
+    "Too many open files",
+)
+"""How messages begin that say that a loader process is gone, stalls or cannot be reached."""
 
 NO_SHARED_MEMORY = (
     "unable to allocate shared memory",
@@ -26,9 +36,9 @@ NO_SHARED_MEMORY = (
 """What messages contain if a batch cannot be handed over."""
 
 
-def loading(workers: int) -> dict[str, Any]:
-    """Return the settings of a `DataLoader` with this number of processes."""
-    return {"num_workers": workers, "worker_init_fn": start_worker}
+def loading(workers: int, timeout: float = STALL_SECONDS) -> dict[str, Any]:
+    """Return the settings of a `DataLoader` with this number of processes, which waits for a batch `timeout` seconds."""
+    return {"num_workers": workers, "worker_init_fn": start_worker, "timeout": timeout if workers else 0}
 
 
 def start_worker(worker: int) -> None:
@@ -64,12 +74,19 @@ atexit.register(kill_workers)
 
 
 def loader_fault(error: Exception) -> str | None:
-    """Return one line about loader processes that died or ran out of shared memory or files; None for another error."""
+    """Return one line about loader processes that died, stall, or lack memory or files; None for another error."""
     message = str(error)
+    places = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    cut_off = isinstance(error, OSError | EOFError) and any("multiprocessing" in Path(place).parts for place in places)
+    if cut_off:  # a batch of a process that has died, or no room for a queue
+        message = f"{DEAD[0]}: {message or 'it has gone'}"
     dead = message.startswith(DEAD)
     if not dead and not any(phrase in message for phrase in NO_SHARED_MEMORY):
         return None
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     reason = lines[0] if dead else next(line for line in lines if any(phrase in line for phrase in NO_SHARED_MEMORY))
-    remedy = "use fewer processes (--workers, data.workers), more memory, a larger /dev/shm, or more open files (ulimit -n)"
+    remedy = (
+        "use fewer processes (--workers, data.workers), more shared memory (/dev/shm; docker run --shm-size=8g), more memory, "
+        "or more open files (ulimit -n)"
+    )
     return f"a process that reads radiographs failed: {reason.rstrip('. ')}; {remedy}"

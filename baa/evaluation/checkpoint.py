@@ -16,7 +16,7 @@ from baa.assembly.data import load_splits, refuse_fewer_than_processes
 from baa.assembly.modules import build_cropper
 from baa.assembly.trainer import build_trainer
 from baa.atomic_io import make_folder, write_atomic
-from baa.checkpoints.trained_model import TrainedModel
+from baa.checkpoints.trained_model import TrainedModel, with_lines
 from baa.config.load import differences, load
 from baa.config.schema import STAGES, Config
 from baa.data.cache import Radiographs
@@ -35,6 +35,7 @@ from baa.nets.attention import CAM_METHODS, CAM_MODES
 from baa.nets.boxes import BOX_METHODS
 from baa.nets.two_stage import BoneAgeModel
 from baa.runtime.preemption import ExitOnSignal, stoppable_work
+from baa.runtime.stray import refuse_stray_ranks
 
 UNSEEN = "unseen"
 NETWORK_SETTINGS = ("weights", "stages", "locator", "estimator", "joint")
@@ -73,6 +74,7 @@ def evaluate(
     """
     theirs = read_predictions(against) if against else None
     config = load([], overrides, base=trained.settings)
+    refuse_stray_ranks(config.trainer.num_nodes)
     _refuse_network_settings(load([], base=trained.settings), config)
     if (compare or faithful) and trained.locator is None:
         option = "--compare-readings" if compare else "--faithfulness"
@@ -128,7 +130,7 @@ def _with_settings(config: Config, trained: TrainedModel) -> TrainedModel:
     cropper = None if trained.locator is None else build_cropper(config, trained.locator)
     flip_average = config.estimator.flip_average
     model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=flip_average, input_check=own.input_check)
-    return trained._replace(model=model.eval())
+    return trained._replace(model=with_lines(model.eval(), trained.lines))
 
 
 def _select(splits: dict[str, Radiographs], split: str, trained: TrainedModel) -> Radiographs:

@@ -81,7 +81,8 @@ def evaluate_split(
         logger.log_metrics({name: value for name, value in metrics.items() if isinstance(value, int | float)})
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
-        table = predictions_table(radiographs.cases, radiographs.frames(), predictions, trained.calibration, regions)
+        streams = trained.model.streams_with_ages
+        table = predictions_table(radiographs.cases, radiographs.frames(), predictions, trained.calibration, regions, streams)
         write_atomic(folder / "predictions.csv", table.to_csv(index=False))
         figures: dict[str, Figure] = {}
         if any(case.months is not None for case in radiographs.cases):
@@ -111,8 +112,9 @@ def predictions_table(
     predictions: Predictions,
     calibration: Errors,
     regions: Sequence[str],
+    streams: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Make one row per case: id, sex, true and predicted months, interval, and boxes in pixels of the case's own file."""
+    """Make one row per case: id, sex, true and predicted months, interval, ages of the streams, boxes in pixels of its file."""
     rows = []
     for i, (case, frame) in enumerate(zip(cases, frames, strict=True)):
         row: dict[str, Any] = {
@@ -123,6 +125,9 @@ def predictions_table(
         }
         if interval := interval_of(calibration, case.sex, float(predictions.months[i]), COVERAGE):
             row |= {name: round(edge, 2) for name, edge in zip(("lower_months", "upper_months"), interval, strict=True)}
+        if predictions.alone is not None:
+            ages = zip(streams, predictions.alone[i].tolist(), strict=True)
+            row |= {f"{stream}_months": round(months, 2) for stream, months in ages}
         if predictions.boxes is not None and predictions.fallback is not None:
             pixels = frame.boxes_in_image(predictions.boxes[i].numpy())
             for region, name in enumerate(regions):

@@ -15,18 +15,19 @@ from torch import Tensor, nn
 
 from baa.atomic_io import atomic_path, write_atomic
 from baa.checkpoints.bundle import describe
-from baa.checkpoints.trained_model import TrainedModel, cropper_arguments
+from baa.checkpoints.trained_model import TrainedModel, cropper_arguments, with_lines
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 from baa.inference import preprocess
 from baa.inference.gradient_graph import without_autograd
 from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
+from baa.metrics.saturation import OLDEST, YOUNGEST, end_of
 from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper
 from baa.nets.heads import clamp_to_age_range
 from baa.nets.two_stage import BoneAgeModel
 from baa.nets.view import View
-from baa.patient import Sex
+from baa.patient import MAX_MONTHS, Sex
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -80,6 +81,7 @@ class ExportedModel(nn.Module):
 
     half_widths: Tensor
     band_ends: Tensor
+    open_ends: Tensor
 
     def __init__(self, trained: TrainedModel, coverage: float) -> None:
         super().__init__()
@@ -89,11 +91,15 @@ class ExportedModel(nn.Module):
         arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}
         self.needs_gradients = arguments["attribution"].method != "grad_cam"
         cropper = RegionCropper(trained.locator, **arguments, closed_form=not self.needs_gradients)
-        self.model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
+        model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
+        self.model = with_lines(model, trained.lines)
         middles = [(low + end) / 2 for low, end in CALIBRATED_BANDS_MONTHS.values()]
         widths = [[half_width(trained.calibration, sex, months, coverage) for months in middles] for sex in Sex]
         known = [[torch.nan if width is None else width for width in row] for row in widths]
         ends = [float(end) for _, end in CALIBRATED_BANDS_MONTHS.values()]
+        open_from = [[end_of(trained.calibration, end, sex) for sex in Sex] for end in (YOUNGEST, OLDEST)]
+        open_ends = torch.tensor([[torch.nan if age is None else age for age in ages] for ages in open_from])
+        self.register_buffer("open_ends", open_ends, persistent=False)
         self.register_buffer("half_widths", torch.tensor(known), persistent=False)
         self.register_buffer("band_ends", torch.tensor(ends), persistent=False)
         self.requires_grad_(False).eval()
@@ -109,6 +115,9 @@ class ExportedModel(nn.Module):
         months = torch.where(valid, self.model(view, sex, regions).months, torch.nan)
         half = self._half_width(months, sex)
         lower, upper = (clamp_to_age_range(months + reach) for reach in (-half, half))
+        youngest, oldest = self.open_ends[:, sex]  # NaN, which no age exceeds, for an end that is not saturated
+        lower = torch.where((months <= youngest) & ~lower.isnan(), 0.0, lower)
+        upper = torch.where((months >= oldest) & ~upper.isnan(), MAX_MONTHS, upper)
         return tuple(Outputs(months, lower, upper, regions.boxes, regions.heat))
 
     def _half_width(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -31,7 +31,7 @@ TABLE, PARTS, OVERLAYS, LEFT_OUT = "predictions.csv", "parts", "overlays", "left
 NUMBER_BYTES = 12
 """Room for the number and the suffix of an overlay's name."""
 
-READING = 3
+READING = 4
 """Increased whenever the same model would answer differently on the same pixels."""
 
 
@@ -118,7 +118,7 @@ def predict_files(
     trained.provenance.log_licences()
     regions = () if trained.model.cropper is None else tuple(trained.model.cropper.regions)
     rank, world_size = rank_and_world_size()
-    parts = Parts(out / PARTS / job, len(inputs), columns(regions))
+    parts = Parts(out / PARTS / job, len(inputs), columns(regions, trained.model.streams_with_ages))
     missing = list(parts.missing(rank, world_size))
     most_bytes = os.pathconf(out, "PC_NAME_MAX") - NUMBER_BYTES
     names = unique_names([file_stem(given.file.stem, most_bytes) for given in inputs])

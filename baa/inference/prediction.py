@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,13 +22,24 @@ PNG_LEVEL = 3
 
 FIRST_COLUMNS = ("file", "sex", "sex_source", "age_months", "ahead_months", "ahead_deviations")
 AGE_COLUMNS = ("bone_age_months", "lower_months", "upper_months", "bone_age", "disagreement_months")
-LAST_COLUMNS = ("mirrored", "ood_score", "warnings", "error")
+OF_A_STREAM = ("months", "lower_months", "upper_months")
+DIFFERENCE = "streams_differ_months"
+LAST_COLUMNS = ("mirrored", "ood_score", "warnings", "error", "model")
 
 
-def columns(regions: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of `predictions.csv` for a model with these regions."""
+def columns(regions: Sequence[str], streams: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the columns of `predictions.csv` for a model with these regions and streams with ages."""
+    ages = [f"{stream}_{name}" for stream in streams for name in OF_A_STREAM]
+    ages += [DIFFERENCE] if len(streams) > 1 else []
     boxes = (f"{region}_{corner}" for region in regions for corner in CORNERS)
-    return (*FIRST_COLUMNS, *AGE_COLUMNS, *boxes, *LAST_COLUMNS)
+    return (*FIRST_COLUMNS, *AGE_COLUMNS, *ages, *boxes, *LAST_COLUMNS)
+
+
+class StreamAge(NamedTuple):
+    """The age that one stream gives alone, in months, and its prediction interval; None if none can be given."""
+
+    months: float
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +53,11 @@ class Prediction:
         age_months: the chronological age, if known.
         months: the bone age; NaN if there is none, see `error`.
         interval: the prediction interval (lower, upper); None if none can be given.
-        coverage: of the interval, on data like the validation split.
+        open_end: `or more` or `or less` where the model does not tell ages beyond apart; its interval is open there.
+        coverage: of the intervals, on data like the validation split.
         regions: names of the regions that the model finds.
+        streams: names of the streams that give an age of their own.
+        stream_ages: these ages by stream.
         disagreement_months: range of the ages of slightly moved views, if asked for.
         boxes: (x0, y0, x1, y1) by region, in pixels of the file.
         heat_maps: of the locator by region, not negative, in the frame of `film`, without any prior.
@@ -52,6 +66,7 @@ class Prediction:
         ood_score: above 0: not recognized as one whole upright hand. None without an input check.
         warnings: reasons for caution.
         error: why there is no bone age, or empty.
+        model: name, version and digest of the model.
         film: the square radiograph [S, S] uint8 as the networks received it.
         film_boxes: boxes [R, 4] as shares of `film`.
         prior_boxes: where the spatial prior alone puts them; None without a prior.
@@ -63,8 +78,11 @@ class Prediction:
     age_months: float | None = None
     months: float = float("nan")
     interval: tuple[float, float] | None = None
+    open_end: str = ""
     coverage: float
     regions: tuple[str, ...] = ()
+    streams: tuple[str, ...] = ()
+    stream_ages: Mapping[str, StreamAge] = field(default_factory=dict)
     disagreement_months: float | None = None
     boxes: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     heat_maps: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
@@ -73,6 +91,7 @@ class Prediction:
     ood_score: float | None = None
     warnings: tuple[str, ...] = ()
     error: str = ""
+    model: str = ""
     film: np.ndarray | None = field(default=None, repr=False)
     film_boxes: np.ndarray | None = field(default=None, repr=False)
     prior_boxes: np.ndarray | None = field(default=None, repr=False)
@@ -80,6 +99,7 @@ class Prediction:
     def make_row(self) -> dict[str, Any]:
         """Make the row of `predictions.csv`; values that are unknown are absent."""
         row: dict[str, Any] = {"file": safe_path(self.file), "sex": self.sex.name.lower(), "sex_source": self.sex_source}
+        row["model"] = safe_cell(self.model)
         if self.age_months is not None:
             row["age_months"] = round(self.age_months, 1)
         if self.ood_score is not None:
@@ -88,7 +108,7 @@ class Prediction:
             row["mirrored"] = "yes" if self.mirrored else "no"
         if self.error:
             return row | {"error": safe_cell(self.error)}
-        row |= {"bone_age_months": round(self.months, 1), "bone_age": years_and_months(self.months), **self._ahead()}
+        row |= {"bone_age_months": round(self.months, 1), "bone_age": self.bone_age, **self._ahead(), **self._stream_columns()}
         if self.interval is not None:
             row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in self.interval)
         if self.disagreement_months is not None:
@@ -96,6 +116,25 @@ class Prediction:
         for region, box in self.boxes.items():
             row |= {f"{region}_{corner}": round(edge, 1) for corner, edge in zip(CORNERS, box, strict=True)}
         return row | {"warnings": safe_cell("; ".join(self.warnings))}
+
+    @property
+    def bone_age(self) -> str:
+        """The bone age in years and months, with `or more` or `or less` at an open end."""
+        return f"{years_and_months(self.months)} {self.open_end}".rstrip()
+
+    @property
+    def difference_months(self) -> float | None:
+        """The age of the first stream alone minus that of the second; None without two."""
+        ages = [age.months for age in self.stream_ages.values()]
+        return ages[0] - ages[1] if len(ages) > 1 else None
+
+    def _stream_columns(self) -> dict[str, float]:
+        found = {
+            f"{stream}_{name}": round(months, 1)
+            for stream, age in self.stream_ages.items()
+            for name, months in zip(OF_A_STREAM, (age.months, *(age.interval or ())), strict=False)
+        }
+        return found if self.difference_months is None else found | {DIFFERENCE: round(self.difference_months, 1)}
 
     def _ahead(self) -> dict[str, float]:
         """How far the bone age is ahead of the chronological age, in months and in standard deviations."""
@@ -108,8 +147,8 @@ class Prediction:
         return ahead
 
     def caption(self) -> list[str]:
-        """Describe the prediction in three lines, without a file name; in four if a spatial prior moved the boxes."""
-        estimate = f"bone age {years_and_months(self.months)} ({round(self.months, 1):.0f} months)"
+        """Describe the prediction in lines, without a file name: estimate, patient, ages of the streams, prior, warnings."""
+        estimate = f"bone age {self.bone_age} ({round(self.months, 1):.0f} months)"
         if self.interval is not None:
             low, high = (years_and_months(round(edge, 1)) for edge in self.interval)
             estimate += f"; {100 * self.coverage:.3g} % interval: {low} to {high}"
@@ -122,7 +161,8 @@ class Prediction:
                 patient += f" ({abs(ahead['ahead_deviations']):.1f} SD of Greulich and Pyle)"
         if self.mirrored:
             patient += "; mirrored hand, flipped"
-        lines = [estimate, patient, prior_note(self.prior_shares), "; ".join(self.warnings) or "no warning"]
+        alone = "; ".join(f"{stream} alone {years_and_months(age.months)}" for stream, age in self.stream_ages.items())
+        lines = [estimate, patient, alone, prior_note(self.prior_shares), "; ".join(self.warnings) or "no warning"]
         return [line for line in lines if line]
 
     def drawing(self) -> Drawing:
@@ -154,5 +194,5 @@ class Predictions(list[Prediction]):
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a table with the columns of `predictions.csv`, one row per input."""
-        regions = self[0].regions if self else ()
-        return pd.DataFrame([prediction.make_row() for prediction in self], columns=list(columns(regions)))
+        regions, streams = (self[0].regions, self[0].streams) if self else ((), ())
+        return pd.DataFrame([prediction.make_row() for prediction in self], columns=list(columns(regions, streams)))

@@ -1,7 +1,7 @@
 """A batch of radiographs read by a trained model, and the prediction of each."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,11 @@ from baa.assembly.trainer import FULL, HALF, resolve_precision
 from baa.checkpoints.trained_model import TrainedModel
 from baa.data.read.radiograph import Frame
 from baa.inference.files import FileSample
-from baa.inference.prediction import Prediction
+from baa.inference.prediction import Prediction, StreamAge
 from baa.inference.tta import disagreement
-from baa.metrics.conformal import interval_of
+from baa.metrics.conformal import Errors, interval_of
+from baa.metrics.saturation import OLDEST, end_of, open_end
+from baa.metrics.stream_ages import UNUSUAL, stream_interval, unusual_difference
 from baa.nets.backbone import GrayImage
 from baa.nets.input_check import Oriented
 from baa.nets.laterality import SURE
@@ -26,7 +28,7 @@ from baa.patient import Sex
 
 ADULT_MONTHS = 240
 GROWN_MONTHS = {Sex.MALE: 222, Sex.FEMALE: 210, Sex.UNKNOWN: 210}
-"""Little is left to change from here on: half a year below the last standards of Greulich and Pyle, 19 and 18 years."""
+"""For a model whose ends were not measured: half a year below the last standards of Greulich and Pyle, 19 and 18 years."""
 
 ROTATED = {1: "rotated by 90 degrees counterclockwise", 2: "rotated by 180 degrees", 3: "rotated by 90 degrees clockwise"}
 
@@ -35,7 +37,8 @@ class Reading(NamedTuple):
     """A batch as it was read, on the CPU.
 
     months [B]; oriented: how each radiograph was rotated and mirrored; film [B, S, S] uint8: as the networks received it;
-    regions: in the frame of `film`; boxes [B, R, 4]: as shares of the given squares; disagreement [B], if asked for.
+    regions: in the frame of `film`; boxes [B, R, 4]: as shares of the given squares; disagreement [B], if asked for; alone:
+    months [B] of each stream that gives an age of its own.
     """
 
     months: Tensor
@@ -44,6 +47,7 @@ class Reading(NamedTuple):
     regions: Regions | None
     boxes: Tensor | None
     disagreement: Tensor | None
+    alone: Sequence[Tensor] = ()
 
 
 @torch.no_grad()
@@ -62,12 +66,14 @@ def read(trained: TrainedModel, source: GrayImage, sex: Int[Tensor, " batch"], *
     half = torch.bfloat16 if precision == HALF else torch.float16
     context = contextlib.nullcontext() if precision == FULL else torch.autocast(device.type, half)
     with context:
-        months = model(oriented.view, sex, regions).months.float()
+        prediction = model(oriented.view, sex, regions)
         apart = disagreement(model, oriented.view, regions, sex) if disagree else None
+    months = prediction.months.float()
+    alone = [one.months.float() for one in prediction.alone] if model.streams_with_ages else []
     boxes = None if regions is None else oriented.view.boxes_in_source(regions.boxes)
     film = _film(source, oriented)
     oriented = oriented._replace(locator_view=None, features=None)  # large, and not needed any more
-    return move_data_to_device(Reading(months, oriented, film, regions, boxes, apart), "cpu")
+    return move_data_to_device(Reading(months, oriented, film, regions, boxes, apart, alone), "cpu")
 
 
 def _film(source: GrayImage, oriented: Oriented) -> UInt8[Tensor, "batch px px"]:
@@ -96,8 +102,8 @@ def make_prediction(
     sex, months = Sex(int(sample.sex[i])), float(reading.months[i])
     chronological = float(sample.months[i]) if sample.months[i].isfinite() else None
     names = () if trained.model.cropper is None else tuple(trained.model.cropper.regions)
-    basis: dict[str, Any] = {"file": file, "coverage": coverage, "regions": names}
-    basis |= {"sex": sex, "sex_source": sample.sex_source[i]}
+    basis: dict[str, Any] = {"file": file, "coverage": coverage, "regions": names, "streams": trained.model.streams_with_ages}
+    basis |= {"sex": sex, "sex_source": sample.sex_source[i], "model": trained.identity}
     if sample.error[i]:
         return Prediction(**basis, error=sample.error[i])
     if not np.isfinite(months):
@@ -111,7 +117,9 @@ def make_prediction(
     doubts = _doubts(i, score, regions, names)
     if doubts and strict:
         return Prediction(**basis, error="refused: " + "; ".join(doubts))
-    notes = [sample.notes[i], ROTATED.get(int(oriented.quarters[i])), _end_of_growth(months, chronological, sex)]
+    table, streams = trained.calibration, _stream_ages(i, reading, trained, sex, None if unrecognized else coverage)
+    notes = [sample.notes[i], ROTATED.get(int(oriented.quarters[i])), _end_of_growth(table, months, chronological, sex)]
+    notes.append(_differing(table, streams))
     basis |= {"film": reading.film[i].numpy()}
     if regions is not None and regions.heat is not None and reading.boxes is not None:
         pixels = Frame(*sample.frame[i].tolist()).boxes_in_image(reading.boxes[i].numpy())
@@ -128,7 +136,9 @@ def make_prediction(
     return Prediction(
         **basis,
         months=months,
-        interval=None if unrecognized else interval_of(trained.calibration, sex, months, coverage),
+        open_end=open_end(table, sex, months),
+        stream_ages=streams,
+        interval=None if unrecognized else interval_of(table, sex, months, coverage),
         disagreement_months=None if reading.disagreement is None else float(reading.disagreement[i]),
         warnings=tuple(filter(None, [*notes, *doubts])),
     )
@@ -147,7 +157,33 @@ def _doubts(i: int, score: float, regions: Regions | None, names: Sequence[str])
     return doubts
 
 
-def _end_of_growth(months: float, chronological: float | None, sex: Sex) -> str | None:
+def _stream_ages(i: int, reading: Reading, trained: TrainedModel, sex: Sex, coverage: float | None) -> dict[str, StreamAge]:
+    """Return the ages of the streams alone, with intervals if there is a coverage for them."""
+    ages = {name: float(months[i]) for name, months in zip(trained.model.streams_with_ages, reading.alone, strict=True)}
+    return {
+        name: StreamAge(months, None if coverage is None else stream_interval(trained.calibration, name, sex, months, coverage))
+        for name, months in ages.items()
+    }
+
+
+def _differing(table: Errors, ages: Mapping[str, StreamAge]) -> str | None:
+    """Warn of streams whose ages differ more than they usually do."""
+    usual = unusual_difference(table)
+    if usual is None or len(ages) < 2:
+        return None
+    (one, first), (other, second), *_ = ages.items()
+    apart = first.months - second.months
+    if abs(apart) <= usual:
+        return None
+    return (
+        f"{one} and {other} differ: {one} alone is {apart:+.0f} months from {other} alone; {UNUSUAL:.0%} of hands differ less"
+    )
+
+
+def _end_of_growth(table: Errors, months: float, chronological: float | None, sex: Sex) -> str | None:
     if chronological is not None and chronological >= ADULT_MONTHS:
         return "an adult by the chronological age"
-    return "at the end of growth: an adult's hand looks the same" if round(months, 1) >= GROWN_MONTHS[sex] else None
+    grown = end_of(table, OLDEST, sex)
+    if months < (GROWN_MONTHS[sex] if grown is None else grown):
+        return None
+    return "at the end of growth: an adult's hand looks the same"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baa.data.cases import Case
 from baa.metrics.coverage import interval_width, share_inside
+from baa.metrics.saturation import OR_LESS, OR_MORE, open_end
 from baa.patient import MAX_MONTHS, Sex
 
 CALIBRATED_BANDS_MONTHS = {"0_to_95_months": (0, 96), "96_to_155_months": (96, 156), "156_to_240_months": (156, 241)}
@@ -24,7 +25,7 @@ MIN_GROUP_CASES = 50
 ALL = "all"
 
 Errors = Mapping[str, Sequence[float]]
-"""Sorted absolute errors in months, by group of calibration cases."""
+"""Sorted absolute errors in months, by group of calibration cases. Further groups have the saturated ends and stream ages."""
 
 
 def calibrate(
@@ -85,6 +86,8 @@ def _band(months: float) -> str:
 def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tuple[float, float] | None:
     """The prediction interval around an age, in months, clamped to the age range. For the arguments see `half_width`.
 
+    An age at a saturated end (`baa.metrics.saturation`) has an interval that is open there.
+
     Returns:
         None if there are too few calibration cases or the age is not finite.
     """
@@ -92,7 +95,8 @@ def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tup
     if half is None:
         return None
     low, high = (min(max(edge, 0.0), MAX_MONTHS) for edge in (months - half, months + half))
-    return low, high
+    end = open_end(errors, sex, months)
+    return (0.0 if end == OR_LESS else low), (MAX_MONTHS if end == OR_MORE else high)
 
 
 def covered(

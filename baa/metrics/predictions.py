@@ -24,6 +24,7 @@ class Predictions(NamedTuple):
         raw_boxes, raw_points: found from the heat maps alone.
         prior_boxes, prior_points: found from the spatial prior alone; None without a prior.
         paper_boxes, paper_points: found as the paper finds them; NaN for cases without annotated boxes.
+        alone: the ages of the streams alone, in the order of `BoneAgeModel.streams_with_ages`; None without any.
     """
 
     months: Float[Tensor, " case"]
@@ -38,6 +39,7 @@ class Predictions(NamedTuple):
     prior_points: Float[Tensor, "case region 2"] | None = None
     paper_boxes: Float[Tensor, "case region 4"] | None = None
     paper_points: Float[Tensor, "case region 2"] | None = None
+    alone: Float[Tensor, "case stream"] | None = None
 
 
 class Gathered(Metric):

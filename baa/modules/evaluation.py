@@ -24,8 +24,11 @@ class EvaluationModule(L.LightningModule):
         self.predictions: Predictions | None = None
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        months = self.model(batch.view, batch.sex, batch.regions).months.float()
-        predictions = Predictions(months, batch.gt_boxes, batch.capitate)
+        prediction = self.model(batch.view, batch.sex, batch.regions)
+        predictions = Predictions(prediction.months.float(), batch.gt_boxes, batch.capitate)
+        if self.model.streams_with_ages:
+            alone = torch.stack([one.months.float() for one in prediction.alone], dim=1)
+            predictions = predictions._replace(alone=alone)
         regions = batch.regions
         if regions is not None and regions.points is not None:
             found = Places(regions.boxes, regions.points)

@@ -32,6 +32,7 @@ class Backbone(nn.Module):
 
     Args:
         name: a timm model name.
+        px: side of the images, for a network whose layers depend on it. Others take images of any side.
 
     Shapes:
         image [B, 1, H, W] in [0, 1] -> feature map [B, channels, h, w]
@@ -43,15 +44,17 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, px: int | None = None) -> None:
         super().__init__()
         if not timm.is_model(name):
             near = timm.list_models(f"*{name[:6]}*")[:3]
             raise InputError(f"backbone {name!r} is not a timm model; similar names: {', '.join(near) or 'none'}")
         self.name = name
-        net: Any = timm.create_model(name, num_classes=0, global_pool="")
+        parts_of_no_feature_map = _parts_of_no_feature_map(name)
+        self.size: dict[str, Any] = {"img_size": px} if px and has_fixed_side(name) else {}
+        net: Any = timm.create_model(name, num_classes=0, global_pool="", **self.size)
         self.net = net
-        for unused in _parts_of_no_feature_map(name):
+        for unused in parts_of_no_feature_map:
             net.get_parameter(unused).requires_grad_(False)  # DDP would wait for its gradient
         self.channels: int = net.num_features
         trained_on = net.pretrained_cfg
@@ -135,6 +138,12 @@ class Backbone(nn.Module):
                 parameter.requires_grad_(False)
 
 
+def has_fixed_side(name: str) -> bool:
+    """Whether the layers of a timm network depend on the side of its images, which timm then takes as `img_size`."""
+    pretrained_on = timm.get_pretrained_cfg(name)
+    return pretrained_on is not None and pretrained_on.fixed_input_size
+
+
 @functools.cache
 def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
     """Find the parameters that get no gradient: what some networks keep of a head, such as ConvNeXt's last norm.
@@ -142,10 +151,15 @@ def _parts_of_no_feature_map(name: str) -> tuple[str, ...]:
     Raises:
         InputError: the network returns no feature map.
     """
-    with torch.random.fork_rng(devices=()), torch.device("meta"):  # where nothing is allocated or computed
-        net: Any = timm.create_model(name, num_classes=0, global_pool="").eval()
-    with torch.enable_grad():
-        features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"], device="meta"))
+    try:
+        with torch.random.fork_rng(devices=()), torch.device("meta"), torch.enable_grad():  # nothing is allocated or computed
+            net: Any = timm.create_model(name, num_classes=0, global_pool="").eval()
+            features = net.forward_features(torch.empty(1, *net.pretrained_cfg["input_size"]))
+    except Exception as error:  # of networks for text, boxes, video
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"backbone {name!r} cannot be used ({reason}); choose a convolutional one") from error
+    if not isinstance(features, Tensor):
+        raise InputError(f"backbone {name!r} returns several feature maps; choose another one")
     if features.ndim != 4 or features.shape[1] != net.num_features:
         raise InputError(
             f"backbone {name!r} returns {list(features.shape[1:])}, not a feature map (channels, rows, columns); "
@@ -182,7 +196,7 @@ def load_weights(backbone: Backbone, weights: str) -> None:
 
 def _download(backbone: Backbone) -> None:
     try:
-        donor = timm.create_model(backbone.name, pretrained=True, num_classes=0, global_pool="")
+        donor = timm.create_model(backbone.name, pretrained=True, num_classes=0, global_pool="", **backbone.size)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(

@@ -22,7 +22,7 @@ MODE_SPACING = 0.04
 CONNECTED = 0.15
 """Share of the maximum of the cells that connect a mode with the peak."""
 
-SHIFT_RADIUS, SHIFT_STEPS = 0.11, 8
+SHIFT_RADIUS, SHIFT_STEPS = 0.14, 8
 """Radius, a share of the image, and steps of mean shift. Chosen like `MODE_SPACING` on radiographs with a marked capitate."""
 
 WINDOW = 0.12

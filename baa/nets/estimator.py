@@ -22,9 +22,9 @@ class Stream(nn.Module):
         crop [B, 1, H, W] in [0, 1] -> [B, features]
     """
 
-    def __init__(self, backbone: str, *, conv_pool: bool = False) -> None:
+    def __init__(self, backbone: str, *, conv_pool: bool = False, px: int | None = None) -> None:
         super().__init__()
-        self.backbone = Backbone(backbone)
+        self.backbone = Backbone(backbone, px)
         self.features = CONV_WIDTH if conv_pool else self.backbone.channels
         self.conv_pool: nn.Module = nn.Identity()
         if conv_pool:
@@ -44,13 +44,14 @@ class Estimator(nn.Module):
 
     Args:
         backbones: timm model names by stream: crops by region name; `whole` is the whole radiograph.
+        sides: of the images of streams whose backbone has a fixed side, see `Backbone`.
         conv_pool: the streams with a convolution and a max pool after their backbone (the paper: `carpal`).
         fusion: arguments of `Fusion`.
         head: `regression` or `distribution`, see `AgeHead`.
         mean_months, std_months: of the training ages.
         hidden: width of the head's hidden layer, 0 for none.
         dropout: share of features dropped before the last layer in training.
-        auxiliary: whether each stream also gives an age of its own in training. A loss on these keeps one stream from relying
+        auxiliary: whether each stream also gives an age of its own, in `alone`. A loss on these keeps one stream from relying
             on another (Wang et al., "What makes training multi-modal classification networks hard?", CVPR 2020).
 
     Shapes:
@@ -61,6 +62,7 @@ class Estimator(nn.Module):
         self,
         *,
         backbones: Mapping[str, str],
+        sides: Mapping[str, int] | None = None,
         conv_pool: Sequence[str] = ("carpal",),
         fusion: Mapping[str, Any] | None = None,
         head: str = "regression",
@@ -71,7 +73,10 @@ class Estimator(nn.Module):
         auxiliary: bool = False,
     ) -> None:
         super().__init__()
-        streams = {name: Stream(backbone, conv_pool=name in conv_pool) for name, backbone in backbones.items()}
+        sides = sides or {}
+        streams = {
+            name: Stream(backbone, conv_pool=name in conv_pool, px=sides.get(name)) for name, backbone in backbones.items()
+        }
         self.streams = nn.ModuleDict(streams)
         self.fusion = Fusion({name: stream.features for name, stream in streams.items()}, **(fusion or {}))
         age = partial(AgeHead, kind=head, mean_months=mean_months, std_months=std_months, hidden=hidden, dropout=dropout)
@@ -87,7 +92,7 @@ class Estimator(nn.Module):
     def forward(self, crops: Mapping[str, Tensor], sex: Int[Tensor, " batch"]) -> AgePrediction:
         fused = self.fusion([stream(crops[name]) for name, stream in self.streams.items()], sex)
         prediction: AgePrediction = self.head(fused.joined)
-        if not (self.alone and self.training):
+        if not self.alone:
             return prediction
         own = zip(self.alone, self.fusion.alone(fused.alone, sex), strict=True)
         return prediction._replace(alone=[head(features) for head, features in own])

@@ -73,7 +73,7 @@ class Locator(nn.Module):
     ) -> None:
         super().__init__()
         self.px = px
-        self.backbone = Backbone(backbone)
+        self.backbone = Backbone(backbone, px)
         self.attention = (
             nn.Identity() if attention == "none" else cbam(self.backbone.channels, spatial_norm=attention == "cbam_norm")
         )

@@ -1,5 +1,6 @@
 """The model: a radiograph and sex to an age in months, in two stages (Li et al. 2023)."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +12,7 @@ from baa.nets.heads import AgePrediction, clamp_to_age_range
 from baa.nets.input_check import InputCheck, Oriented, orient
 from baa.nets.regions import Regions
 from baa.nets.view import View
+from baa.patient import Sex
 
 WHOLE = "whole"
 """The stream that reads the whole radiograph."""
@@ -29,6 +31,8 @@ class BoneAgeModel(nn.Module):
         flip_average: in eval mode, average the ages of a radiograph and its mirror image.
         input_check: recognizes one whole upright hand. None accepts every radiograph as it is.
 
+    `lines` [3, 2] has offset and slope by `Sex` of a local calibration; the identity without one.
+
     Shapes:
         View of B, sex [B] of `baa.patient.Sex` -> AgePrediction of [B]
 
@@ -41,6 +45,8 @@ class BoneAgeModel(nn.Module):
         >>> model(View.of(torch.rand(2, 1, 96, 96)), torch.tensor([0, 1])).months.shape
         torch.Size([2])
     """
+
+    lines: Tensor
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class BoneAgeModel(nn.Module):
         self.whole_px = whole_px
         self.flip_average = flip_average
         self.input_check = input_check
+        self.register_buffer("lines", torch.tensor([[0.0, 1.0]] * len(Sex)), persistent=False)
 
     def regions(self, view: View) -> Regions | None:
         """Find and cut the regions of a view; None for a model of the whole radiograph."""
@@ -93,18 +100,31 @@ class BoneAgeModel(nn.Module):
         if self.estimator is None:
             assert self.cropper is not None
             prediction: AgePrediction = self.cropper.locator(view.render(self.cropper.locator.px))
-            return prediction._replace(months=clamp_to_age_range(prediction.months))
+            return prediction._replace(months=clamp_to_age_range(self._local(prediction.months, sex)))
         crops = self.streams(view, self.regions(view) if regions is None else regions, scale)
         prediction = self.estimator(crops, sex)
-        return prediction if self.training else prediction._replace(months=self._averaged(prediction, crops, sex))
-
-    def _averaged(self, prediction: AgePrediction, crops: dict[str, Tensor], sex: Tensor) -> Float[Tensor, " batch"]:
-        months = prediction.months
+        if self.training:
+            return prediction
+        other = prediction
         if self.flip_average:
-            assert self.estimator is not None
-            mirrored = {name: crop.flip(-1) for name, crop in crops.items()}
-            months = (months + self.estimator(mirrored, sex).months) / 2
-        return clamp_to_age_range(months)
+            other = self.estimator({name: crop.flip(-1) for name, crop in crops.items()}, sex)
+        return self._averaged(prediction, other, sex)
+
+    def _averaged(self, one: AgePrediction, other: AgePrediction, sex: Tensor) -> AgePrediction:
+        """Average the ages of an image and of its mirror image, also those of each stream; make them local and clamp them."""
+        alone = [self._averaged(*both, sex) for both in zip(one.alone, other.alone, strict=True)]
+        months = self._local((one.months + other.months) / 2, sex)
+        return one._replace(months=clamp_to_age_range(months), alone=alone)
+
+    def _local(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Apply the lines of a local calibration."""
+        offset, slope = self.lines[sex].unbind(dim=1)
+        return offset + slope * months
+
+    @property
+    def streams_with_ages(self) -> tuple[str, ...]:
+        """Names of the streams that give an age of their own, in the order of `AgePrediction.alone`."""
+        return tuple(self.estimator.streams) if self.estimator is not None and self.estimator.alone else ()
 
 
 def upright_regions(

@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+import threading
 from typing import Any
 
 import torch
@@ -12,12 +14,15 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning.pytorch.strategies import DDPStrategy
-from torch.distributed import broadcast
+from torch.distributed import DistNetworkError, DistStoreError, broadcast
 
 from baa.config.schema import TrainerConfig
 from baa.errors import InputError
 
 CONNECTION_LOST = re.compile(r"closed by (the )?peer|reset by peer|timed out|aborted|broken pipe", re.IGNORECASE)
+GRACE_SECONDS = 10.0
+"""Time that torch has, after its own timeout, to report what has not answered."""
+
 BACKEND = re.compile("gloo|nccl", re.IGNORECASE)
 
 
@@ -47,10 +52,8 @@ def launched() -> ClusterEnvironment | None:
 
 
 def environment_plugins() -> list[ClusterEnvironment]:
-    """Plugins for a trainer whose environment Lightning would detect wrongly."""
-    if isinstance(environment := launched(), SLURMEnvironment):
-        return [environment]
-    return [LightningEnvironment()] if environment is None and "SLURM_NTASKS" in os.environ else []
+    """Plugins for a trainer: Lightning would find launchers that have not started this process, such as Slurm or MPI."""
+    return [launched() or LightningEnvironment()]
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -71,13 +74,34 @@ def devices_and_nodes(settings: TrainerConfig) -> tuple[int | str, int]:
     return per_node, environment.world_size() // per_node
 
 
+def job_fault(error: RuntimeError) -> str | None:
+    """One line about a process of the job that never came or was lost, or about a taken port; None for any other error."""
+    if "EADDRINUSE" in str(error):
+        return f"MASTER_PORT: {os.environ.get('MASTER_PORT')} is in use on this machine; set it to a free port, on all nodes"
+    if not (reason := lost_peer(error)):
+        return None
+    return (
+        f"another process of this job does not respond ({reason}); see its own error above or in its log, "
+        "then run the same command to continue"
+    )
+
+
 def lost_peer(error: RuntimeError) -> str | None:
-    """The line of an error that reports a lost peer process; None for any other error.
+    """The line of an error that reports a peer process that was lost or never came; None for any other error.
 
     It searches the message because some of these errors have no type of their own.
     """
+    if isinstance(error, DistNetworkError | DistStoreError):  # before the first step
+        return str(error).strip().partition("\n")[0]
     lines = [line.strip() for line in str(error).splitlines() if CONNECTION_LOST.search(line)]
     return lines[-1] if lines and BACKEND.search(str(error)) else None
+
+
+def _end_alone() -> None:
+    reason = "nobody answers; is MASTER_PORT in use by another program?"
+    sys.stderr.write(f"baa: another process of this job does not respond ({reason})\n")
+    sys.stderr.flush()
+    os._exit(2)  # the main thread waits in torch, where no exception reaches it
 
 
 class JobStrategy(DDPStrategy):
@@ -86,7 +110,20 @@ class JobStrategy(DDPStrategy):
     Lightning validates through torch's DDP wrapper, which broadcasts the batch norm buffers of the first process in every
     batch. Validation repeats no case, so one process may have one batch more than the others, and its broadcast would meet a
     different collective. This strategy broadcasts the buffers once, before the first batch.
+
+    A process that connects to a port where another program listens would wait for its answer for ever. This strategy ends the
+    process.
     """
+
+    def setup_environment(self) -> None:
+        assert self._timeout is not None
+        overdue = threading.Timer(self._timeout.total_seconds() + GRACE_SECONDS, _end_alone)
+        overdue.daemon = True
+        overdue.start()
+        try:
+            super().setup_environment()
+        finally:
+            overdue.cancel()
 
     def validation_step(self, batch: Any, batch_idx: int, *more: Any) -> Any:
         assert self.lightning_module is not None

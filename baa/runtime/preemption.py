@@ -15,6 +15,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.data.workers import SIGNALS
 
+PATIENCE_SECONDS = 60
+"""Time without the end of a batch after which a deferred signal ends the run, with the progress of its last checkpoint."""
+
 
 class Preempted(SystemExit):
     """A signal stopped the run; all output that it had to keep is written.
@@ -29,13 +32,14 @@ class Preempted(SystemExit):
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum if getattr(rank_zero_only, "rank", 0) == 0 else 0)
         self.signum = signum
-        self.reason = f"stopped by {signal.Signals(signum).name}"
+        self.reason = "interrupted" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
 
 
 class SignalHandler:
     """Raise `Preempted` on a signal or, while `deferred`, only record the signal in `signum`.
 
-    A second SIGINT is never deferred.
+    A second SIGINT is never deferred, nor is a signal for longer than `PATIENCE_SECONDS` without a call of `batch_ended`:
+    a loader may have stalled.
     """
 
     def __init__(self) -> None:
@@ -48,6 +52,17 @@ class SignalHandler:
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 signal.signal(signum, self._on_signal)
+            signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def batch_ended(self) -> None:
+        """Defer a signal further."""
+        if self.signum is not None and signal.getsignal(signal.SIGALRM) == self._on_alarm:
+            signal.alarm(PATIENCE_SECONDS)
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum is not None and self.deferred:
+            self.deferred = False
+            raise Preempted(self.signum)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a forked child, for example of a pool, which ends its children by a signal
@@ -57,18 +72,20 @@ class SignalHandler:
         self.signum = signum
         if second_interrupt or not self.deferred:
             raise Preempted(signum)
+        self.batch_ended()
 
 
 @contextmanager
 def handle_signals() -> Iterator[SignalHandler]:
     """Install a `SignalHandler`; restore the former handlers at the end."""
-    former = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    former = {signum: signal.getsignal(signum) for signum in (*SIGNALS, signal.SIGALRM)}
     handler = SignalHandler()
     handler.install()
     try:
         yield handler
     finally:
         if threading.current_thread() is threading.main_thread():
+            signal.alarm(0)
             for signum, previous in former.items():
                 signal.signal(signum, previous)
 
@@ -110,7 +127,8 @@ class ExitOnSignal(Callback):
         self.handler.install()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Preempted) and not trainer.training and trainer.strategy.launcher is not None:
+        alone = not (trainer.training and self.handler.deferred)  # the others have not decided to stop
+        if isinstance(exception, Preempted) and alone and trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.SIGTERM)
 
 
@@ -140,8 +158,20 @@ class Preemption(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.handler.batch_ended()
         if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._stop_if_signaled(trainer, save=True)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.handler.batch_ended()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_if_signaled(trainer)

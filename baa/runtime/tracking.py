@@ -78,7 +78,7 @@ def begin_trial(config: Config) -> None:
 
 @rank_zero_only
 def _run_id(file: Path) -> str:
-    if not file.exists():
+    if not (file.exists() and file.read_text()):  # a crash may leave it empty
         write_atomic(file, secrets.token_hex(4))
     return file.read_text()
 

@@ -35,6 +35,7 @@ def write_results(study: optuna.Study, metric: str, folder: Path) -> None:
     """Write `trials.csv` and, if the values of trials differ, `parallel.png` and `importance.png`."""
     write_atomic(folder / "trials.csv", results_table(study, metric).to_csv(index=False))
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) > 1:
+        plt.switch_backend("agg")  # Optuna draws by pyplot, whose backend MPLBACKEND names
         figures.plot_parallel_coordinate(study, target_name=metric)
         save(plt.gcf(), folder / "parallel.png")
         figures.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

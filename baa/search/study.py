@@ -27,8 +27,10 @@ from tqdm import tqdm
 from baa.atomic_io import make_folder
 from baa.config.load import to_plain
 from baa.errors import InputError
+from baa.search.journal import repair_journal
+from baa.search.metrics import check_metric
 from baa.search.results import RUN
-from baa.search.sweepfile import Sweep, allows
+from baa.search.sweepfile import FLAGS, Sweep, allows
 from baa.search.trials import TrialProcess, resource_share
 
 STARTUP_TRIALS = 4
@@ -66,8 +68,10 @@ class Study:
         except Timeout:
             raise InputError(f"{folder}: another process runs this sweep; wait for it, or choose another --out") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        journal = folder / "trials.journal"
+        repair_journal(journal)
         self.optuna = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(folder / "trials.journal"))),
+            storage=JournalStorage(JournalFileBackend(str(journal))),
             study_name=sweep.file.stem,
             direction="minimize" if sweep.minimize else "maximize",
             pruner=_pruner(sweep),
@@ -86,13 +90,32 @@ class Study:
         self.failures_in_a_row = 0
 
     def _check_commands(self) -> None:
-        """Check before the first trial that the settings are valid and that each trial has its own folder."""
+        """Check before the first trial that settings and metric are valid and that each trial has its own folder."""
         for example in self.sweep.grid() if self.sweep.method == "grid" else [self.sweep.example()]:
             command = self.sweep.trial(example, self.overrides)
-            if self.sweep.config(command, "one").folder == self.sweep.config(command, "other").folder:
+            config = self.sweep.config(command, "one")
+            if config.folder == self.sweep.config(command, "other").folder:
                 raise InputError(
                     f"{self.sweep.file}: all trials would share a folder; "
                     'add to parameters: name: {value: "NAME/${oc.env:WANDB_RUN_ID}"}'
+                )
+            try:
+                check_metric(self.sweep.metric, config, every_epoch=self.sweep.early is not None)
+            except InputError as error:
+                raise InputError(f"{self.sweep.file}: {error}") from error
+            self._check_flags(example)
+
+    def _check_flags(self, example: dict[str, Any]) -> None:
+        """Check that settings which are false are so in the config too, where the command leaves them out."""
+        if FLAGS not in self.sweep.command:
+            return
+        searched = self.sweep.searched.items()
+        off = {name: False for name, space in searched if any(choice is False for choice in getattr(space, "choices", ()))}
+        settings = to_plain(self.sweep.config(self.sweep.trial(example | off), "one"))
+        for name, value in {**self.sweep.shared, **off}.items():
+            if value is False and _value_of(settings, name):
+                raise InputError(
+                    f"{self.sweep.file}: parameters.{name}: {FLAGS} leaves out false, and the config has true; use ${{args}}"
                 )
 
     def _fail_incomplete(self) -> None:
@@ -123,9 +146,7 @@ class Study:
             return {}
         point: dict[str, Any] = {}
         for name, space in self.sweep.searched.items():
-            value: Any = settings
-            for key in name.split("."):
-                value = value[key]
+            value = _value_of(settings, name)
             if allows(space, value):
                 point[name] = value
         return point
@@ -223,6 +244,12 @@ class Study:
             for name, setting in trial.params.items()
         )
         tqdm.write(f"trial {trial.number}: {outcome} ({chosen})", file=sys.stderr)
+
+
+def _value_of(settings: Any, name: str) -> Any:
+    for key in name.split("."):
+        settings = settings[key]
+    return settings
 
 
 def _definition(sweep: Sweep, overrides: Sequence[str]) -> str:

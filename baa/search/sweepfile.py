@@ -6,6 +6,7 @@ rejects every other key, so that a file never has another meaning here than unde
 
 import argparse
 import itertools
+import math
 import os
 import re
 import sys
@@ -27,6 +28,9 @@ KEYS = ("program", "command", "method", "metric", "early_terminate", "parameters
 LOGARITHMIC = "log_uniform_values"
 DISTRIBUTIONS = ("constant", "categorical", "uniform", "int_uniform", "q_uniform", LOGARITHMIC)
 ENVIRONMENT = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+FLAGS = "${args_no_boolean_flags}"
+"""W&B's macro for settings of which true ones have no value and false ones are left out."""
+
 RUN_ID = "WANDB_RUN_ID"
 """Environment variable with the id of a trial's W&B run, set by W&B's agent and by `baa.sweep`. Run names may contain it."""
 
@@ -89,6 +93,11 @@ class Sweep:
             "${interpreter}": [sys.executable],
             "${args_no_hyphens}": settings,
             "${args}": [f"--{setting}" for setting in settings],
+            FLAGS: [
+                f"--{name}" if value is True else f"--{name}={value}"
+                for name, value in (*self.shared.items(), *chosen.items())
+                if value is not False
+            ],
         }
         filled = [macros[part] if part in macros else [ENVIRONMENT.sub(_variable, part)] for part in self.command]
         return [*itertools.chain(*filled), *overrides]
@@ -182,7 +191,7 @@ def _space(place: str, described: Mapping[str, Any]) -> Space:
         if "values" in described:
             return CategoricalDistribution(described["values"])
         low, high = described["min"], described["max"]
-        if not all(isinstance(edge, int | float) for edge in (low, high)) or not low < high:
+        if not all(isinstance(edge, int | float) for edge in (low, high)) or not -math.inf < low < high < math.inf:
             raise InputError(f"{place}: min is {low} and max is {high}; min must be a number below max (1.0e-3, not 1e-3)")
         if kind == "int_uniform" or (kind is None and isinstance(low, int) and isinstance(high, int)):
             return IntDistribution(low, high)

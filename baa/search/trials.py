@@ -70,7 +70,7 @@ class TrialProcess:
 
     def by_epoch(self, metric: str) -> dict[int, float]:
         """A metric of the last stage by finished epoch, counted from 1; empty if it is not logged per epoch."""
-        with contextlib.suppress(FileNotFoundError, pd.errors.EmptyDataError):
+        with contextlib.suppress(FileNotFoundError, KeyError, ValueError):  # not written yet, or cut short
             table = pd.read_csv(self.folder / self.stage / "metrics.csv")
             if metric in table:
                 return {int(epoch) + 1: float(value) for epoch, value in zip(table["epoch"], table[metric], strict=True)}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -19,6 +20,7 @@ from baa.config.load import to_plain
 from baa.config.schema import Config
 from baa.data.batch import RadiographDataset, whole_batch
 from baa.data.cache import Radiographs
+from baa.data.workers import loading
 from baa.nets.cropper import RegionCropper
 from baa.nets.view import View
 
@@ -31,7 +33,7 @@ def cache_boxes(
     """Find the boxes of all training and validation cases in the radiograph as it is, or read those that were kept.
 
     They lie in `data.cache`, under a hash of the locator, the crop settings and the cases; one of many processes computes
-    them. The test split is not cached: its heat maps are part of the result.
+    them. A damaged file is computed again. The test split is not cached: its heat maps are part of the result.
 
     Args:
         cropper: finds the boxes.
@@ -44,11 +46,26 @@ def cache_boxes(
     """
     file = Path(config.data.cache) / f"boxes-{_key(locator_source, splits, config)}.safetensors"
     with FileLock(file.with_suffix(".lock")):
-        if not file.exists():
+        boxes = _kept_boxes(file, splits, len(cropper.regions))
+        if boxes is None:
             boxes = {split: _find_boxes(cropper, splits[split], split, config) for split in CACHED_SPLITS}
             write_atomic(file, save(boxes))
     rank_zero_info(f"boxes: cached in {file}")
-    return load_file(file)
+    return boxes
+
+
+def _kept_boxes(file: Path, splits: dict[str, Radiographs], regions: int) -> dict[str, Tensor] | None:
+    """Read the file; None if there is none, or none that is whole."""
+    if not file.exists():
+        return None
+    try:
+        boxes = load_file(file)
+        if all(boxes[split].shape == (len(splits[split].cases), regions, 4) for split in CACHED_SPLITS):
+            return boxes
+    except (SafetensorError, KeyError, ValueError):
+        pass
+    rank_zero_info(f"boxes: {file} is damaged; they are found again")
+    return None
 
 
 def _key(locator_source: dict[str, Any], splits: dict[str, Radiographs], config: Config) -> str:
@@ -67,8 +84,8 @@ def _find_boxes(cropper: RegionCropper, radiographs: Radiographs, split: str, co
     loader = DataLoader(
         RadiographDataset(radiographs),
         batch_size=config.estimator.fit.batch_size,
-        num_workers=config.data.workers,
         collate_fn=whole_batch,
+        **loading(config.data.workers),
     )
     cropper = cropper.to(device)
     boxes = []

@@ -15,6 +15,8 @@ from baa.data.cache import Radiographs
 from baa.data.datamodules import HandDataModule
 from baa.evaluation.split import draw_curve, evaluate_split, evaluation_data
 from baa.metrics.conformal import calibrate
+from baa.metrics.saturation import saturated
+from baa.metrics.stream_ages import stream_errors
 from baa.modules.evaluation import EvaluationModule
 from baa.nets.input_check import InputCheck
 from baa.runtime.checkpoint_io import AtomicCheckpointIO
@@ -69,16 +71,19 @@ def finish_stage(
 
 
 def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) -> dict[str, list[float]]:
-    """Compute the errors on the validation split, with sex and, for a model that reads sex, without."""
+    """Compute errors and ends of the ages on the validation split, with sex and, for a model that reads sex, without."""
     module, dataset, split = EvaluationModule(trained.model), data.datasets[CALIBRATION], data.eval_split
     data.eval_split = CALIBRATION
-    months = []
+    found = []
     for variant in (dataset,) if trained.stage == "locator" else (dataset, dataset.without_sex()):
         data.datasets[CALIBRATION] = variant
         trainer.test(module, datamodule=data, verbose=False)
-        months.append(module.take_predictions().months)
+        found.append(module.take_predictions())
     data.datasets[CALIBRATION], data.eval_split = dataset, split
-    return calibrate(dataset.radiographs.cases, *months)
+    cases, months = dataset.radiographs.cases, [predictions.months for predictions in found]
+    table = calibrate(cases, *months) | saturated(cases, *months)
+    alone = [predictions.alone for predictions in found if predictions.alone is not None]
+    return table | stream_errors(cases, trained.model.streams_with_ages, *alone) if alone else table
 
 
 def _write(

@@ -11,6 +11,9 @@ from baa.checkpoints.load import CROPS, RECORD, read_checkpoint
 from baa.config.networks import SCALE
 from baa.errors import InputError
 
+CASES = "cases"
+"""Part of a checkpoint's record: digest of the cases of its run."""
+
 NEWEST_FIRST = ("last.ckpt", "best.ckpt")
 
 
@@ -51,6 +54,21 @@ class ResumePoint(NamedTuple):
                         f"{self.file}: its {name} has {key}={former[key]}, the model that it started from now has {value}; "
                         "restore that model, or give another name="
                     )
+
+    def refuse_other_cases(self, cases: str) -> None:
+        """Refuse other cases than those that the stage has been trained on.
+
+        Args:
+            cases: digest of the cases now; a checkpoint of an earlier version has none.
+
+        Raises:
+            InputError: they differ.
+        """
+        if self.record.get(CASES, cases) != cases:
+            raise InputError(
+                f"{self.file}: its cases differ from those of this start; restore the data with which the run began, or give "
+                "another name="
+            )
 
     def refuse_other_world_size(self, processes: int) -> None:
         """Refuse another number of processes: order, steps and learning rates would be those of neither run.

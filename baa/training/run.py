@@ -38,13 +38,14 @@ from baa.machine import keep_freed_memory
 from baa.modules.base import AgeRegressionModule
 from baa.runtime.callbacks import CheckpointRecord, LearningCurve
 from baa.runtime.checkpoint_io import AtomicCheckpointIO, CheckSameStart, FolderCheckpoint
-from baa.runtime.distributed import lost_peer
+from baa.runtime.distributed import job_fault
 from baa.runtime.preemption import ExitOnSignal, Preempted, Preemption, SignalHandler, handle_signals
+from baa.runtime.stray import refuse_stray_ranks
 from baa.runtime.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
 from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
 from baa.training.initial_weights import SourceModels, take_weights
-from baa.training.resume import find_resume_point
+from baa.training.resume import CASES, find_resume_point
 from baa.training.run_folder import METRICS, begun_stages, keep_precision, locked_run_folder
 from baa.training.seen_cases import RunCases, log_seen_cases
 from baa.training.start import as_started
@@ -59,6 +60,7 @@ def run(config: Config) -> dict[str, Any]:
     Raises:
         InputError: settings, data or an earlier run in the same folder that do not fit.
     """
+    refuse_stray_ranks(config.trainer.num_nodes)
     make_folder(config.folder)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
@@ -75,35 +77,37 @@ def run(config: Config) -> dict[str, Any]:
         except InputError as error:
             raise one_line(error) from error
         except RuntimeError as error:
-            if not (reason := lost_peer(error)):
+            if (fault := job_fault(error)) is None:
                 raise
-            raise InputError(
-                f"another process of this job no longer responds ({reason}); see its own error above or in its log, "
-                "then run the same command to continue"
-            ) from error
+            raise InputError(fault) from error
 
 
 def _run_stages(config: Config, signals: SignalHandler, longer: str | None) -> dict[str, Any]:
+    refuse_small_inputs(config)
     splits = load_splits(config.data, config.folder)
     sizes = {split: len(radiographs.cases) for split, radiographs in splits.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     refuse_untrainable(splits)
-    refuse_small_inputs(config)
     sources = SourceModels(config)
     log_seen_cases(sources.provenance(config.stages), splits)
-    RunCases(config.folder, splits).keep(begun=bool(begun_stages(config.folder)))
-    metrics_file = config.folder / METRICS
+    cases, metrics_file = RunCases(config.folder, splits), config.folder / METRICS
+    begun = begun_stages(config.folder)
+    if not cases.file.exists():
+        for stage in begun:
+            if (point := find_resume_point(config.folder / stage)) is not None:
+                point.refuse_other_cases(cases.digest)
+    cases.keep(begun=bool(begun or read_json(metrics_file)))
     for stage in config.stages:
         if stage != longer and stage in read_json(metrics_file):
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
-        result = _run_stage(stage, config, splits, sources, signals)
+        result = _run_stage(stage, config, splits, cases.digest, sources, signals)
         rank_zero_only(write_atomic)(metrics_file, json.dumps(read_json(metrics_file) | {stage: result}, indent=2))
     return read_json(metrics_file)
 
 
 def _run_stage(
-    stage: str, config: Config, splits: dict[str, Radiographs], sources: SourceModels, signals: SignalHandler
+    stage: str, config: Config, splits: dict[str, Radiographs], cases: str, sources: SourceModels, signals: SignalHandler
 ) -> dict[str, Any]:
     folder, fit = config.folder / stage, getattr(config, stage).fit
     config = as_started(stage, config, sources)
@@ -114,6 +118,7 @@ def _run_stage(
     if resume_point is None:
         take_weights(module, config, sources)
     else:
+        resume_point.refuse_other_cases(cases)
         resume_point.refuse_other_start(networks, sources.locator_source() if reads_crops else {})
         into = f" and {resume_point.batches} batches" if resume_point.batches else ""
         rank_zero_info(f"{stage}: resumes after epoch {resume_point.epochs} of {fit.epochs}{into}")
@@ -129,6 +134,7 @@ def _run_stage(
         "networks": networks,
         "licences": list(provenance.licences),
         "unrecorded": list(provenance.unrecorded),
+        CASES: cases,
         **provenance.tensors(),
     }
     trainer = _trainer(stage, config, fit, record, signals)
@@ -176,6 +182,7 @@ def _data(stage: str, config: Config, splits: dict[str, Radiographs], sources: S
     settings: dict[str, Any] = {
         "batch_size": getattr(config, stage).fit.batch_size,
         "workers": config.data.workers,
+        "timeout": config.trainer.timeout * 60,
         "augment": Augmentation(**vars(config.data.augment), random_erasing_p=getattr(config, stage).random_erasing_p),
         "balance": config.data.balance,
         "sex_dropout": config.data.sex_dropout,

@@ -3,9 +3,10 @@
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -59,10 +60,8 @@ def locked_run_folder(config: Config) -> Iterator[str | None]:
 
 def keep_precision(config: Config) -> Config:
     """Take `auto` precisions from the run that is continued, so that it computes as it began."""
-    file = config.folder / "config.yaml"
-    if not file.exists():
+    if (former := _former_settings(config.folder)) is None:
         return config
-    former = load([file], base={})
     trainer, crops = config.trainer, config.crops
     if trainer.precision == "auto":
         trainer = replace(trainer, precision=former.trainer.precision)
@@ -74,6 +73,24 @@ def keep_precision(config: Config) -> Config:
 def begun_stages(folder: Path) -> list[str]:
     """The stages that have been trained in a run's folder, at least in part."""
     return [stage for stage in STAGES if any((folder / stage / name).exists() for name in NEWEST_FIRST)]
+
+
+def _former_settings(folder: Path) -> Config | None:
+    """The settings with which a run was begun; None if no stage has begun.
+
+    Raises:
+        InputError: the file is empty or cut short: the last setting of the schema is missing, or the end of the line.
+    """
+    file = folder / "config.yaml"
+    if not (file.exists() and begun_stages(folder)):
+        return None
+    remedy = "restore it, or remove it to go on with the settings of this command"
+    if not re.search(rf"^{fields(Config)[-1].name}:\n(  .+\n)+\Z", file.read_text(errors="replace"), re.MULTILINE):
+        raise InputError(f"{file}: empty or cut short; {remedy}")
+    try:
+        return load([file], base={})
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from error
 
 
 def _is_first_process() -> bool:
@@ -89,11 +106,9 @@ def _remove_unfinished_files(folder: Path) -> None:
 
 def _check_settings(config: Config) -> str | None:
     """Refuse settings that would change what has been trained; reopen and return a stage that is to train longer."""
-    file = config.folder / "config.yaml"
-    begun = begun_stages(config.folder)
-    if not (begun and file.exists()):
+    begun, former = begun_stages(config.folder), _former_settings(config.folder)
+    if former is None:
         return None
-    former = load([file], base={})
     unused = [keys for stage, keys in FREE_UNTIL.items() if not set(STAGES[STAGES.index(stage) :]) & set(begun)]
     free = (*FREE_TO_CHANGE, *itertools.chain(*unused))
     changed = {

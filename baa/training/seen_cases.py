@@ -1,23 +1,34 @@
-"""Evaluation cases that have been trained on: by a source model, or earlier in the same run."""
+"""Evaluation cases that a source model has been trained on; and the cases of a run, which stay the same to its end."""
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.atomic_io import write_atomic
 from baa.checkpoints.provenance import Provenance
 from baa.data.cache import Radiographs
+from baa.data.cases import Case
 from baa.data.fingerprint import fingerprints, recognized
 from baa.errors import InputError
 
 CASES = "cases.csv"
-COLUMNS = ("id", "split", "months", "sex", "fingerprint")
-EARLIER = {"train": (), "val": ("train",), "test": ("train", "val")}
-"""Splits that must not hold the cases of a split."""
+CHANGES = {
+    "split": "in another split",
+    "months": "of another age",
+    "sex": "of another sex",
+    "image": "with another image",
+    "annotations": "with other annotations",
+}
+"""What another value means, by column."""
+
+COLUMNS = ("id", *CHANGES)
+FIRST_COLUMNS = COLUMNS[:4]
+"""Of every version."""
 
 CONSEQUENCE = {"val": "choice of an epoch and intervals", "test": "test MAE"}
 
@@ -65,54 +76,64 @@ class RunCases:
 
     def __init__(self, folder: Path, splits: Mapping[str, Radiographs]) -> None:
         self.file = folder / CASES
-        self.rows: list[tuple[str, ...]] = [
-            (case.id, split, _number(case.months), case.sex.name.lower(), digest.hex())
+        self.rows = [
+            (case.id, split, _number(case.months), case.sex.name.lower(), radiographs.digest(index), _annotations(case))
             for split, radiographs in splits.items()
-            for case, digest in zip(radiographs.cases, fingerprints(radiographs), strict=True)
+            for index, case in enumerate(radiographs.cases)
         ]
+
+    @property
+    def digest(self) -> str:
+        """A digest of the cases and their order, for checkpoints."""
+        return hashlib.blake2b(json.dumps(self.rows).encode(), digest_size=12).hexdigest()
 
     def keep(self, *, begun: bool) -> None:
         """Write the cases; if a stage of the run has begun, first compare them with those that it was begun with.
 
         Raises:
-            InputError: a case for evaluation has been trained on, or has another label than before.
+            InputError: a case has another label, image or split, is new, or is gone.
         """
         if begun and self.file.exists():
-            self._compare([tuple(row) for row in csv.reader(io.StringIO(self.file.read_text(encoding="utf-8")))][1:])
+            self._compare(self._former())
         text = io.StringIO()
         csv.writer(text).writerows([COLUMNS, *self.rows])
         rank_zero_only(write_atomic)(self.file, text.getvalue())
 
-    def _compare(self, former: list[tuple[str, ...]]) -> None:
-        before = {row[0]: row for row in former}
-        remedy = "restore the data with which the run began, or give another name="
-        changed = [row for row in self.rows if row != before.get(row[0])]
-        for split, earlier in EARLIER.items():
-            rows = [row for row in changed if row[1] == split and _place(row) != _place(before.get(row[0], row[:1]))]
-            known = [row for row in former if row[1] in earlier]
-            if found := np.flatnonzero(recognized(_prints(rows), _prints(known))).tolist():
-                raise InputError(
-                    f"{self.file}: {len(found)} {split} cases, such as {rows[found[0]][0]}, were trained or chosen on when "
-                    f"this run began; {remedy}"
-                )
-        if relabeled := [row[0] for row in changed if row[0] in before and row[2:4] != before[row[0]][2:4]]:
+    def _former(self) -> list[dict[str, str]]:
+        """The rows of the file, all whole. An earlier version had fewer columns."""
+        text = self.file.read_text(encoding="utf-8", errors="replace")
+        reader = csv.DictReader(io.StringIO(text))
+        rows, head = list(reader), reader.fieldnames or ()
+        if not set(FIRST_COLUMNS) <= set(head) or any(None in row or None in row.values() for row in rows):
             raise InputError(
-                f"{self.file}: {len(relabeled)} cases, such as {relabeled[0]}, had another age or sex when this run began; "
-                f"{remedy}"
+                f"{self.file}: empty, cut short or damaged; restore it, or remove it if the data are those of the run's start"
             )
-        if gone := len(before.keys() - {row[0] for row in self.rows}):
-            rank_zero_info(f"{gone} cases fewer than when this run began: {self.file}")
-        if changed:
-            rank_zero_info(f"{len(changed)} cases are new, or other images, or of another split than when this run began")
+        return rows
+
+    def _compare(self, former: list[dict[str, str]]) -> None:
+        known = [name for name in CHANGES if former and name in former[0]]  # an earlier version had fewer
+        before = {row["id"]: {name: row[name] for name in known} for row in former}
+        now = {row[0]: {name: value for name, value in zip(COLUMNS, row, strict=True) if name in known} for row in self.rows}
+        kinds = {"new": now.keys() - before.keys(), "gone": before.keys() - now.keys()}
+        both = [(id_, before[id_], now[id_]) for id_ in before.keys() & now.keys()]
+        kinds |= {CHANGES[name]: {id_ for id_, old, new in both if old[name] != new[name]} for name in known}
+        remedy = "restore the data with which the run began, or give another name="
+        if different := set().union(*kinds.values()):
+            counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids)
+            raise InputError(
+                f"{self.file}: {len(different)} cases, such as {min(different)}, are not as they were when this run began "
+                f"({counts}); {remedy}"
+            )
+        if list(before) != list(now):
+            raise InputError(f"{self.file}: the cases have another order than when this run began; {remedy}")
 
 
-def _place(row: tuple[str, ...]) -> tuple[str, ...]:
-    """Split and fingerprint of a row."""
-    return row[1:2] + row[4:]
-
-
-def _prints(rows: list[tuple[str, ...]]) -> list[bytes]:
-    return [bytes.fromhex(row[4]) for row in rows]
+def _annotations(case: Case) -> str:
+    """A digest of a case's annotations; they are rounded, so that it is the same on any machine."""
+    boxes = {name: [round(edge, 6) for edge in box] for name, box in sorted(case.gt_boxes.items())}
+    point = None if case.capitate is None else [round(x, 6) for x in case.capitate]
+    text = json.dumps([boxes, point])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest() if boxes or point else ""
 
 
 def _number(months: float | None) -> str:

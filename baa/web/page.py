@@ -26,7 +26,19 @@ MOST_WAITING, MOST_SESSIONS = 50, 2000
 
 FROM_FILE = "from the file"
 SEXES = {FROM_FILE: None, "female": Sex.FEMALE, "male": Sex.MALE, "unknown": Sex.UNKNOWN}
-SHOWN = ("file", "sex", "bone_age", "bone_age_months", "lower_months", "upper_months", "ood_score", "warnings", "error")
+SHOWN = (
+    "file",
+    "sex",
+    "bone_age",
+    "bone_age_months",
+    "lower_months",
+    "upper_months",
+    "ood_score",
+    "warnings",
+    "error",
+    "model",
+)
+AFTER_AGES = 6
 
 ABOUT = """# Bone age
 Drop radiographs of hands (PNG, JPEG, TIFF, DICOM).
@@ -160,9 +172,11 @@ def answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder: 
     shown = [figure(name, prediction) for name, prediction in zip(names[:MOST_SHOWN], predictions, strict=False)]
     more = len(files) - MOST_SHOWN
     rest = f"<p>and {more} more, in the table and the downloads</p>" if more > 0 else ""
+    streams = [f"{name}_months" for name in predictions[0].streams]
+    columns = [*SHOWN[:AFTER_AGES], *streams, *SHOWN[AFTER_AGES:]]
     return (
         f'<div class="films">{"".join(shown)}</div>{rest}',
-        table.astype(object).where(table.notna(), "")[list(SHOWN)],
+        table.astype(object).where(table.notna(), "")[columns],
         gr.DownloadButton(value=made / "predictions.csv", interactive=True),
         gr.DownloadButton(value=made / "overlays.zip", interactive=True),
     )

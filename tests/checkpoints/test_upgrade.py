@@ -111,7 +111,8 @@ def test_a_bundle_of_format_1_predicts_the_same(bundles):
     before, after = (model.predict(hands, sex="female") for model in (old, new))
 
     assert old.trained.stage == new.trained.stage == stage
-    assert [one.make_row() for one in before] == [one.make_row() for one in after]
+    rows = [[one.make_row() | {"model": ""} for one in predictions] for predictions in (before, after)]
+    assert rows[0] == rows[1]
     assert [one.months for one in before] == [one.months for one in after]
     for name in ("networks", "settings", "provenance", "calibration"):
         assert getattr(old.trained, name) == getattr(new.trained, name), name

@@ -177,7 +177,8 @@ def test_a_model_brings_its_networks_over_the_file_and_under_the_command_line():
     config = load([Path("conf/finetune.yaml")], ["data.table.file=ours.csv", "crops.hand.px=144"])
 
     assert config.locator.backbone.name == config.estimator.hand.name == "tf_efficientnet_lite0"
-    assert (config.crops.carpal.px, config.crops.hand.px, config.crops.prior_origin) == (112, 144, "heat_map")
+    found = config.crops.carpal.px, config.crops.hand.px, config.crops.cam_method
+    assert found == (112, 144, "gradient_x_activation")
     assert (config.estimator.fit.epochs, config.estimator.fit.lr) == (12, 1e-4)  # the file's
 
 

@@ -76,15 +76,21 @@ def test_the_settings_of_the_pretrained_model_can_be_read():
     settings = json.loads(Path("baa/pretrained/card.json").read_text())["settings"]
     config = load([], base=settings)
 
-    assert (config.crops.carpal.prior_sigma, config.crops.hand.prior_sigma) == (0.04, 0.15)
+    assert (config.crops.carpal.prior_sigma, config.crops.hand.prior_sigma) == (0.0, 0.0)
     assert (config.crops.carpal.px, config.crops.hand.px) == (112, 208)
-    assert config.crops.carpal.prior_center == [0.0, 0.25]
+    assert (config.crops.carpal.lowest_mode, config.crops.carpal.flip_average, config.crops.hand.flip_average) == (
+        True,
+        True,
+        False,
+    )
     assert (config.crops.carpal.extent, config.crops.carpal.fallback_side, config.crops.hand.fallback_side) == (2.0, 0.3, 0.6)
     assert (config.crops.hand.min_side, config.crops.hand.max_side) == (0.62, 0.75)
-    assert (config.crops.boxes, config.crops.prior_origin, config.crops.prior_floor) == ("cached", "heat_map", 1.0)
-    assert (config.crops.cam_mode, config.crops.box_method) == ("class", "moments")
-    assert (config.locator.fit.progressive_resize_from, config.estimator.fit.progressive_resize_from) == (0.55, 0.6)
-    assert (config.data.sex_dropout, config.locator.random_erasing_p, config.estimator.random_erasing_p) == (0.1, 0.5, 0.5)
+    assert (config.crops.boxes, config.crops.cam_method, config.crops.box_method) == (
+        "cached",
+        "gradient_x_activation",
+        "moments",
+    )
+    assert (config.data.sex_dropout, config.estimator.random_erasing_p) == (0.1, 0.5)
 
 
 def test_current_settings_are_left_as_they_are():

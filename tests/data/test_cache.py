@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +79,55 @@ def test_a_killed_build_is_not_used(tmp_path, hands, monkeypatch):
     radiographs = open_cache(hands, folder=tmp_path, px=48, workers=1)
     np.testing.assert_array_equal(radiographs.pixels(4), hands[4].image.load(48).pixels)
     assert not [path.name for path in tmp_path.iterdir() if ".building" in path.name]
+
+
+def damage(file, how):
+    content = file.read_bytes()
+    if how == "gone":
+        file.unlink()
+    elif how == "zeros":  # a crash of the machine, before the disk had the blocks
+        file.write_bytes(content[:1000] + bytes(len(content) - 1000))
+    elif how == "offsets":
+        place = content.index(np.array([0, 48 * 48, 2 * 48 * 48], np.int64).tobytes())
+        file.write_bytes(content[: place + 8] + b"\xff" * 8 + content[place + 16 :])
+    else:
+        file.write_bytes(content[: {"empty": 0, "header": 20, "half": len(content) // 2, "end": -16}[how]])
+
+
+@pytest.mark.parametrize("how", ["empty", "header", "half", "zeros", "offsets", "gone"])
+def test_a_damaged_cache_is_built_again_and_says_so_in_one_line(how, tmp_path, hands, caplog):
+    caplog.set_level("INFO")
+    open_cache(hands, folder=tmp_path, px=48, workers=1)
+    (file,) = tmp_path.glob("*/*.arrow")
+    damage(file, how)
+
+    again = open_cache(hands, folder=tmp_path, px=48, workers=1)
+    assert caplog.messages == [f"data.cache: {file.parent} is damaged; it is built again"]
+    np.testing.assert_array_equal(again.pixels(4), hands[4].image.load(48).pixels)
+    open_cache(hands, folder=tmp_path, px=48, workers=1)
+    assert len(caplog.messages) == 1
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from baa.cli import run_command
+from baa.data.cache import open_cache
+from baa.data.sources.phantom import phantom_cases
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # fails as a full disk does
+run_command(lambda: open_cache(phantom_cases(30, seed=0), folder=Path(sys.argv[1]), px=96, workers=int(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_line_with_and_without_workers(workers, tmp_path):
+    start = [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path), str(workers)]
+    quiet = os.environ | {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(start, capture_output=True, text=True, timeout=60, env=quiet)
+
+    assert done.returncode == 2
+    assert done.stderr == f"baa: data.cache: {tmp_path} cannot be written (File too large); give another folder\n"
 
 
 def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_no_other(tmp_path, hands):

@@ -83,11 +83,22 @@ def plate_depth(months: float) -> float:
     px, (x, top) = 640, FOREARM_MM["radius"]
     down = np.arange(1.5, 12, 0.4)
     points = np.stack([np.full_like(down, x), top - down], axis=1) * hand.scale
-    columns, rows = ((points @ hand.pose[:, :2].T + hand.pose[:, 2]) * px).astype(int).T
-    bone = hand.load(px).pixels[rows, columns].astype(float)
+    film = hand.load(px)
+    corner = np.array([film.frame.left, film.frame.top])
+    in_film = (points @ hand.pose[:, :2].T + hand.pose[:, 2]) * px
+    columns, rows = ((in_film - corner) * px / film.frame.side).astype(int).T
+    bone = film.pixels[rows, columns].astype(float)
     darkest = bone[3:-3].argmin() + 3
     return min(bone[:darkest].max(), bone[darkest + 1 :].max()) - bone[darkest]
 
 
 def test_the_growth_plate_of_the_radius_is_open_in_a_child_and_gone_in_an_adult():
     assert plate_depth(100) > 3 * plate_depth(222)
+
+
+def test_a_delayed_carpus_changes_the_carpals_alone():
+    whole, delayed = Phantom(0, 1, 120.0, Sex.MALE), Phantom(0, 1, 120.0, Sex.MALE, carpal_delay=60.0)
+    kinds = [[(piece.region, tuple(piece.start), piece.near) for piece in hand.pieces] for hand in (whole, delayed)]
+
+    assert len(kinds[1]) < len(kinds[0])
+    assert [piece for piece in kinds[0] if piece[0] != "carpal"] == [piece for piece in kinds[1] if piece[0] != "carpal"]

@@ -36,6 +36,8 @@ class Planted(torch.utils.data.Dataset):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (open_now - 1, open_now - 1))
             if sys.argv[1] == "memory":
                 raise RuntimeError("unable to write to file </torch_1>: No space left on device (28)")
+            if sys.argv[1] == "stall":
+                time.sleep(60)
             if sys.argv[1] == "send":
                 return Unsendable()
         if index == 20:
@@ -44,7 +46,7 @@ class Planted(torch.utils.data.Dataset):
 
 
 def main():
-    loader = DataLoader(Planted(), batch_size=4, collate_fn=list, **loading(3))
+    loader = DataLoader(Planted(), batch_size=4, collate_fn=list, **loading(3, 2.0 if sys.argv[1] == "stall" else 60.0))
     print("begins", flush=True)
     sys.batches = iter(loader)  # something may hold the iterator at the end
     for batch in sys.batches:
@@ -62,6 +64,11 @@ run_command(main)
         ("kill", 2, "DataLoader worker (pid"),
         ("send", 2, "DataLoader worker (pid"),
         ("files", 2, ""),
+        (
+            "stall",
+            2,
+            "DataLoader timed out after 2.0 seconds; use fewer processes",
+        ),
         ("memory", 2, "RuntimeError: unable to write to file </torch_1>: No space left on device (28)"),
     ],
 )
@@ -82,6 +89,45 @@ def test_a_command_ends_soon_after_its_loader_fails(fault, code, message):
         assert len(errors.splitlines()) == 1, errors
         assert errors.startswith("baa: a process that reads radiographs failed: ")
         assert errors.endswith("more open files (ulimit -n)\n")
+
+
+FULL = """
+import torch
+from torch.utils.data import DataLoader
+from baa.cli import run_command
+from baa.data.workers import loading
+
+
+class Large(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitems__(self, indices):
+        return torch.zeros(len(indices), 1 << 18)  # 4 MiB a batch
+
+
+def main():
+    for batch in DataLoader(Large(), batch_size=4, collate_fn=lambda batch: batch, **loading(2, 20.0)):
+        pass
+
+
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize("size", ["4k", "2m", "6m"])
+def test_a_full_shared_memory_ends_a_command_in_one_line(size, tmp_path):
+    """The first has no room for queues. In the last a batch may come of a process that has died."""
+    (tmp_path / "full.py").write_text(FULL)
+    mounted = f"mount -t tmpfs -o size={size} tmpfs /dev/shm && head -c 4096 /dev/zero > /dev/shm/full &&"
+    start = ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{mounted} exec "$@"', "sh", sys.executable, "-W", "ignore"]
+    if subprocess.run([*start[:5], f"{mounted} true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a file system")
+    done = subprocess.run([*start, str(tmp_path / "full.py")], capture_output=True, text=True, timeout=90)
+
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "docker run --shm-size" in done.stderr
 
 
 def test_other_errors_are_no_fault_of_a_loader():

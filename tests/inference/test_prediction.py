@@ -119,6 +119,7 @@ class Rotated(nn.Module):
     """A model that reads each radiograph rotated by 90 degrees, then mirrored."""
 
     cropper = estimator = None
+    streams_with_ages = ()
 
     def upright(self, source):
         one = torch.ones(len(source), dtype=torch.long)

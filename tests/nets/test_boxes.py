@@ -40,15 +40,15 @@ def test_the_lowest_mode_is_the_lowest_bump_that_is_hot_enough():
     bumps = bump(0.4, 0.2, 0.05, 48), 0.6 * bump(0.6, 0.7, 0.05, 48), 0.35 * bump(0.3, 0.9, 0.05, 48)
     heat = torch.stack([*bumps, torch.full_like(bumps[0], 0.26)]).amax(dim=0)
     for threshold, expected in ((0.5, (0.6, 0.7)), (0.9, (0.4, 0.2)), (0.3, (0.3, 0.9))):
-        assert_close(lowest_mode(heat, threshold), torch.tensor([expected]), atol=0.02, rtol=0)
+        assert_close(lowest_mode(heat, threshold), torch.tensor([expected]), atol=0.04, rtol=0)
 
 
 def test_a_mode_apart_from_the_peak_is_none():
     apart = torch.maximum(bump(0.4, 0.2, 0.05), 0.8 * bump(0.8, 0.8, 0.05))
     linked = torch.maximum(apart, 0.4 * bump(0.6, 0.5, 0.4))
 
-    assert_close(lowest_mode(apart, 0.5), torch.tensor([[0.4, 0.2]]), atol=0.02, rtol=0)
-    assert_close(lowest_mode(linked, 0.5), torch.tensor([[0.8, 0.8]]), atol=0.02, rtol=0)
+    assert_close(lowest_mode(apart, 0.5), torch.tensor([[0.4, 0.2]]), atol=0.04, rtol=0)
+    assert_close(lowest_mode(linked, 0.5), torch.tensor([[0.8, 0.8]]), atol=0.04, rtol=0)
 
 
 def test_mean_shift_climbs_to_the_middle_of_a_bump_and_its_last_step_is_differentiable():

@@ -101,7 +101,7 @@ def test_the_own_age_of_a_stream_depends_on_its_crop_only(crops):
     other = estimator(crops | {"hand": torch.rand(4, 1, 64, 64)}, sex).alone
 
     assert [bool((a.months != b.months).any()) for a, b in zip(base, other, strict=True)] == [False, True]
-    assert not estimator.eval()(crops, sex).alone
+    assert len(estimator.eval()(crops, sex).alone) == len(base)
 
 
 @pytest.mark.slow

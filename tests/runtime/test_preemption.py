@@ -147,6 +147,59 @@ def test_a_second_interrupt_is_not_deferred():
         handler._on_signal(signal.SIGINT, None)
 
 
+def test_a_deferred_signal_ends_the_run_once_no_batch_has_ended_for_a_while(monkeypatch):
+    from baa.runtime import preemption
+    from baa.runtime.preemption import Preempted, handle_signals
+
+    monkeypatch.setattr(preemption, "PATIENCE_SECONDS", 2)
+
+    def stalls_after_three_batches():
+        with handle_signals() as handler:
+            handler.deferred = True
+            signal.raise_signal(signal.SIGTERM)
+            for _ in range(3):
+                time.sleep(1)
+                handler.batch_ended()
+            time.sleep(30)  # as a read from a queue that gets nothing
+
+    began = time.monotonic()
+    with pytest.raises(Preempted) as preempted:
+        stalls_after_three_batches()
+    assert 4 < time.monotonic() - began < 15
+    assert preempted.value.code == 143
+
+
+STALLING = """
+import sys, time
+from baa.data import batch
+from baa.runtime import preemption
+from baa.cli import run_command
+from baa.fit import main
+
+def pixels(self, index, pixels=batch.RadiographDataset._pixels):
+    if index == 11:
+        time.sleep(1000)
+    return pixels(self, index)
+
+batch.RadiographDataset._pixels = pixels
+preemption.PATIENCE_SECONDS = 2
+run_command(main)
+"""
+
+
+def test_a_signal_ends_a_run_whose_loader_stalls(tmp_path):
+    (tmp_path / "stalling.py").write_text(STALLING)
+    process = command(tmp_path, *LONG, "data.augment.flip=0", program=[str(tmp_path / "stalling.py")])
+    lines = iter(process.stdout.readline, "")
+    assert any("M parameters" in line for line in lines)
+    time.sleep(3)
+    os.killpg(process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+
+    assert process.returncode == 143, output
+    assert output.splitlines()[-1] == "stopped by SIGTERM; run the same command to continue"
+
+
 def test_a_signal_outside_training_ends_the_run_at_once():
     from baa.runtime.preemption import Preempted, handle_signals
 

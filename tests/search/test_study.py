@@ -121,6 +121,51 @@ def test_an_unknown_searched_setting_is_refused_before_the_first_trial(sweep_fil
         study(sweep_file, parameters=parameters)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": {"name": "val/mea"}}, r"sweep.yaml: metric: no run logs val/mea; did you mean val/mae\?"),
+        ({"metric": {"name": "loss"}}, r"sweep.yaml: metric: no run logs loss; "),
+        ({"metric": {"name": "test/mae_ci"}}, "no run logs test/mae_ci"),
+        ({"metric": {"name": "test/mae"}, "early_terminate": {"type": "hyperband"}}, "test/mae is known after the last epoch"),
+    ],
+)
+def test_a_metric_that_no_trial_has_is_refused_before_the_first(sweep_file, changes, message):
+    with pytest.raises(InputError, match=message):
+        study(sweep_file, **changes)
+    assert not (sweep_file.parent / "out").exists()
+
+
+def test_every_metric_of_a_run_may_be_searched(finished):
+    from baa.config.load import load
+    from baa.search.metrics import check_metric, final_metrics
+
+    folder, metrics = finished
+    for stage in ("locator", "estimator"):
+        config = load([], [*settings(folder), f"stages=[{stage}]", "locator.checkpoint=x"])
+        numbers = [name for name, value in metrics[stage].items() if not isinstance(value, list)]
+        for name in numbers:
+            check_metric(name, config, every_epoch=False)
+        assert {"test/mae", "test/carpal_iou", "test/capitate_distance"} < set(numbers)
+        for name in pd.read_csv(folder / "tiny" / stage / "metrics.csv").columns:
+            if "/" in name:
+                check_metric(name, config, every_epoch=True)
+    bare = load([], [*settings(folder), "data.source=rsna"])
+    assert not {"test/carpal_iou", "test/capitate_distance"} & set(final_metrics(bare))
+    whole = load([], [*settings(folder), "estimator.streams=[whole]"])
+    assert "test/hand_iou" not in final_metrics(whole)
+
+
+def test_false_settings_that_the_command_leaves_out_are_refused_where_the_config_has_true(sweep_file):
+    content = yaml.safe_load(sweep_file.read_text())
+    command = [*content["command"][:-1], "${args_no_boolean_flags}"]
+    with pytest.raises(InputError, match=r"estimator.fusion.alpha_learned: \$\{args_no_boolean_flags\} leaves out false"):
+        study(sweep_file, command=command)
+    values = {"estimator.fusion.weights_learned": {"values": [True, False]}, "wandb.enabled": {"value": False}}
+    del content["parameters"]["estimator.fusion.alpha_learned"], content["parameters"]["trainer.progress"]
+    study(sweep_file, command=command, parameters=content["parameters"] | values)
+
+
 class Scripted:
     """Replaces a trial's process: one more epoch each time the study polls it."""
 

@@ -59,6 +59,22 @@ def test_a_trial_runs_the_command_that_the_agent_would_start(write, monkeypatch)
     assert "conf/rsna.yaml" in ours
 
 
+def test_flags_and_null_are_written_as_the_agent_writes_them_and_read(write, monkeypatch):
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    monkeypatch.setenv("WHICH", "rsna")
+    sweep = read_sweep(write(command=[*PLAIN["command"][:-1], "${args_no_boolean_flags}"]))
+    for ema in (None, "None", 0.99):
+        given = {"seed": 7, "wandb.enabled": True, "trainer.profile": False, "estimator.fit.ema": ema}
+        agents = create_sweep_command_args({"args": {name: {"value": value} for name, value in given.items()}})
+        command = sweep.trial(given)
+        config = sweep.config(command, "abc")
+
+        assert command[-3:] == agents["args_no_boolean_flags"][-3:] == [*command[-3:-1], f"--estimator.fit.ema={ema}"]
+        assert (config.wandb.enabled, config.trainer.profile) == (True, False)
+        assert config.estimator.fit.ema == (0.99 if ema == 0.99 else None)
+
+
 def test_ranges_have_the_distributions_of_wandb(write):
     parameters = {
         "a": {"min": 1, "max": 4},
@@ -91,6 +107,8 @@ def test_ranges_have_the_distributions_of_wandb(write):
         ({"parameters": {"seed": {"min": 1}}}, "parameters.seed: it takes value:"),
         ({"parameters": {"seed": {"min": 2, "max": 1}}}, "parameters.seed: min is 2 and max is 1"),
         ({"parameters": {"seed": {"distribution": "beta", "min": 0, "max": 1}}}, "parameters.seed: distribution beta"),
+        ({"parameters": {"seed": {"min": 0.0, "max": float("inf")}}}, "parameters.seed: min is 0.0 and max is inf"),
+        ({"parameters": {"seed": {"min": float("-inf"), "max": 1.0}}}, "parameters.seed: min is -inf"),
         ({"early_terminate": {"type": "envelope"}}, "early_terminate takes type: hyperband"),
         ({"run_cap": 3}, "run_cap is not known here"),
     ],

@@ -70,3 +70,30 @@ def test_another_run_of_the_same_locator_reads_the_cached_boxes(run, finished, m
     cached_boxes = cache_boxes(cropper, source, load_splits(config.data, folder), config)
 
     assert cached_boxes["train"].shape[1:] == (2, 4)
+
+
+@pytest.mark.parametrize("how", ["empty", "half", "other cases"])
+def test_a_damaged_file_of_boxes_is_computed_again_and_says_so(how, run, finished, caplog):
+    from safetensors.torch import load_file, save_file
+
+    from baa.assembly.data import load_splits
+    from baa.checkpoints.load import digest
+    from baa.training.cached_boxes import cache_boxes
+
+    folder, _ = run
+    config, cropper = cropper_of(finished, folder)
+    (kept,) = folder.glob("cache/boxes-*.safetensors")
+    before = {split: boxes.clone() for split, boxes in load_file(kept).items()}  # not mapped: the file is going to shrink
+    content = kept.read_bytes()
+    if how == "other cases":
+        save_file({split: boxes[1:].clone() for split, boxes in before.items()}, kept)
+    else:
+        kept.write_bytes(content[: 0 if how == "empty" else len(content) // 2])
+    caplog.set_level("INFO")
+    source = {"file": "elsewhere", "sha256": digest(locator_of(finished))}
+    again = cache_boxes(cropper, source, load_splits(config.data, folder), config)
+
+    assert f"boxes: {kept} is damaged; they are found again" in caplog.messages
+    for split, boxes in load_file(kept).items():
+        torch.testing.assert_close(boxes, again[split], atol=0, rtol=0)
+        torch.testing.assert_close(boxes, before[split], atol=1e-4, rtol=0)

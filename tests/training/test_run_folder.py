@@ -107,3 +107,31 @@ def test_more_epochs_of_a_stage_that_a_later_one_started_from_are_refused(finish
 def test_more_epochs_together_with_another_setting_are_refused(again):
     with pytest.raises(InputError, match=r"now it is .* \(2 settings differ\)"):
         fit(again, *LOCATOR, "locator.fit.epochs=3", "locator.fit.lr=0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "message"),
+    [
+        ("metrics.json", 0, "empty, cut short or no JSON object; restore it, or remove it to compute its content again"),
+        ("metrics.json", 0.5, "empty, cut short or no JSON object; restore it, or remove it to compute its content again"),
+        ("config.yaml", 0, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
+        ("config.yaml", 0.5, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
+        ("config.yaml", 0.99, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
+        ("cases.csv", 0, "empty, cut short or damaged; restore it, or remove it if the data are those of the run's start"),
+        ("cases.csv", 0.5, "empty, cut short or damaged; restore it, or remove it if the data are those of the run's start"),
+    ],
+)
+def test_an_empty_or_cut_file_of_a_run_is_named_with_the_mend(name, share, message, again):
+    file = again / "tiny" / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError) as refusal:
+        fit(again, *LOCATOR, "locator.fit.epochs=1")
+    assert str(refusal.value) == f"{file}: {message}"
+
+
+def test_the_mend_of_each_file_reaches_the_results_of_before(again, short):
+    for name in ("metrics.json", "config.yaml", "cases.csv"):
+        (again / "tiny" / name).unlink()
+
+    assert fit(again, *LOCATOR, "locator.fit.epochs=1") == short[1]

@@ -1,15 +1,20 @@
 """Cases that a source model was trained on are counted by their pixels; a run notices that its data has been edited."""
 
+import contextlib
+import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from tiny_run import settings
 
 from baa.checkpoints.provenance import Provenance, id_digest, own_provenance
 from baa.data.cache import open_cache
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
+from baa.patient import Sex
 from baa.training.seen_cases import RunCases, log_seen_cases
 
 SIZES = {"train": 14, "val": 6, "test": 10}
@@ -75,44 +80,143 @@ def test_ten_thousand_radiographs_take_32_bytes_each_and_survive_being_kept():
     assert Provenance.read(tensors, (), ["ab"]) == kept
 
 
-def test_a_test_case_that_was_trained_on_under_any_id_stops_the_run(splits, tmp_path):
-    RunCases(tmp_path, splits()).keep(begun=False)
-    RunCases(tmp_path, splits()).keep(begun=True)
-    for prefix in ("", "renamed-"):
-        with pytest.raises(
-            InputError, match=r"cases.csv: \d+ (val|test) cases, such as .*, were trained or chosen on when this"
-        ):
-            RunCases(tmp_path, splits(prefix=prefix, shift=10)).keep(begun=True)
-    RunCases(tmp_path, splits(shift=10)).keep(begun=False)
+def begin(folder, cases):
+    RunCases(folder, cases).keep(begun=False)
 
 
-def test_an_edited_age_stops_the_run_and_new_cases_do_not(splits, tmp_path, caplog):
-    caplog.set_level("INFO")
+def go_on(folder, cases):
+    RunCases(folder, cases).keep(begun=True)
+
+
+def changed(cases, split, index, **changes):
+    """The splits with another label of one case."""
+    some = cases[split].cases
+    return cases | {split: cases[split]._replace(cases=[*some[:index], replace(some[index], **changes), *some[index + 1 :]])}
+
+
+def test_a_run_goes_on_with_the_cases_that_it_began_with(splits, tmp_path):
+    begin(tmp_path, splits())
+    written = (tmp_path / "cases.csv").read_bytes()
+    go_on(tmp_path, splits())
+    assert (tmp_path / "cases.csv").read_bytes() == written
+    begin(tmp_path, splits(shift=10))  # until a stage has begun
+    assert (tmp_path / "cases.csv").read_bytes() != written
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (lambda make: changed(make(), "train", 0, months=100.5), r"1 cases, such as 0, .* \(1 of another age\)"),
+        (lambda make: changed(make(), "test", 3, months=None), r"1 cases, such as 23, .* \(1 of another age\)"),
+        (lambda make: changed(make(), "val", 1, sex=Sex.UNKNOWN), r"1 cases, such as 15, .* \(1 of another sex\)"),
+        (lambda make: changed(make(), "test", 0, capitate=(0.1, 0.2)), r"1 cases, .* \(1 with other annotations\)"),
+        (lambda make: changed(make(), "train", 2, id="x"), r"2 cases, such as 2, .* \(1 new, 1 gone\)"),
+        (lambda make: make(shift=3), r"9 cases, .* \(9 in another split\)"),
+        (lambda make: make(px=64), r"30 cases, .* \(30 with another image\)"),
+        (lambda make: make(prefix="renamed-"), r"60 cases, .* \(30 new, 30 gone\)"),
+        (lambda make: make() | {"test": make()["test"].keep([True] * 8 + [False] * 2)}, r"2 cases, such as 28, .* \(2 gone\)"),
+    ],
+)
+def test_any_other_case_or_label_stops_the_run_with_the_count(splits, tmp_path, other, said):
+    begin(tmp_path, splits())
+    message = f"cases.csv: {said}; restore the data with which the run began, or give another name="
+    with pytest.raises(InputError, match=message) as refusal:
+        go_on(tmp_path, other(splits))
+    assert "\n" not in str(refusal.value)
+
+
+def test_another_order_of_the_same_cases_stops_the_run(splits, tmp_path):
     cases = splits()
-    RunCases(tmp_path, cases).keep(begun=False)
-    first = cases["train"].cases[0]
-    edited = cases["train"]._replace(cases=[replace(first, months=first.months + 12), *cases["train"].cases[1:]])
-    with pytest.raises(InputError, match=r"1 cases, such as 0, had another age or sex when this run began"):
-        RunCases(tmp_path, cases | {"train": edited}).keep(begun=True)
-
-    RunCases(tmp_path, cases | {"test": cases["test"].keep([True] * 8 + [False] * 2)}).keep(begun=True)
-    assert "2 cases fewer than when this run began" in caplog.text
+    begin(tmp_path, cases)
+    some = cases["train"]
+    turned = cases | {"train": some._replace(cases=some.cases[::-1], row=some.row[::-1])}
+    with pytest.raises(InputError, match="cases.csv: the cases have another order than when this run began; restore"):
+        go_on(tmp_path, turned)
 
 
-@pytest.mark.usefixtures("brief_finish")
-def test_a_table_that_is_edited_between_two_starts_is_noticed(tmp_path):
+def test_cases_of_an_earlier_version_are_compared_by_the_columns_that_it_wrote(splits, tmp_path):
+    cases = splits()
+    begin(tmp_path, cases)
+    table = pd.read_csv(tmp_path / "cases.csv", dtype=str, keep_default_na=False)
+    table = table.drop(columns=["image", "annotations"]).assign(fingerprint="00")
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    go_on(tmp_path, cases)
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    with pytest.raises(InputError, match=r"\(1 of another age\)"):
+        go_on(tmp_path, changed(cases, "train", 0, months=100.5))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, brief_finish):
+    """The folder of a finished locator on a table of files, `ours.csv`."""
+    folder = tmp_path_factory.mktemp("trained")
+    hands = phantom_cases(40, seed=9)
+    for i, case in enumerate(hands):
+        Image.fromarray(case.image.load(96).pixels).save(folder / f"{i}.png")
+    ages, sexes = [round(case.months) for case in hands], [case.sex.name.lower() for case in hands]
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(40)], "age": ages, "sex": sexes})
+    table.to_csv(folder / "ours.csv", index=False)
+    fit(folder)
+    return folder
+
+
+@pytest.fixture(params=["finished", "interrupted"])
+def run_folder(request, trained, tmp_path):
+    """A copy of it and of its data, as it is or as it was before the end of its stage."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    if request.param == "interrupted":
+        (tmp_path / "tiny" / "metrics.json").unlink()
+    return tmp_path
+
+
+def fit(folder, *more):
     from baa.config.load import load
     from baa.training.run import run
 
-    def start(test, stages):
-        (tmp_path / "ids.csv").write_text("id\n" + "\n".join(case.id for case in test))
-        short = ["data.phantom.count=40", "locator.fit.epochs=1", f"data.split.test_ids={tmp_path / 'ids.csv'}"]
-        run(load([], settings(tmp_path, *short, "data.split.test=0", f"stages={stages}")))
+    place = ["data.source=table", "data.table.file=ours.csv", "stages=[locator]", "locator.fit.epochs=1", *more]
+    with contextlib.chdir(folder):
+        return run(load([], settings(".", *place)))
 
-    hands = phantom_cases(40, seed=0)
-    start(hands[:6], "[locator]")
-    with pytest.raises(InputError, match=r"\d+ test cases, such as .*, were trained or chosen on when this run began; restore"):
-        start(hands[-6:], "[locator,estimator]")
+
+def edited(folder, **columns):
+    table = pd.read_csv(folder / "ours.csv")
+    for column, value in columns.items():
+        table.loc[7, column] = value
+    table.to_csv(folder / "ours.csv", index=False)
+
+
+def another_picture(folder):
+    Image.fromarray(phantom_cases(1, seed=77)[0].image.load(96).pixels).save(folder / "7.png")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda folder: edited(folder, age=3), "1 of another age"),
+        (lambda folder: edited(folder, sex="unknown"), "1 of another sex"),
+        (lambda folder: pd.read_csv(folder / "ours.csv").drop(index=[3, 7]).to_csv(folder / "ours.csv"), "2 gone"),
+        (another_picture, "1 with another image"),
+    ],
+)
+def test_data_that_change_before_the_next_start_are_refused(run_folder, edit, said):
+    edit(run_folder)
+    before = {file: file.read_bytes() for file in run_folder.glob("tiny/**/*.*") if file.name not in ("config.yaml", ".lock")}
+    with pytest.raises(InputError, match=rf"are not as they were when this run began \({said}\); restore the data .* name="):
+        fit(run_folder)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_a_checkpoint_knows_its_cases_where_the_list_is_lost(run_folder):
+    (run_folder / "tiny" / "cases.csv").unlink()
+    edited(run_folder, age=3)
+    with pytest.raises(InputError, match=r"last.ckpt: its cases differ from those of this start; restore the data"):
+        fit(run_folder)
+    assert not (run_folder / "tiny" / "cases.csv").exists()
+
+
+def test_the_same_data_under_a_new_cache_go_on(run_folder):
+    metrics = fit(run_folder, "data.cache=elsewhere")
+    assert metrics["locator"]["test/mae"] > 0
 
 
 def test_weights_files_are_recorded_or_called_unknown(finished, tmp_path, caplog, splits):

@@ -52,11 +52,11 @@ def decode_apart(data: bytes, px: int) -> Radiograph:
     try:
         radiograph = decoder.decode(data, px)
     except DecoderDiedError as error:
-        decoder.close()
+        _pool.end(decoder)
         raise InputError(f"could not be decoded: {error}") from None
     except BaseException as error:
         if not isinstance(error, InputError):
-            decoder.close()  # an interrupted answer would be taken for the next file's
+            _pool.end(decoder)  # an interrupted answer would be taken for the next file's
             raise
         _pool.give_back(decoder)
         raise
@@ -76,11 +76,14 @@ class _Decoder:
             stderr=subprocess.DEVNULL,
             env=os.environ | SINGLE_THREADED,
         )
-        try:
-            self._receive(time.monotonic() + START_SECONDS)
-        except DecoderDiedError as error:
-            self.close()
-            raise InputError(f"the decoder process cannot be started: {error}") from None
+
+    def wait_until_started(self) -> None:
+        """Wait for its first answer.
+
+        Raises:
+            DecoderDiedError: it does not come.
+        """
+        self._receive(time.monotonic() + START_SECONDS)
 
     def decode(self, data: bytes, px: int) -> Radiograph:
         deadline = time.monotonic() + DEADLINE_SECONDS
@@ -140,31 +143,52 @@ class _Decoder:
 
 @dataclass
 class _Pool:
-    """The idle decoders of this process: one for each thread that decodes at the same time."""
+    """The decoders of this process: one for each thread that decodes at the same time."""
 
-    pid: int = 0
     idle: list[_Decoder] = field(default_factory=list)
+    busy: list[_Decoder] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> _Decoder:
-        """Return an idle decoder, or start one. A forked process starts its own."""
-        if self.pid != os.getpid():
-            self.pid, self.idle, self.lock = os.getpid(), [], threading.Lock()
+        """Return an idle decoder, or start one."""
         with self.lock:
-            if self.idle:
-                return self.idle.pop()
-        return _Decoder()
+            decoder = self.idle.pop() if self.idle else None
+        if decoder is not None:
+            self.busy.append(decoder)
+            return decoder
+        decoder = _Decoder()
+        self.busy.append(decoder)
+        try:
+            decoder.wait_until_started()
+        except DecoderDiedError as error:
+            self.end(decoder)
+            raise InputError(f"the decoder process cannot be started: {error}") from None
+        return decoder
 
     def give_back(self, decoder: _Decoder) -> None:
         """Keep a decoder for the next file."""
+        self.busy.remove(decoder)
         with self.lock:
             self.idle.append(decoder)
 
+    def end(self, decoder: _Decoder) -> None:
+        """End a decoder that was taken."""
+        self.busy.remove(decoder)
+        decoder.close()
+
     def close(self) -> None:
-        """End all idle decoders of this process."""
-        while self.pid == os.getpid() and self.idle:
-            self.idle.pop().close()
+        """End all decoders of this process, also those with which other threads decode."""
+        for decoder in (*self.idle, *self.busy):
+            decoder.close()
+        self.idle.clear()
+
+    def forget(self) -> None:
+        """Leave all decoders to the parent of this forked process, which starts its own."""
+        self.idle, self.busy, self.lock = [], [], threading.Lock()
 
 
 _pool = _Pool()
-atexit.register(_pool.close)
+close_decoders = _pool.close
+atexit.register(close_decoders)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_pool.forget)

@@ -42,7 +42,10 @@ def serve(memory_bytes: int) -> None:
         if not request:
             return
         asked = json.loads(request)
-        _answer(answers, *_decoded(_exactly(requests, asked["bytes"]), asked["px"]))
+        data = _exactly(requests, asked["bytes"])
+        if data is None:
+            return
+        _answer(answers, *_decoded(data, asked["px"]))
 
 
 def _limit(memory_bytes: int) -> None:
@@ -90,8 +93,12 @@ def _line(requests: Any) -> bytes:
     return line
 
 
-def _exactly(requests: Any, count: int) -> bytearray:
+def _exactly(requests: Any, count: int) -> bytearray | None:
+    """Read a number of bytes; None where standard input ends before."""
     data, place = bytearray(count), 0
     while place < count:
-        place += requests.readinto(memoryview(data)[place:]) or 0
+        part = requests.readinto(memoryview(data)[place:])
+        if not part:
+            return None
+        place += part
     return data

@@ -42,9 +42,9 @@ def make_radiograph(gray: Gray, px: int) -> Radiograph:
     The margin around the film is cut. The longer side of the rest fills the square, and what remains is black. Levels are
     stretched after shrinking, before they are rounded: images of 8 and of 16 bits give the same pixels.
     """
-    box = content(gray.levels)
-    fine = shrink(gray.levels.convert("F"), px, box)
-    levels = _stretched(np.asarray(fine))
+    exact = gray.levels.convert("F")  # so that 8 and 16 bits are averaged alike
+    box = content(exact)
+    levels = _stretched(np.asarray(shrink(exact, px, box)))
     negative = is_negative(levels)
     inverted = negative and not gray.declared
     width, height = gray.levels.size

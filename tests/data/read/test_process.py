@@ -88,6 +88,13 @@ def test_signals_for_the_job_do_not_end_the_decoder(film, decoder):
     assert process._pool.idle == [decoder]
 
 
+def test_a_decoder_whose_parent_dies_within_a_request_ends(decoder):
+    decoder.process.stdin.write(b'{"px": 64, "bytes": 1000}\nhalf')
+    decoder.process.stdin.close()
+    assert decoder.process.wait(20) == 0
+    process._pool.close()
+
+
 def test_threads_decode_at_the_same_time(film):
     read = []
     threads = [threading.Thread(target=lambda: read.append(ImageFile(film).load(64).pixels.sum())) for _ in range(4)]

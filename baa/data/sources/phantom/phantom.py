@@ -28,12 +28,16 @@ FIELD_MM = 285.0
 
 @dataclass(frozen=True)
 class Phantom:
-    """One synthetic hand, determined by its four fields."""
+    """One synthetic hand, determined by its fields.
+
+    months is the age of its bones; the carpals alone are `carpal_delay` months behind.
+    """
 
     seed: int
     index: int
     months: float
     sex: Sex
+    carpal_delay: float = 0.0
 
     @property
     def name(self) -> str:
@@ -69,7 +73,8 @@ class Phantom:
     def pieces(self) -> list[Piece]:
         """The ossified bones. Their age differs slightly from the label, as in children."""
         rng = self._rng(2)
-        return list(skeleton(self.months + rng.normal(0, 2.0), self.sex, self.scale, rng))
+        months = self.months + rng.normal(0, 2.0)
+        return list(skeleton(months, self.sex, self.scale, rng, carpal_months=months - self.carpal_delay))
 
     def boxes(self) -> dict[str, Box]:
         """Return the true boxes of `carpal` (all eight carpals, ossified or not) and `hand` (metacarpals and phalanges)."""

@@ -82,10 +82,17 @@ class Piece(NamedTuple):
     region: str
 
 
-def skeleton(months: float, sex: Sex, scale: float, rng: np.random.Generator) -> Iterator[Piece]:
-    """Yield the ossified bones at an age, in a hand of `scale` times adult size. `rng` draws the spread of the fingers."""
+def skeleton(months: float, sex: Sex, scale: float, rng: np.random.Generator, *, carpal_months: float) -> Iterator[Piece]:
+    """Yield the ossified bones at an age, in a hand of `scale` times adult size.
+
+    Args:
+        months: age of all bones but the carpals.
+        sex, scale: of the hand.
+        rng: draws the spread of the fingers.
+        carpal_months: age of the carpals.
+    """
     for name, site in CARPALS_MM.items():
-        size = carpal_size(name, months, sex) * scale
+        size = carpal_size(name, carpal_months, sex) * scale
         if size:
             yield _carpal(site, size, scale)
     for number, ray in enumerate(RAYS):
