@@ -10,19 +10,24 @@ from baa.errors import InputError
 
 EPILOG = """\
 what it serves
-  A page for uploading radiographs. It shows bone ages, prediction intervals, boxes, heat maps and warnings, and offers the
-  table and the pictures as downloads. Programs use the endpoint /read:
+  A page for uploading radiographs. It shows bone ages, prediction intervals, bounding boxes, heat maps and warnings. The
+  table and the pictures can be downloaded. Programs use the endpoint /read:
 
     from gradio_client import Client, handle_file
     films, table, csv, pictures = Client("http://127.0.0.1:7860").predict(
         [handle_file("hand.png")], "female", False, api_name="/read")
 
 access
-  Localhost only, unless --host is given. The page has no password and no encryption. Requests that other web sites make a
-  browser send are refused. Behind a proxy give the address that users see: --allow-origin https://bone-age.example
+  Localhost only, unless --host is given. The page has no password and no encryption. It refuses requests from other web
+  sites. Behind a proxy, give the address that users open with --allow-origin.
 
 requires
   pip install -e '.[app]', in the folder of baa (`make venv` includes it)
+
+examples
+  python -m baa.app
+  python -m baa.app --port 7861 --checkpoint runs/rsna/estimator/bundle
+  python -m baa.app --allow-origin https://bone-age.example
 """
 PORT = 7860
 BATCH = 4

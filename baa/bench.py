@@ -17,10 +17,11 @@ names
   growth   time and memory with 100, 1,000 and 10,000 cases (predict: also 100,000), as slopes in a log-log plot:
            growth-cache, growth-loader, growth-crops, growth-step, growth-predict
   all      all of the above, in this order
-  A name in parentheses, or one of growth, measures these rows only.
+  A name in parentheses measures this row only; so does a name of growth.
 
-The compared sides take turns. Only their quotients are meaningful, because the speed of a machine drifts. The table shows the
-median quotient; the spread is the lowest and the highest of all rounds. Other software: `pip install -e '.[bench]'`.
+what it prints
+  The compared sides take turns. Only their ratios are meaningful, because the speed of a machine drifts. The table shows the
+  median ratio; the spread is the lowest and the highest of all rounds. Other software: pip install -e '.[bench]'
 
 examples
   python -m baa.bench crops step

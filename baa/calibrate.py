@@ -13,13 +13,14 @@ from baa.cli import (
 from baa.model_card import model_path
 
 EPILOG = """\
-It reads 30 or more radiographs that local readers have rated. From these ages it learns a line per sex, shrunk to no change,
-and new prediction intervals. Cross-validation says what the lines gain. Lines that gain no more than their standard error are
-left out: a site without a difference keeps its ages. The networks stay as they are; to train them, see conf/finetune.yaml.
+what it does
+  Reads 30 or more radiographs with the ages of local readers. It learns a line per sex, shrunk to the identity, and new
+  prediction intervals. Cross-validation measures the gain of the lines. Lines with a gain below its standard error are left
+  out: the ages then stay the same. The networks do not change; conf/finetune.yaml trains them.
 
 what it writes, in DIR
-  card.json, weights.safetensors   a bundle that needs nothing else: give DIR as --checkpoint to predict, evaluate, export
-  evaluated/                       the ages before calibration, as baa.evaluate writes them
+  card.json, weights.safetensors   a complete bundle: give DIR as --checkpoint to predict, evaluate and export
+  evaluated/                       the ages before calibration, in the files of baa.evaluate
 
 examples
   python -m baa.calibrate --table ours.csv --out ours
@@ -56,7 +57,7 @@ def main() -> None:
         for sex, line in fit.lines.items():
             print(f"  {sex.name.lower()}: {line.shift:+.1f} months at 10 years, slope {line.slope:.3f}")
     else:
-        print("  the lines gain no more than their standard error: ages stay as they are, intervals are local")
+        print("  the gain of the lines is not above its standard error: ages do not change, intervals are local")
     print(f"bundle: {arguments.out}")
 
 

@@ -5,6 +5,7 @@ import errno
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from baa.atomic_io import DISK_FULL
@@ -12,7 +13,7 @@ from baa.config.help import describe, list_settings
 from baa.data.workers import kill_workers, loader_fault
 from baa.errors import InputError
 from baa.metrics.coverage import COVERAGE
-from baa.model_card import SHIPPED
+from baa.model_card import CARD, SHIPPED
 from baa.names import printable
 from baa.runtime.stray import refuse_stray_ranks
 
@@ -40,7 +41,7 @@ def help_option(parser: argparse.ArgumentParser) -> None:
             sys.stdout.write((describe(key) if key else f"{parser.format_help()}\n{list_settings()}") + "\n")
             parser.exit()
 
-    what = "print this help with all settings, or explain one setting or a group of them, such as locator.fit.lr or crops"
+    what = "print this help with all settings, or explain a setting or a group, such as locator.fit.lr or crops"
     parser.add_argument("-h", "--help", action=Help, nargs="?", metavar="KEY", help=what)
 
 
@@ -51,6 +52,61 @@ def checkpoint_option(parser: argparse.ArgumentParser) -> None:
         default=SHIPPED,
         metavar="F",
         help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the model that comes with baa)",
+    )
+
+
+def models_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--checkpoint F ...` and `--weights`, for commands that take an ensemble. Parse with `take_models`."""
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        default=[SHIPPED],
+        metavar="F",
+        help="runs/NAME/STAGE/best.ckpt or a bundle (default: pretrained); several are an ensemble, with the first one's boxes",
+    )
+    what = "weights of an ensemble's ages, such as 2,1,1"
+    parser.add_argument("--weights", type=numbers, metavar="W,W,...", help=what)
+
+
+def take_models(arguments: argparse.Namespace, others: str) -> None:
+    """Keep the models in `arguments.checkpoint`; what follows them there belongs to the positional arguments.
+
+    `--checkpoint` takes all words up to the next option: in `--checkpoint best.ckpt hand.png` the file too.
+
+    Args:
+        arguments: as parsed.
+        others: name of the positional arguments.
+    """
+    first, *more = arguments.checkpoint
+    count = next((i for i, word in enumerate(more) if not _is_model(word)), len(more))
+    arguments.checkpoint, rest = [first, *more[:count]], more[count:]
+    setattr(arguments, others, [*rest, *map(str, getattr(arguments, others))])
+
+
+def _is_model(word: str) -> bool:
+    return word == SHIPPED or word.endswith(".ckpt") or (Path(word) / CARD).is_file()
+
+
+def numbers(text: str) -> list[float]:
+    """Parse numbers that are separated by commas.
+
+    Raises:
+        ArgumentTypeError: not such numbers.
+    """
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers, such as 2,1,1") from None
+
+
+def split_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--split`, for commands that test a model."""
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test", "unseen"),
+        default="test",
+        help="which cases; unseen: all that the model was neither trained nor chosen on (default: test; all cases of a source "
+        "without a split of its own, if the model has seen none of them)",
     )
 
 

@@ -6,14 +6,15 @@ from baa.cli import checkpoint_option, command_parser, coverage_option, keep_lib
 
 EPILOG = """\
 what it writes
-  FILE          one graph, from square radiographs and sexes to months, intervals, boxes and heat maps: ONNX (.onnx) or
-                torch.export (.pt2), by its suffix. It is run on phantoms, and kept only if it agrees with torch.
-  FILE's .json  its inputs and outputs, limits and licences
-  preprocess.py turns an image file into the input of the graph, with NumPy and Pillow
+  FILE           one graph, from square radiographs and sexes to months, intervals, bounding boxes and heat maps: ONNX (.onnx)
+                 or torch.export (.pt2), by its suffix. It is tested on phantoms, and kept only if it agrees with torch.
+  FILE's .json   its inputs and outputs, limits and licenses
+  preprocess.py  turns an image file into the input of the graph, with NumPy and Pillow
 
 examples
   python -m baa.export --out model.onnx
   python -m baa.export --checkpoint runs/rsna/estimator/bundle --out model.pt2
+  python -m baa.export --checkpoint ours --coverage 0.8 --out ours.onnx
 """
 
 

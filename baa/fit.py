@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from baa.cli import command_parser, help_option, keep_libraries_quiet, parse_with_settings, run_command, settings_argument
-from baa.config.load import load
+from baa.config.load import load, replaced_by_weights
 from baa.config.schema import Config
 
 EPILOG = """\
@@ -13,21 +13,23 @@ what it does
     locator     whole radiograph to age; its heat maps give the regions
     estimator   crops of the regions, and sex, to age in months
     joint       both networks together, from the estimator's checkpoint
-  Run the same command again to resume. Finished stages are kept. An interrupted stage continues at the batch where Ctrl-C,
-  SIGTERM or SIGUSR1 stopped it; after a kill, at its last complete epoch. The number of processes must stay the same.
+  Run the same command again to resume. Finished stages are kept. A stage continues at the batch where Ctrl-C, SIGTERM, SIGUSR1
+  or SIGUSR2 stopped it; after a kill, at its last complete epoch. The number of processes must stay the same.
 
 what it writes, in runs/NAME/
   config.yaml            all settings of the run
   cases.csv              id, split, age, sex and digests of each case; a later start with other cases is refused
   metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
   refused.csv            bad rows and images that stopped the run; skipped.csv with data.on_bad=skip
-  inverted.csv           radiographs whose bright background was inverted
-  STAGE/best.ckpt        checkpoint with the lowest validation MAE; `python -m baa.evaluate` needs nothing else
+  inverted.csv           radiographs with a bright background, which were inverted
+  STAGE/best.ckpt        complete checkpoint with the lowest validation MAE, for `python -m baa.evaluate`
   STAGE/bundle/          the same model to share: weights in half precision and a model card
-  STAGE/last.ckpt        where a run resumes
+  STAGE/last.ckpt        checkpoint from which a run resumes
   STAGE/metrics.csv      one row per epoch
-  STAGE/predictions.csv  test split: id, sex, true and predicted months, intervals, boxes
-  STAGE/*.png            heat maps with boxes, predicted against true age, learning curve
+  STAGE/predictions.csv  test split: id, sex, true and predicted months, intervals, bounding boxes
+  STAGE/validation.csv   the same of the validation split, without intervals
+  STAGE/cost.json        core-hours, and hours from start to end
+  STAGE/*.png            heat maps with bounding boxes, predicted against true age, learning curve
 
 examples
   python -m baa.fit --config conf/quickstart.yaml
@@ -48,15 +50,23 @@ def main() -> None:
     arguments = parse_with_settings(parser)
     config = load(arguments.config, arguments.settings)
 
-    from lightning.pytorch.utilities import rank_zero_only  # torch is not imported for --help, nor for an error in a config
+    # torch is not imported for --help, nor for an error in a config
+    from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
     from baa.training.run import run
 
     keep_libraries_quiet()
+    for key, (given, taken) in replaced_by_weights(arguments.config, arguments.settings, config).items():
+        rank_zero_info(
+            f"{key}={taken}, not {given}: as weights={config.weights} has it; on the command line {key} overrides both"
+        )
     rank_zero_only(_tell)(config, run(config))
 
 
 def _tell(config: Config, results: dict[str, Any]) -> None:
+    if config.trainer.fast_dev_run:
+        print("all stages ran on two batches of each split; nothing was kept")
+        return
     for stage, metrics in results.items():
         if "test/mae" not in metrics:
             print(f"{stage}: not tested; the test split has fewer than two radiographs of known age")

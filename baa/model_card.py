@@ -72,7 +72,7 @@ def read_card(folder: Path, setting: str = "checkpoint") -> dict[str, Any]:
     if wrong := [name for name, kind in PARTS.items() if not isinstance(card.get(name), kind)]:
         raise InputError(f"{setting}: {file} has no valid {wrong[0]}; copy the bundle again")
     if problem := next(problems(card), None):
-        raise InputError(f"{setting}: {file}: {problem}; ask its maker for another bundle")
+        raise InputError(f"{setting}: {file}: {problem}; ask its author for another bundle")
     return card
 
 

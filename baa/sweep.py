@@ -17,13 +17,13 @@ what it writes, in runs/sweep-NAME/
   trial-NNN.log     output of a trial
   trials.journal    the Optuna study
 
-examples
-  python -m baa.sweep sweeps/fusion.yaml --count 12
-  python -m baa.sweep sweeps/fusion.yaml --count 30 --workers 4 --out runs/sweep-few data.limit=300
+examples (sweep files in sweeps/ read the folder of the data from RSNA)
+  RSNA=/data/rsna python -m baa.sweep sweeps/fusion.yaml --count 12
+  RSNA=/data/rsna python -m baa.sweep sweeps/fusion.yaml --count 30 --workers 4 --out runs/sweep-few data.limit=300
   wandb sync runs/fusion/*/estimator/wandb/offline-run-*     upload the trials later
 
 with a W&B account
-  Run `wandb sweep sweeps/fusion.yaml`, then the `wandb agent` command that it prints, on any number of machines.
+  Run `wandb sweep sweeps/fusion.yaml`. Run the `wandb agent` command that it prints on any number of machines.
 """
 
 

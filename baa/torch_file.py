@@ -38,7 +38,7 @@ def read_torch_file(file: Path, setting: str) -> Any:
             named = GLOBAL.search(text)
             what = f"code ({named[1]})" if named else "code"
             raise InputError(
-                f"{setting}: {file} holds {what}, which loading would run; it is not loaded, ask its maker for a bundle"
+                f"{setting}: {file} holds {what}, which loading would run; it is not loaded, ask its author for a bundle"
             ) from None
         raise InputError(f"{setting}: {file} cannot be read, it may be cut short; copy it again") from error
     except Exception as error:
@@ -59,9 +59,9 @@ def _refuse_inflating(file: Path, setting: str) -> None:
     if unpacked > size or any(part.compress_type != zipfile.ZIP_STORED for part in parts):
         raise InputError(
             f"{setting}: {file} has {size / 2**20:,.1f} MiB, but unpacks to {unpacked / 2**20:,.1f} MiB; torch.save packs "
-            "nothing, so it is not loaded; ask its maker for a bundle"
+            "nothing, so it is not loaded; ask its author for a bundle"
         )
     if any(part.file_size > MAX_INDEX_BYTES for part in parts if part.filename.endswith(INDEX)):
         raise InputError(
-            f"{setting}: {file} holds more than {MAX_INDEX_BYTES // 2**20} MiB besides tensors; ask its maker for a bundle"
+            f"{setting}: {file} holds more than {MAX_INDEX_BYTES // 2**20} MiB besides tensors; ask its author for a bundle"
         )

@@ -14,6 +14,7 @@ SMALL_BACKBONE = "resnet10t"
 LONGEST = (
     *("preemption", "ranks", "export", "agent", "fit", "study", "joint", "bundle", "run_folder", "predict", "api", "tracking"),
     *("input_check_training", "compile", "averaging", "laterality_sides", "precision", "profile", "load_once", "calibration"),
+    *("ensemble", "debugging", "stress"),
 )
 """Test files that start first, so that no worker is left with a long one at the end."""
 

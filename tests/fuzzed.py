@@ -9,12 +9,16 @@ from dicom_file import dicom
 from mutated import originals
 from PIL import Image
 from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    RLELossless,
 )
 
 FIRST_BYTES = 600
@@ -103,11 +107,32 @@ def films(pixels):
         "lossless": (wide, JPEGLosslessSV1, imagecodecs.jpeg8_encode(wide, lossless=True, bitspersample=12)),
         "jpegls": (wide, JPEGLSLossless, imagecodecs.jpegls_encode(wide)),
         "jpeg2000": (wide, JPEG2000Lossless, imagecodecs.jpeg2k_encode(wide, level=0, codecformat="j2k", bitspersample=12)),
+        "jp2": (wide, JPEG2000, imagecodecs.jpeg2k_encode(wide, level=0, codecformat="jp2", bitspersample=12)),
+        "rle": (wide, RLELossless, run_lengths(wide)),
     }
     packed = {
         f"{name}.dcm": dicom(stored, syntax, PixelData=encapsulate([data])) for name, (stored, syntax, data) in streams.items()
     }
+    packed["deflated.dcm"] = dicom(wide, DeflatedExplicitVRLittleEndian)
     return originals(pixels) | packed | {"film.webp": _saved(pixels, "WEBP"), "film.bmp": _saved(pixels, "BMP")}
+
+
+def run_lengths(levels):
+    """Encode gray levels as DICOM's RLE does."""
+    rows, columns = levels.shape
+    bits = 8 * levels.itemsize
+    return RLELosslessEncoder.encode(
+        levels.tobytes(),
+        rows=rows,
+        columns=columns,
+        samples_per_pixel=1,
+        bits_allocated=bits,
+        bits_stored=bits,
+        pixel_representation=0,
+        number_of_frames=1,
+        index=0,
+        photometric_interpretation="MONOCHROME2",
+    )
 
 
 def _saved(pixels, kind):
@@ -122,26 +147,31 @@ def fuzzed(pixels, count, seed=0):
     whole = list(films(pixels).items())
     for i in range(count):
         name, data = whole[i % len(whole)]
-        changed = bytearray(data)
-        for _ in range(int(rng.integers(1, 4))):
-            near = rng.random() < 0.7
-            place = int(rng.integers(0, min(len(changed), FIRST_BYTES) if near else len(changed)))
-            size = int(2 ** rng.uniform(0, 6))
-            match int(rng.integers(6)):
-                case 0:
-                    changed[place] ^= 1 << int(rng.integers(8))
-                case 1:
-                    changed[place : place + size] = rng.bytes(size)
-                case 2:
-                    changed[place : place + size] = (b"\0" if rng.random() < 0.5 else b"\xff") * size
-                case 3:
-                    changed[place:place] = rng.bytes(size)
-                case 4:
-                    changed[place:place] = changed[place : place + 50 * size]
-                case 5:
-                    del changed[place : place + (size if near else len(changed))]
-            changed = changed or bytearray(b"\0")
-        yield f"{i}_{name}", bytes(changed)
+        yield f"{i}_{name}", with_other_bytes(data, rng)
+
+
+def with_other_bytes(data, rng):
+    """Change one to three places of a file, most of them near its beginning."""
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        near = rng.random() < 0.7
+        place = int(rng.integers(0, min(len(changed), FIRST_BYTES) if near else len(changed)))
+        size = int(2 ** rng.uniform(0, 6))
+        match int(rng.integers(6)):
+            case 0:
+                changed[place] ^= 1 << int(rng.integers(8))
+            case 1:
+                changed[place : place + size] = rng.bytes(size)
+            case 2:
+                changed[place : place + size] = (b"\0" if rng.random() < 0.5 else b"\xff") * size
+            case 3:
+                changed[place:place] = rng.bytes(size)
+            case 4:
+                changed[place:place] = changed[place : place + 50 * size]
+            case 5:
+                del changed[place : place + (size if near else len(changed))]
+        changed = changed or bytearray(b"\0")
+    return bytes(changed)
 
 
 def header_fuzzed(pixels, count, seed=0):

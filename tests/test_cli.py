@@ -1,7 +1,10 @@
-"""What a command prints, and its exit code, when it cannot go on."""
+"""What a command prints: its help, and one line when it cannot go on."""
 
 import errno
+import importlib
 import os
+import re
+import sys
 
 import pytest
 
@@ -39,3 +42,18 @@ def test_any_other_error_keeps_its_traceback():
 
     with pytest.raises(OSError, match="Bad file descriptor"):
         run_command(main)
+
+
+@pytest.mark.parametrize(
+    "command", ["fit", "predict", "evaluate", "calibrate", "compare", "stress", "export", "app", "sweep", "bench"]
+)
+def test_help_fits_two_screens_and_has_three_examples(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    with pytest.raises(SystemExit) as exit_:
+        importlib.import_module(f"baa.{command}").main()
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out.partition("\nsettings (")[0]
+    assert len(text.splitlines()) <= 60
+    examples = re.search(r"^examples.*\n((?:  .+\n)+)", text, flags=re.M)[1]
+    assert len(re.findall(r"^  \S", examples, flags=re.M)) == 3

@@ -29,8 +29,8 @@ README = ROOT / "README.md"
 MOST_LINES = 220
 MEDIAN_WORDS, NINTH_DECILE_WORDS = 16, 32
 
-MODULES = {"fit", "predict", "evaluate", "calibrate", "export", "app", "sweep", "bench"}
-TAKES_SETTINGS = {"fit", "evaluate", "calibrate", "sweep"}
+MODULES = {"fit", "predict", "evaluate", "calibrate", "export", "app", "compare", "stress", "sweep", "bench"}
+TAKES_SETTINGS = {"fit", "evaluate", "calibrate", "stress", "sweep"}
 LAUNCHER = r"(?:torchrun|docker|srun|sbatch|make|pytest|python)"
 OURS = re.compile(r"(?<![\w/])(?:conf|sweeps|docker|tests|baa)/[\w./-]+")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)

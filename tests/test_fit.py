@@ -26,6 +26,8 @@ def test_a_run_writes_the_files_that_its_help_lists(finished):
             "last.ckpt",
             "metrics.csv",
             "predictions.csv",
+            "validation.csv",
+            "cost.json",
             "ages.png",
             "heat_maps.png",
             "learning_curve.png",
@@ -91,8 +93,8 @@ def test_a_second_job_in_a_folder_is_refused_and_a_killed_jobs_temporary_files_a
 
 
 UNTRAINABLE = {
-    "trainer.accelerator=gpu": "trainer.accelerator: gpu, but torch sees none; take auto or cpu",
-    "trainer.precision=16-mixed": "trainer.precision: 16-mixed needs a GPU, and this is a CPU; take bf16-mixed or auto",
+    "trainer.accelerator=gpu": "trainer.accelerator: gpu, but no GPU is available; give auto or cpu",
+    "trainer.precision=16-mixed": "trainer.precision: 16-mixed needs a GPU, and this is a CPU; give bf16-mixed or auto",
     "data.phantom.count=3": r"data.split: \d of 3 cases in the split (train|val); give it at least 2",
 }
 
@@ -206,7 +208,7 @@ def test_an_evaluation_takes_no_other_network(finished, tmp_path):
 
     checkpoint = finished[0] / "tiny" / "estimator" / "best.ckpt"
     with pytest.raises(
-        InputError, match=r"estimator.hidden=8: a trained network keeps its own; you may change estimator.flip_average"
+        InputError, match=r"estimator.hidden=8: a trained network has a fixed value; these can change: estimator.flip_average"
     ):
         evaluate(checkpoint, "estimator.hidden=8", split="test", out=tmp_path)
     once = evaluate(checkpoint, "estimator.flip_average=false", split="test", out=tmp_path)["estimator"]

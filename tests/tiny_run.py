@@ -27,8 +27,8 @@ TINY = [
     "trainer.precision=32-true",
 ]
 
-LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_")
-"""Prefixes of the environment variables in which torchrun and srun pass rank and world size."""
+LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "BAA_STARTED_BY")
+"""Prefixes of the environment variables in which torchrun, srun and `baa` itself pass rank and world size."""
 
 
 def settings(folder, *more):

@@ -64,19 +64,27 @@ def load_splits(
         val_share=split.val,
         test_share=split.test,
         test_ids=test_ids,
+        folds=split.folds,
+        fold=split.fold,
         is_seen=None if is_seen is None else lambda case: bool(seen[case.id]),
     )
     if drawn and is_seen is not None:
         tested = sum(case.split == "test" for case in cases)
-        how = f"all {tested} cases are tested, since the model has seen none of them"
+        how = f"all {tested} cases are tested, because the model was not trained or chosen on any"
         if tested < len(cases):
-            how = f"{tested} of {len(cases)} cases, drawn by id, are tested (data.split); --split unseen takes all unseen ones"
+            how = f"{tested} of {len(cases)} cases, drawn by id, are tested (data.split); --split unseen takes all unseen cases"
         rank_zero_info(f"the source has no split of its own: {how}")
     radiographs = radiographs._replace(cases=cases)
     by_split = {name: radiographs.keep([case.split == name for case in cases]) for name in SPLITS}
     if data.limit is not None:
         by_split = {name: some.keep([i < data.limit for i in range(len(some.cases))]) for name, some in by_split.items()}
     return by_split
+
+
+def first_batches(radiographs: Radiographs, batches: int | None, batch_size: int) -> Radiographs:
+    """Keep the cases of the first batches; all if there is no limit."""
+    count = len(radiographs.cases) if batches is None else batches * batch_size
+    return radiographs.keep([i < count for i in range(len(radiographs.cases))])
 
 
 def refuse_untrainable(splits: dict[str, Radiographs]) -> None:

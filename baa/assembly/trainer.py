@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from baa.config.schema import Config, Precision
 from baa.errors import InputError
 from baa.runtime.distributed import JobStrategy, devices_and_nodes, environment_plugins, launched
+from baa.runtime.srun import has_own_gpu, refuse_other_devices
 from baa.runtime.stray import mark_processes
 
 AUTO: Final = "auto"
@@ -37,18 +38,23 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
         fit: what only a fit needs, in Lightning's words.
 
     Raises:
-        InputError: batch norms to synchronize on a CPU, or more GPUs asked for than this process sees.
+        InputError: batch norms to synchronize on a CPU, more GPUs asked for than this process sees, or other processes than
+            srun has started.
     """
     device = compute_device(config)
     if config.trainer.sync_batchnorm and device.type == "cpu":
         raise InputError(
             "trainer.sync_batchnorm: torch synchronizes batch norms on GPUs only, and this is a CPU; set it to false"
         )
+    refuse_other_devices(launched(), config.trainer.devices)
     devices, num_nodes = devices_and_nodes(config.trainer)
+    alone = device.type == "cuda" and has_own_gpu(launched(), torch.cuda.device_count())
+    if alone:
+        devices, num_nodes = 1, num_nodes * int(devices)
     if isinstance(devices, int) and device.type == "cuda" and devices > torch.cuda.device_count():
         raise InputError(
-            f"trainer.devices: {devices} processes on this node, but each sees {torch.cuda.device_count()} GPUs; start fewer "
-            "(trainer.devices, torchrun's --nproc-per-node), and under Slurm ask for --gpus-per-node, not --gpus-per-task"
+            f"trainer.devices: {devices} processes on this node, but each has {torch.cuda.device_count()} visible GPUs; "
+            "start fewer (trainer.devices, torchrun's --nproc-per-node)"
         )
     bar = [TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 20)] if config.trainer.progress else []
     return L.Trainer(
@@ -61,7 +67,7 @@ def build_trainer(config: Config, logger: Logger | None, callbacks: Sequence[Cal
         sync_batchnorm=config.trainer.sync_batchnorm,
         logger=logger or False,
         callbacks=[*callbacks, *bar],
-        plugins=[*fit.pop("plugins", []), *environment_plugins()],
+        plugins=[*fit.pop("plugins", []), *environment_plugins(alone=alone)],
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=config.trainer.progress,
         enable_model_summary=False,
@@ -95,7 +101,7 @@ def settle_precision(config: Config) -> Config:
     """
     device = compute_device(config)
     if device.type == "cpu" and config.trainer.precision == HALF_ON_GPUS:
-        raise InputError("trainer.precision: 16-mixed needs a GPU, and this is a CPU; take bf16-mixed or auto")
+        raise InputError("trainer.precision: 16-mixed needs a GPU, and this is a CPU; give bf16-mixed or auto")
     precision = resolve_precision(config.trainer.precision, device)
     looking = config.crops.precision if config.crops.precision != AUTO else (HALF if precision == HALF else FULL)
     if AUTO in (config.trainer.precision, config.crops.precision):
@@ -121,7 +127,7 @@ def compute_device(config: Config) -> torch.device:
     """
     if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
         if config.trainer.accelerator == "gpu":
-            raise InputError("trainer.accelerator: gpu, but torch sees none; take auto or cpu")
+            raise InputError("trainer.accelerator: gpu, but no GPU is available; give auto or cpu")
         return torch.device("cpu")
     environment = launched()
     local = environment.local_rank() if environment else int(os.environ.get("LOCAL_RANK", "0"))  # Lightning sets it

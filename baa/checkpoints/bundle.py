@@ -36,7 +36,7 @@ BY_ID = (
     "Some of its training radiographs are recorded by id alone: they are not recognized under another id, and others "
     "with equal ids are taken for them."
 )
-UNRECORDED = "It starts from weights that do not say what they were trained on, SHA-256 {}."
+UNRECORDED = "It starts from weights without a record of their training data, SHA-256 {}."
 
 
 def write_bundle(folder: Path, trained: TrainedModel, splits: Mapping[str, Radiographs], scores: Mapping[str, Any]) -> None:

@@ -74,11 +74,11 @@ def as_model(checkpoint: dict[str, Any], path: Path, setting: str = "checkpoint"
             identity=identity({"name": record["settings"]["name"], "sha256": digest(path)}),
         )
     except InputError as error:
-        raise InputError(f"{setting}: {path} cannot be used: {error}; take the bundle beside it, or train it again") from error
+        raise InputError(f"{setting}: {path} cannot be used: {error}; give the bundle beside it, or train again") from error
     except OTHER_VERSION as error:
         raise InputError(
             f"{setting}: {path} was written by another version of baa, whose networks differ; "
-            "take the bundle beside it, or train it again"
+            "give the bundle beside it, or train again"
         ) from error
 
 
@@ -93,7 +93,7 @@ def read_checkpoint(file: Path, setting: str = "checkpoint") -> dict[str, Any]:
         InputError: no such file, or no checkpoint of this project.
     """
     if not file.is_file():
-        raise InputError(f"{setting}: {file} does not exist; a run keeps runs/NAME/STAGE/best.ckpt")
+        raise InputError(f"{setting}: {file} does not exist; give runs/NAME/STAGE/best.ckpt")
     checkpoint = read_torch_file(file, setting)
     if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(RECORD), dict)):
         raise InputError(f"{setting}: {file} was not written by `python -m baa.fit`; give runs/NAME/STAGE/best.ckpt")

@@ -22,7 +22,7 @@ class Provenance(NamedTuple):
     trained: fingerprints of its training radiographs. chosen: those of its validation radiographs, which chose its epoch and
     its intervals. Both include those of its source models. licences: texts of their sources' licences, each once.
     seen_ids: digests of the ids of training and validation cases, of source models of an earlier version, which recorded
-    nothing else. unrecorded: digests of weights files that do not say what they were trained on.
+    nothing else. unrecorded: digests of weights files without a record of their training data.
     """
 
     trained: frozenset[bytes] = frozenset()

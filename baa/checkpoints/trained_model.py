@@ -34,6 +34,7 @@ class TrainedModel(NamedTuple):
     calibration: absolute errors on the validation split by group (see `baa.metrics.conformal`), saturated ends and stream ages
     too, empty before its stage ended. identity: name, version and digest of the weights, for whoever keeps its answers.
     lines: shift and slope by sex of a local calibration (`baa.metrics.local_line`), which the model applies; else empty.
+    members: of an ensemble, whose `networks` and `settings` are those of its first member; else empty.
     """
 
     stage: str
@@ -44,6 +45,7 @@ class TrainedModel(NamedTuple):
     calibration: dict[str, list[float]]
     identity: str = ""
     lines: Mapping[str, Sequence[float]] = MappingProxyType({})
+    members: "tuple[TrainedModel, ...]" = ()
 
     @property
     def locator(self) -> Locator | None:

@@ -6,7 +6,7 @@ schema has text, text stands as it is given.
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,6 +19,7 @@ from baa.config.interpolation import refuse_interpolations, refuse_other_interpo
 from baa.config.networks import first_difference, merged, network_settings
 from baa.config.parse import KINDS, parse_file, parse_override
 from baa.config.renamed import outdated, upgrade_settings
+from baa.config.requeued import as_at_first
 from baa.config.schema import STREAMS, BackboneConfig, Config, TableConfig, TrainerConfig, WandbConfig
 from baa.config.validate import check, check_sources, walk
 from baa.errors import InputError
@@ -43,7 +44,7 @@ def load(files: Sequence[Path], overrides: Sequence[str] = (), base: dict[str, A
 
     Args:
         files: YAML files. The run's default name is the last file's stem.
-        overrides: `key.key=value`; leading dashes are ignored, as a W&B agent writes them.
+        overrides: `key.key=value`, as a W&B agent writes them too: with leading dashes, or those of a requeued trial.
         base: the settings of a trained model, also of an earlier version of this schema.
 
     Raises:
@@ -52,7 +53,7 @@ def load(files: Sequence[Path], overrides: Sequence[str] = (), base: dict[str, A
     """
     layers = [] if base is None else [_of_model(upgrade_settings(base), "the model's settings")]
     layers += [_read(file) for file in files]
-    given, card = [_override(override) for override in overrides], None
+    given, card = [_override(override) for override in as_at_first(overrides)], None
     config = _merge([*layers, *given])
     if base is None and config.weights:
         card = read_card(model_path(config.weights), "weights")
@@ -62,6 +63,24 @@ def load(files: Sequence[Path], overrides: Sequence[str] = (), base: dict[str, A
     if base is None:
         check_sources(config, card)
     return config
+
+
+def replaced_by_weights(files: Sequence[Path], overrides: Sequence[str], config: Config) -> dict[str, tuple[Any, Any]]:
+    """The settings that files give and that the model named by `weights` replaces, by dotted key: (given, taken)."""
+    if not config.weights:
+        return {}
+    layers = [_read(file) for file in files]
+    given = {key for layer in layers for key in _keys(layer.settings)}
+    changed = differences(_merge([*layers, *map(_override, overrides)]), config)
+    return {key: values for key, values in changed.items() if key in given}
+
+
+def _keys(settings: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, DictConfig):
+            yield from _keys(value, f"{prefix}{name!s}.")
+        else:
+            yield f"{prefix}{name!s}"
 
 
 def _of_model(settings: dict[str, Any], place: str) -> _Layer:
@@ -155,7 +174,7 @@ def _reason(error: Exception, key: str) -> str:
         return f"no such setting; `{f'python -m baa.fit --help {group}'.strip()}` lists them"
     if found := re.search(r"is not a subclass of (\w+)", reason):
         return f"{found[1]} is a group of settings, not a value"
-    return "it takes a list, such as [a,b]" if "is not a ListConfig" in reason else reason
+    return "give a list, such as [a,b]" if "is not a ListConfig" in reason else reason
 
 
 def to_plain(config: Config) -> dict[str, Any]:
@@ -175,13 +194,14 @@ def to_use(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_share(settings: dict[str, Any]) -> dict[str, Any]:
-    """The plain settings of a model to share, without files, folders, columns, machines and accounts."""
+    """The plain settings of a model to share, without files, folders, columns, folds, machines, accounts."""
     config = load([], base=to_use(settings))
     config.name, config.runs, config.weights = "", Config.runs, None
     config.wandb, config.data.table = WandbConfig(), TableConfig()
     for name in ("root", "roi", "capitate"):
         setattr(config.data, name, None)
     config.data.cache, config.data.split.test_ids = Config().data.cache, None
+    config.data.split.folds, config.data.split.fold = None, 0
     config.locator.checkpoint = config.joint.start = None
     for backbone in (config.locator.backbone, *(getattr(config.estimator, name) for name in STREAMS)):
         if backbone.weights not in WEIGHTS_BY_NAME:

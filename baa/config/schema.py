@@ -30,6 +30,7 @@ class TableConfig:
     months: str | None = setting("age", "column: age")
     sex: str | None = setting("sex", "column: sex")
     split: str | None = setting(None, "column: train, val or test; keeps all radiographs of a child together")
+    patient: str | None = setting(None, "column: patient; all radiographs of a patient get the same split")
     age_unit: Literal["months", "years", "days"] = setting("months", "unit of the age column")
 
 
@@ -50,6 +51,10 @@ class SplitConfig:
     val: float = setting(0.1, "share of the validation split; also drawn from the training cases of a source without one")
     test: float = setting(0.1, "share of the test split")
     test_ids: str | None = setting(None, "a CSV with a column id: these cases are always in the test split")
+    folds: int | None = setting(
+        None, "cross-validation: number of folds of all cases outside the test split; replaces val", low=2, most=1000
+    )
+    fold: int = setting(0, "cross-validation: the fold that is the validation split, from 0", low=0)
 
 
 @dataclass
@@ -174,7 +179,8 @@ class CropsConfig:
         0.0, "standard deviation of a Gaussian filter of the heat map, share of its side", low=0, high=0.5
     )
     box_method: Literal["peak", "moments"] = setting("peak", "box of the hottest connected cells, or by mean and spread")
-    threshold: float = setting(0.5, "share of the heat map's maximum that is hot; what a mode needs", low=0, high=1)
+    threshold: float = setting(0.5, "share of the heat map's maximum from which a cell is hot and a mode counts", low=0, high=1)
+    shift_radius: float = setting(0.15, "radius of mean shift about a lowest mode, share of the image", low=0.02, high=1)
     margin: float = setting(0.03, "box_method=peak: added on each side, share of the image", low=0, high=0.5)
     sharpness: float = setting(2.0, "box_method=moments: power of the heat map", low=0.01)
     prior_origin: Literal["image", "heat_map"] = setting("image", "from the image's corner or the first map's mean")
@@ -223,7 +229,7 @@ class FusionConfig:
 class EstimatorConfig:
     """Stage 2: crops and sex to age."""
 
-    streams: list[str] = setting(["carpal", "hand"], "what it reads: crops, and whole, the radiograph", choices=STREAMS)
+    streams: list[str] = setting(["carpal", "hand"], "its inputs: crops, and whole, the radiograph", choices=STREAMS)
     carpal: StreamConfig = group(StreamConfig, "backbone of the carpal crop", name="legacy_xception", conv_pool=True)
     hand: StreamConfig = group(StreamConfig, "backbone of the hand crop", name="resnet50")
     whole: StreamConfig = group(StreamConfig, "backbone of the whole radiograph", name="resnet50")
@@ -262,9 +268,13 @@ class TrainerConfig:
     num_nodes: int = setting(1, "nodes", low=1)
     timeout: float = setting(10.0, "minutes that a process waits for the others or for a batch before it ends", low=0.1)
     precision: Precision = setting("auto", "auto: 32-true on CPUs, bf16-mixed on CUDA GPUs that have it")
+    fast_dev_run: bool = setting(False, "try all stages on two batches of each split for an epoch, and keep nothing")
+    overfit_batches: int = setting(0, "train each epoch on the same first batches of this number; 0: on all", low=0)
     limit_train_batches: int | None = setting(None, "end each epoch after this many batches", low=1)
+    limit_val_batches: int | None = setting(None, "validate after each epoch on this many batches", low=1)
+    limit_test_batches: int | None = setting(None, "test on the cases of this many batches", low=1)
     sync_batchnorm: bool = setting(False, "share batch norm statistics between GPUs")
-    gradient_checkpointing: bool = setting(False, "less memory, a third more time; batch norms see batches twice")
+    gradient_checkpointing: bool = setting(False, "less memory, a third more time; batch norms process each batch twice")
     compile: bool = setting(False, "compile the networks with torch.compile")
     deterministic: bool = setting(False, "the same losses to the last bit on the same machine; slower on a GPU")
     progress: bool = setting(True, "show progress bars")
@@ -273,7 +283,7 @@ class TrainerConfig:
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases. Runs are kept offline without a key or network."""
+    """Weights & Biases. Runs are kept offline without a key or a server."""
 
     enabled: bool = setting(False, "log to W&B")
     project: str = setting("baa", "W&B project")
@@ -281,7 +291,10 @@ class WandbConfig:
     detail: Literal["shared", "full"] = setting(
         "shared", "settings as in a shared bundle, no console; or all: console, folders, columns, host and command line too"
     )
-    figures: bool = setting(False, "send figures too. They show radiographs: this exports patient data")
+    figures: bool = setting(
+        False, "send figures and the table of predictions too. They show radiographs and ids: this exports patient data"
+    )
+    artifacts: bool = setting(False, "keep the bundle of each stage as an artifact, with its model card")
 
 
 @dataclass

@@ -128,6 +128,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield f"crops.{key}: Grad-CAM does not use it; remove it or give crops.cam_method=gradient_x_activation"
     if not (split.val > 0 and split.test >= 0 and split.val + split.test < 1):
         yield f"data.split: val={split.val} and test={split.test}; val must be positive, and both must leave cases to train on"
+    if split.fold >= (split.folds or 1):
+        yield f"data.split.fold: {split.fold} is no fold of data.split.folds={split.folds}; they are counted from 0"
     if not re.fullmatch(r"auto|[1-9]\d*", config.trainer.devices):
         yield f"trainer.devices: {config.trainer.devices} is neither auto nor a number from 1"
     if config.locator.backbone.weights == "locator":
@@ -171,6 +173,6 @@ def _missing_sources(config: Config, card: dict[str, Any] | None) -> Iterator[st
     if config.crops.cam_mode == "class" and config.locator.head != "distribution" and not given:
         yield "crops.cam_mode: class needs bins of age; give locator.head=distribution"
     if card is not None and card["stage"] == "locator" and stages != ["locator"]:
-        yield f"weights: {config.weights} holds a locator alone; take it as locator.checkpoint, or give stages=[locator]"
+        yield f"weights: {config.weights} holds a locator alone; give it as locator.checkpoint, or give stages=[locator]"
     if card is not None and not has_locator(card) and "locator" in stages:
         yield f"weights: {config.weights} holds no locator, it reads the whole radiograph; remove locator from stages"

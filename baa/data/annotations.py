@@ -19,7 +19,7 @@ TOLERANCE = 0.05
 
 
 def with_annotations(cases: Sequence[Case], roi: Path | None, capitate: Path | None) -> list[Case]:
-    """Add annotated boxes and capitate centers to cases.
+    r"""Add annotated boxes and capitate centers to cases.
 
     Args:
         cases: those without an annotation stay as they are.
@@ -29,6 +29,15 @@ def with_annotations(cases: Sequence[Case], roi: Path | None, capitate: Path | N
     Raises:
         InputError: a file or column is missing, an edge is not a share, a box has no area, a region is unknown, or no id of
             a file is one of the cases'.
+
+    Example:
+        >>> import tempfile
+        >>> from baa.data.sources.phantom import phantom_cases
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     roi = Path(folder, "roi.csv")
+        ...     _ = roi.write_text("id,region,xmin,ymin,xmax,ymax\nphantom-0-0,Wrist,0.25,0.5,0.75,0.875\n")
+        ...     with_annotations(phantom_cases(1, seed=0), roi, None)[0].gt_boxes["carpal"]
+        Box(x0=0.25, y0=0.5, x1=0.75, y1=0.875)
     """
     known = {case.id for case in cases}
     boxes = _read_boxes(roi, known) if roi is not None else {}
@@ -91,7 +100,7 @@ def _known_rows(file: Path, setting: str, names: list[str], known: Collection[st
         raise InputError(f"{setting}: {file} has no column {', '.join(sorted(missing))}")
     rows = [[cell.strip() for cell in row] for row in table[names].itertuples(index=False) if any(row)]
     if rows and not any(row[0] in known for row in rows):
-        raise InputError(f"{setting}: no id in {file} is a radiograph's; its first id is {rows[0][0]!r}")
+        raise InputError(f"{setting}: no id in {file} belongs to a radiograph; its first id is {rows[0][0]!r}")
     return rows
 
 

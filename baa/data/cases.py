@@ -46,6 +46,7 @@ class Case:
 
     months: bone age; None if only a prediction is wanted.
     split: one of `SPLITS` if the source gives one.
+    patient: whose radiograph it is, if the source names patients; empty if not.
     gt_boxes: annotated box of each region, by its name. Like `capitate`, the center (x, y), it serves evaluation only.
     """
 
@@ -56,6 +57,12 @@ class Case:
     split: str | None = None
     gt_boxes: dict[str, Box] = field(default_factory=dict)
     capitate: tuple[float, float] | None = None
+    patient: str = ""
+
+    @property
+    def group(self) -> str:
+        """What a split keeps together: the patient, or the case alone."""
+        return f"patient {self.patient}" if self.patient else self.id
 
 
 class Problem(NamedTuple):
@@ -89,6 +96,10 @@ def parse_months(text: str, months_per_unit: float = 1.0, *, most: float = MAX_M
 
     Raises:
         ValueError: the age is missing, not a number, ambiguous, or outside 0 to `most` months.
+
+    Example:
+        >>> parse_months("10,5", months_per_unit=12.0)
+        126.0
     """
     number = text.strip()
     if not number:
@@ -108,6 +119,10 @@ def parse_chronological(text: str) -> float | None:
 
     Raises:
         ValueError: it is not a number, ambiguous, negative, or above `MAX_CHRONOLOGICAL_MONTHS`.
+
+    Example:
+        >>> parse_chronological("130.5"), parse_chronological("0")
+        (130.5, None)
     """
     return (parse_months(text, most=MAX_CHRONOLOGICAL_MONTHS) or None) if text.strip() else None
 
@@ -123,6 +138,10 @@ def parse_split(text: str) -> str | None:
 
     Raises:
         ValueError: another word.
+
+    Example:
+        >>> parse_split("Validation")
+        'val'
     """
     word = text.strip().lower()
     if word and word not in SPLIT_WORDS:
@@ -149,6 +168,10 @@ def parse_sex(text: str, column: str = "sex") -> Sex:
 
     Raises:
         ValueError: another word, or a code in a column that is not named male or female.
+
+    Example:
+        >>> parse_sex("F"), parse_sex("True", column="male")
+        (<Sex.FEMALE: 0>, <Sex.MALE: 1>)
     """
     word = text.strip().lower()
     words = SEX_WORDS | CODES_OF.get(column.strip().lower(), {})

@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler
 
 from baa.data.batch import Batch, RadiographDataset, Sample, whole_batch
 from baa.data.cache import Radiographs
@@ -71,6 +71,8 @@ class HandDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         # The order depends on (seed, epoch) alone, so that a resumed run equals the unbroken one.
         dataset = self.datasets["train"]
+        if self._overfits():
+            return self._in_order("train")
         sampler: Callable[..., DistributedSampler[Any]] = DistributedSampler
         if self.balance:
             sampler = partial(BalancedSampler, months=dataset.labels.months, balance=self.balance)
@@ -83,10 +85,18 @@ class HandDataModule(L.LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready * self.batch_size if self.trainer else 0
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._each_once("val")
+        return self._in_order("val") if self._overfits() else self._each_once("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
         return self._each_once(self.eval_split)
+
+    def _overfits(self) -> bool:
+        return self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+
+    def _in_order(self, split: str) -> DataLoader[Sample]:
+        """Load the cases in their order: Lightning's `overfit_batches` takes the first batches of each epoch."""
+        dataset = self.datasets[split]
+        return DataLoader(dataset, sampler=SequentialSampler(dataset), collate_fn=whole_batch, **self._loading())
 
     def _each_once(self, split: str) -> DataLoader[Sample]:
         """Load each case once, in one of the processes. A `DistributedSampler` would repeat some to make shares even."""

@@ -17,6 +17,14 @@ def parquet_rows(handle: BinaryIO) -> Rows:
 
     Raises:
         ValueError: it is too large. Its size is known before it is unpacked.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryFile() as file:
+        ...     pq.write_table(pa.table({"id": ["a"], "age": [120]}), file)
+        ...     _, rows = parquet_rows(file)
+        ...     list(rows)
+        [(1, ['id', 'age']), (2, ['a', '120'])]
     """
     declared = pq.ParquetFile(handle)
     flat = [field.name for field in declared.schema_arrow if not pa.types.is_nested(field.type)]

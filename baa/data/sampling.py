@@ -19,9 +19,16 @@ class BalancedSampler(DistributedSampler[Any]):
 
     Args:
         dataset: N cases.
-        months: their ages.
+        months: their ages [N].
         balance: 0 draws each case equally often, 1 each year of age.
         num_replicas, rank, seed: of `DistributedSampler`.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> months = torch.tensor([100.0] * 99 + [12.0])
+        >>> drawn = list(BalancedSampler(TensorDataset(months), months, balance=1.0))
+        >>> len(drawn), drawn.count(99) > 30
+        (100, True)
     """
 
     def __init__(
@@ -50,6 +57,11 @@ class RestOfEpoch(Sampler[int]):
     Args:
         order: depends on the epoch alone, so that a resumed run has the order of the unbroken one.
         done: returns how many of its cases are done; called at the start of each iteration.
+
+    Example:
+        >>> order = DistributedSampler(range(5), num_replicas=1, rank=0, shuffle=False)
+        >>> list(RestOfEpoch(order, done=lambda: 3))
+        [3, 4]
     """
 
     def __init__(self, order: DistributedSampler[Any], done: Callable[[], int]) -> None:

@@ -37,7 +37,7 @@ NO_TEXT = {
 
 
 def read_rows(file: Path) -> pd.DataFrame:
-    """Read a CSV file, the first sheet of a workbook, or a Parquet file.
+    r"""Read a CSV file, the first sheet of a workbook, or a Parquet file.
 
     A CSV file is in UTF-8, UTF-16 or cp1252; its delimiter is a comma, a semicolon or a tab. Cells are text as written, blank
     where empty; error cells of a workbook are text such as `#REF!`. Column names are stripped. Blank rows, and columns
@@ -45,6 +45,14 @@ def read_rows(file: Path) -> pd.DataFrame:
 
     Raises:
         InputError: the file cannot be read as a table, is too large, has two columns of one name, or cells beyond its header.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "ages.csv")
+        ...     _ = file.write_text("id;age\n7;10,5\n")
+        ...     read_rows(file).to_dict("records")
+        [{'id': '7', 'age': '10,5'}]
     """
     try:
         with open_regular(file) as handle:

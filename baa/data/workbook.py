@@ -20,6 +20,19 @@ def sheet_rows(handle: BinaryIO) -> Rows:
 
     Raises:
         ValueError: the workbook is encrypted, unpacks to too much, or has no sheet.
+
+    Example:
+        >>> import tempfile
+        >>> from openpyxl import Workbook
+        >>> book = Workbook()
+        >>> book.active.append(["id", "age"])
+        >>> book.active.append(["a", 120.0])
+        >>> with tempfile.TemporaryFile() as file:
+        ...     book.save(file)
+        ...     _ = file.seek(0)
+        ...     title, rows = sheet_rows(file)
+        ...     title, list(rows)
+        ('Sheet', [(1, ['id', 'age']), (2, ['a', '120'])])
     """
     if handle.read(len(OLE_SIGNATURE)) == OLE_SIGNATURE:
         raise ValueError(ENCRYPTED_OR_OLD)

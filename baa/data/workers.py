@@ -12,8 +12,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Signals that stop a job. Slurm sends USR1 before the time limit."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+"""Signals that stop a job. Slurm sends USR1 before the time limit, submitit USR2."""
 
 STALL_SECONDS = 600.0
 """Time that a command waits for a batch."""
@@ -79,7 +79,7 @@ def loader_fault(error: Exception) -> str | None:
     places = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     cut_off = isinstance(error, OSError | EOFError) and any("multiprocessing" in Path(place).parts for place in places)
     if cut_off:  # a batch of a process that has died, or no room for a queue
-        message = f"{DEAD[0]}: {message or 'it has gone'}"
+        message = f"{DEAD[0]}: {message or 'it has ended'}"
     dead = message.startswith(DEAD)
     if not dead and not any(phrase in message for phrase in NO_SHARED_MEMORY):
         return None

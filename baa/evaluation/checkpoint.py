@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from baa.assembly.data import load_splits, refuse_fewer_than_processes
+from baa.assembly.data import first_batches, load_splits, refuse_fewer_than_processes
 from baa.assembly.modules import build_cropper
 from baa.assembly.trainer import build_trainer
 from baa.atomic_io import make_folder, write_atomic
@@ -73,23 +73,14 @@ def evaluate(
         InputError: a setting or the data cannot be used, the split has no case, or fewer cases than processes.
     """
     theirs = read_predictions(against) if against else None
-    config = load([], overrides, base=trained.settings)
-    refuse_stray_ranks(config.trainer.num_nodes)
-    _refuse_network_settings(load([], base=trained.settings), config)
+    if compare and trained.members:
+        raise InputError("--compare-readings: regions are those of one model; give one --checkpoint")
     if (compare or faithful) and trained.locator is None:
         option = "--compare-readings" if compare else "--faithfulness"
         raise InputError(f"{option}: this model reads the whole radiograph; give one with a locator")
-    trained = _with_settings(config, trained)
-    keep_freed_memory()
-    make_folder(out)
-    is_seen = trained.provenance.knows_any if split == "test" else None
-    radiographs = _select(load_splits(config.data, out, is_seen=is_seen), split, trained)
-    if not radiographs.cases:
-        raise InputError(f"--split: {split} has no case; change data.split")
+    config, trained, radiographs = chosen_cases(trained, overrides, split, out)
     if theirs is not None:
         refuse_other_cases(pd.Series({case.id: case.months for case in radiographs.cases}, dtype=float), theirs)
-    rank_zero_info(f"{trained.stage}: {len(radiographs.cases)} cases ({split})")
-    trained.provenance.log_licences()
     with stoppable_work("results that are not written yet are lost") as signals:
         trainer = build_trainer(config, logger=None, callbacks=[ExitOnSignal(signals)])
         refuse_fewer_than_processes({split: radiographs}, trainer.world_size)
@@ -98,7 +89,7 @@ def evaluate(
         if theirs is not None:
             trainer.strategy.barrier()  # the first process has written the table
             metrics |= paired_difference(read_predictions(out / "predictions.csv"), theirs, split)
-        if trained.model.estimator is not None:
+        if trained.model.estimator is not None and not trained.members:
             learned = trained.model.estimator.fusion.learned_weights()
             metrics |= {f"fusion/{name}": float(weight) for name, weight in learned.items()}
         if predictions is not None:
@@ -118,10 +109,40 @@ def evaluate(
     return result
 
 
-def _refuse_network_settings(own: Config, given: Config) -> None:
+def chosen_cases(
+    trained: TrainedModel, overrides: Sequence[str], split: str, out: Path
+) -> tuple[Config, TrainedModel, Radiographs]:
+    """Return the settings of a test, the model with its crop settings, and the radiographs of the split.
+
+    Args:
+        trained, overrides, split, out: see `evaluate`.
+
+    Raises:
+        InputError: a setting or the data cannot be used, or the split has no case.
+    """
+    config = load([], overrides, base=trained.settings)
+    refuse_stray_ranks(config.trainer.num_nodes)
+    _refuse_network_settings(load([], base=trained.settings), config, ensemble=bool(trained.members))
+    if not trained.members:
+        trained = _with_settings(config, trained)
+    keep_freed_memory()
+    make_folder(out)
+    is_seen = trained.provenance.knows_any if split == "test" else None
+    radiographs = _select(load_splits(config.data, out, is_seen=is_seen), split, trained)
+    radiographs = first_batches(radiographs, config.trainer.limit_test_batches, getattr(config, trained.stage).fit.batch_size)
+    if not radiographs.cases:
+        raise InputError(f"--split: {split} has no case; change data.split")
+    rank_zero_info(f"{trained.stage}: {len(radiographs.cases)} cases ({split})")
+    trained.provenance.log_licences()
+    return config, trained, radiographs
+
+
+def _refuse_network_settings(own: Config, given: Config, *, ensemble: bool) -> None:
+    fixed = (*NETWORK_SETTINGS, "crops") if ensemble else NETWORK_SETTINGS
+    free = EVALUATION_SETTINGS[1:] if ensemble else EVALUATION_SETTINGS
     for key, (_, new) in differences(own, given).items():
-        if key not in EVALUATION_SETTINGS and key.split(".")[0] in NETWORK_SETTINGS:
-            raise InputError(f"{key}={new}: a trained network keeps its own; you may change {', '.join(EVALUATION_SETTINGS)}")
+        if key not in free and key.split(".")[0] in fixed:
+            raise InputError(f"{key}={new}: a trained network has a fixed value; these can change: {', '.join(free)}")
 
 
 def _with_settings(config: Config, trained: TrainedModel) -> TrainedModel:
@@ -154,7 +175,7 @@ def seen_cases(trained: TrainedModel, radiographs: Radiographs, split: str) -> n
     """
     provenance = trained.provenance
     for digest in provenance.unrecorded:
-        rank_zero_info(f"weights with SHA-256 {digest[:12]}... do not say what they were trained on")
+        rank_zero_info(f"weights with SHA-256 {digest[:12]}...: no record of their training cases")
     by_pixels = provenance.knows(radiographs, trained_only=split == "val")
     by_id = provenance.knows_id(radiographs)
     advice = "they are left out" if split == UNSEEN else "--split unseen leaves them out"

@@ -17,7 +17,7 @@ from baa.metrics.coverage import COVERAGE, interval_width, share_inside
 Metrics = Mapping[str, float | list[float]]
 
 PUBLISHED = (
-    ("Li et al. 2023, the method's paper", 5.45, "split not said"),
+    ("Li et al. 2023, the method's paper", 5.45, "split not stated"),
     ("RSNA 2017, the first five", 4.35, "4.2 to 4.5; many networks averaged"),
     ("ConvNeXtV2, public code", 4.16, "three networks averaged"),
     ("BoNet 2019", 4.14, "drawn boxes and key points"),
@@ -55,11 +55,16 @@ class Report(NamedTuple):
 
 def page(report: Report) -> str:
     """Return the page as HTML."""
-    parts = [_headline(report), _published(report), _pictures(report.figures), _groups(report)]
+    parts = [_headline(report), _published(report), as_pictures(report.figures), _groups(report)]
     parts += [_values("Regions against annotations", _localized(report)), _values("Trained fusion weights", _fusion(report))]
     parts += [_worst(report.worst), _card(report.card)]
     body = "\n".join(part for part in parts if part)
-    title = html.escape(report.title)
+    return document(report.title, body)
+
+
+def document(title: str, body: str) -> str:
+    """A page in the style of all reports."""
+    title = html.escape(title)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>\n{body}\n</body></html>\n"
@@ -88,7 +93,7 @@ def _published(report: Report) -> str:
     return (
         "<h2>Beside published figures</h2><p>Published figures are on RSNA's official test set unless noted. Its labels are "
         "means of six readings. On labels of one reader the same models have a MAE about 1 to 2.5 months higher.</p>"
-        + _table(pd.DataFrame(rows, columns=["who", "MAE, months", ""]))
+        + as_table(pd.DataFrame(rows, columns=["who", "MAE, months", ""]))
     )
 
 
@@ -109,7 +114,7 @@ def _groups(report: Report) -> str:
             rows.append(row | {"bias": f"{metrics['bias']:+.2f}"})
         if inside in metrics:
             shares |= {f"{group}: {name}": metrics[name] for name in (inside, width)}
-    table = f"<h2>Error by subgroup</h2>{_table(pd.DataFrame(rows))}" if rows else ""
+    table = f"<h2>Error by subgroup</h2>{as_table(pd.DataFrame(rows))}" if rows else ""
     return table + _values("Intervals: share of true ages inside, and mean width in months", shares)
 
 
@@ -126,10 +131,11 @@ def _values(title: str, values: Mapping[str, Any]) -> str:
     if not values:
         return ""
     table = pd.DataFrame([(name, f"{value:.3g}") for name, value in values.items()], columns=["", "value"])
-    return f"<h2>{title}</h2>{_table(table)}"
+    return f"<h2>{title}</h2>{as_table(table)}"
 
 
-def _pictures(figures: Sequence[Figure]) -> str:
+def as_pictures(figures: Sequence[Figure]) -> str:
+    """Figures as pictures that are part of the page."""
     images = []
     for figure in figures:
         stream = io.BytesIO()
@@ -150,9 +156,10 @@ def _worst(worst: Sequence[tuple[str, Image.Image]]) -> str:
 
 def _card(card: Mapping[str, Any]) -> str:
     rows = [(name, " ".join(value) if isinstance(value, list | tuple) else str(value)) for name, value in card.items()]
-    return f"<h2>The model</h2>{_table(pd.DataFrame(rows, columns=['', 'what its card says']))}"
+    return f"<h2>The model</h2>{as_table(pd.DataFrame(rows, columns=['', 'model card']))}"
 
 
-def _table(frame: pd.DataFrame) -> str:
+def as_table(frame: pd.DataFrame) -> str:
+    """A table as HTML; its text is escaped."""
     with pd.option_context("display.max_colwidth", None):
         return frame.to_html(index=False, border=0)

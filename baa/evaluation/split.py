@@ -66,7 +66,7 @@ def evaluate_split(
         data: `data.eval_split` names the split, and prefixes the metrics.
         trainer: that tests.
         folder: for the files.
-        figure_loggers: loggers that get the figures too.
+        figure_loggers: loggers that get the figures and the table of predictions too.
     """
     split, radiographs = data.eval_split, data.datasets[data.eval_split].radiographs
     if not radiographs.cases:
@@ -91,19 +91,17 @@ def evaluate_split(
             figures["heat_maps"] = heat_map_figure(data, predictions)
         for name, figure in figures.items():
             save(figure, folder / f"{name}.png")
-            _send(figure_loggers, name, folder / f"{name}.png")
+        for logger in figure_loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_table("predictions", dataframe=table)
+                for name in figures:
+                    logger.log_image(name, [str(folder / f"{name}.png")])
     return SplitResult(metrics, predictions)
 
 
 def region_names(data: HandDataModule) -> tuple[str, ...]:
     """Return the names of the regions that a data module cuts."""
     return tuple(data.crop.regions) if isinstance(data, CropDataModule) else ()
-
-
-def _send(loggers: Sequence[Logger], name: str, file: Path) -> None:
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [str(file)])
 
 
 def predictions_table(

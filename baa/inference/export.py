@@ -51,7 +51,7 @@ LEAST_BRIGHT = 0.5
 
 
 class Outputs(NamedTuple):
-    """What an exported graph returns.
+    """The output of an exported graph.
 
     months, lower, upper [B]; all are NaN for an input out of range, the bounds also if too few calibration cases exist;
     boxes [B, R, 4] as shares of the square; heat [B, R, h, w], not negative.
@@ -86,6 +86,8 @@ class ExportedModel(nn.Module):
     def __init__(self, trained: TrainedModel, coverage: float) -> None:
         super().__init__()
         own = trained.model
+        if trained.members:
+            raise InputError("export: an ensemble is not exported as one graph; export each model and average their ages")
         if own.estimator is None or trained.locator is None:
             raise InputError("export: only an estimator that reads crops can be exported; this model is not one")
         arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}

@@ -22,7 +22,8 @@ class InputFile(NamedTuple):
     """A radiograph to predict, and sex and chronological age (months) of its patient.
 
     None leaves them to the file's header. sex_source: where the sex comes from, `option`, `table` or `page`. content: the
-    bytes of a file, or an array, for a radiograph in memory; `file` is not read then. note: a warning for its row.
+    bytes of a file, or an array [H, W], [H, W, C] or [C, H, W], for a radiograph in memory; `file` is not read then. note: a
+    warning for its row.
     """
 
     file: Path

@@ -135,7 +135,7 @@ def predict_files(
             progress=progress and not rank,
             places=list(itertools.chain(*missing)),
         )
-        with stoppable_work("run the same command to read what is missing", independent=True):
+        with stoppable_work("run the same command to read the missing files", independent=True):
             for part in missing:
                 rows = []
                 for place in part:

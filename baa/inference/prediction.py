@@ -44,7 +44,7 @@ class StreamAge(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model returns for one radiograph. Ages are in months.
+    """The prediction for one radiograph. Ages are in months.
 
     Attributes:
         file: path, or empty for a radiograph in memory.
@@ -53,14 +53,14 @@ class Prediction:
         age_months: the chronological age, if known.
         months: the bone age; NaN if there is none, see `error`.
         interval: the prediction interval (lower, upper); None if none can be given.
-        open_end: `or more` or `or less` where the model does not tell ages beyond apart; its interval is open there.
+        open_end: `or more` or `or less` at an age beyond which the model does not distinguish ages; the interval is open there.
         coverage: of the intervals, on data like the validation split.
         regions: names of the regions that the model finds.
         streams: names of the streams that give an age of their own.
         stream_ages: these ages by stream.
         disagreement_months: range of the ages of slightly moved views, if asked for.
         boxes: (x0, y0, x1, y1) by region, in pixels of the file.
-        heat_maps: of the locator by region, not negative, in the frame of `film`, without any prior.
+        heat_maps: of the locator by region, [h, w], not negative, in the frame of `film`, without any prior.
         prior_shares: the share of each box's place that a spatial prior decided, by region; empty without a prior.
         mirrored: whether the hand was mirrored (and has been flipped); None if that is unclear.
         ood_score: above 0: not recognized as one whole upright hand. None without an input check.
@@ -69,7 +69,16 @@ class Prediction:
         model: name, version and digest of the model.
         film: the square radiograph [S, S] uint8 as the networks received it.
         film_boxes: boxes [R, 4] as shares of `film`.
-        prior_boxes: where the spatial prior alone puts them; None without a prior.
+        prior_boxes: boxes [R, 4] by the spatial prior alone; None without a prior.
+
+    Example:
+        >>> prediction = Prediction(file="a.png", sex=Sex.FEMALE, months=123.4, interval=(111.2, 135.6), coverage=0.9)
+        >>> prediction.bone_age
+        '10 y 3 m'
+        >>> prediction.make_row()["bone_age_months"]
+        123.4
+        >>> prediction.caption()[0]
+        'bone age 10 y 3 m (123 months); 90 % interval: 9 y 3 m to 11 y 4 m'
     """
 
     file: str
@@ -166,7 +175,7 @@ class Prediction:
         return [line for line in lines if line]
 
     def drawing(self) -> Drawing:
-        """Return what there is to draw.
+        """Return the parts of the picture: radiograph [S, S], heat maps [R, h, w], boxes [R, 4] and caption.
 
         Raises:
             ValueError: there is no bone age.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from baa.assembly.trainer import FULL, HALF, resolve_precision
 from baa.checkpoints.trained_model import TrainedModel
+from baa.data.proportions import proportion_notes
 from baa.data.read.radiograph import Frame
 from baa.inference.files import FileSample
 from baa.inference.prediction import Prediction, StreamAge
@@ -119,8 +120,9 @@ def make_prediction(
         return Prediction(**basis, error="refused: " + "; ".join(doubts))
     table, streams = trained.calibration, _stream_ages(i, reading, trained, sex, None if unrecognized else coverage)
     notes = [sample.notes[i], ROTATED.get(int(oriented.quarters[i])), _end_of_growth(table, months, chronological, sex)]
-    notes.append(_differing(table, streams))
-    basis |= {"film": reading.film[i].numpy()}
+    film = reading.film[i].numpy()
+    notes += [_differing(table, streams), *(proportion_notes(film) if checked and not unrecognized else [])]
+    basis |= {"film": film}
     if regions is not None and regions.heat is not None and reading.boxes is not None:
         pixels = Frame(*sample.frame[i].tolist()).boxes_in_image(reading.boxes[i].numpy())
         basis |= {

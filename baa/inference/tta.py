@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from baa.nets.ensemble import Ensemble
 from baa.nets.heads import clamp_to_age_range
 from baa.nets.regions import Regions
 from baa.nets.two_stage import BoneAgeModel
@@ -27,6 +28,16 @@ def disagreement(
         regions: of the view. They move with it and are not found again.
         sex: of `Sex`.
     """
+    if isinstance(model, Ensemble):
+        months = model.mean([_ages(member, view, own, sex) for member, own in model.with_regions(view, regions)])
+    else:
+        months = _ages(model, view, regions, sex)
+    return months.amax(dim=0) - months.amin(dim=0)
+
+
+def _ages(
+    model: BoneAgeModel, view: View, regions: Regions | None, sex: Int[Tensor, " batch"]
+) -> Float[Tensor, "movement batch"]:
     ages = []
     for affine in _movements(view):
         moved = view._replace(affine=view.affine @ affine)
@@ -35,8 +46,7 @@ def disagreement(
             continue
         cut = None if regions is None else _cut(model, view, moved, regions)
         ages.append(clamp_to_age_range(model.estimator(model.streams(moved, cut), sex).months))
-    months = torch.stack(ages)
-    return months.amax(dim=0) - months.amin(dim=0)
+    return torch.stack(ages)
 
 
 def _cut(model: BoneAgeModel, view: View, moved: View, regions: Regions) -> Regions:

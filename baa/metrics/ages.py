@@ -26,7 +26,15 @@ REPORTED_BANDS_MONTHS = (0, 60, 120, 180, 241)
 
 
 class WithinMonths(Metric):
-    """The share of ages whose error is at most `months`."""
+    """The share of ages whose error is at most `months`.
+
+    Shapes:
+        predicted [N], true [N] -> share []
+
+    Example:
+        >>> WithinMonths(6)(torch.tensor([100.0, 110.0]), torch.tensor([103.0, 118.0]))
+        tensor(0.5000)
+    """
 
     higher_is_better = True
     full_state_update = False
@@ -48,7 +56,16 @@ class WithinMonths(Metric):
 
 
 def age_metrics(prefix: str) -> MetricCollection:
-    """MAE (eq. 5), RMSE, R2 and the shares within 6 and 12 months, synchronized over processes."""
+    """Make the metrics MAE (eq. 5 of Li et al. 2023), RMSE, R2 and shares within 6 and 12 months, for all processes together.
+
+    Shapes:
+        predicted [N], true [N] -> scalars [] by name
+
+    Example:
+        >>> metrics = age_metrics("test/")(torch.tensor([100.0, 110.0]), torch.tensor([103.0, 118.0]))
+        >>> float(metrics["test/mae"])
+        5.5
+    """
     return MetricCollection(
         {
             "mae": MeanAbsoluteError(),
@@ -65,13 +82,24 @@ def age_metrics(prefix: str) -> MetricCollection:
 def summarize(
     cases: Sequence[Case], predictions: Predictions, split: str, regions: Sequence[str] = ()
 ) -> dict[str, float | list[float]]:
-    """All metrics of a split, with subgroups by sex and age and bootstrap 95 % intervals. Cases without an age are left out.
+    """Compute all metrics of a split, with subgroups by sex and age and bootstrap 95 % intervals.
 
     Args:
-        cases: N cases.
-        predictions: their predictions.
+        cases: N cases. Those without an age are left out.
+        predictions: their predictions, of N.
         split: prefix of the names.
         regions: names of the R regions in `predictions.boxes`; not needed for predictions without boxes.
+
+    Returns:
+        `SPLIT/METRIC` and `SPLIT/GROUP/METRIC` to a number, or to an interval [low, high].
+
+    Example:
+        >>> from baa.data.sources.phantom import phantom_cases
+        >>> cases = phantom_cases(4, seed=0)
+        >>> months = torch.tensor([case.months + 3.0 for case in cases])
+        >>> metrics = summarize(cases, Predictions(months, torch.empty(4, 0, 4), torch.full((4, 2), torch.nan)), "test")
+        >>> metrics["test/mae"], metrics["test/bias"]
+        (3.0, 3.0)
     """
     known = torch.tensor([case.months is not None for case in cases])
     true = torch.tensor([case.months if case.months is not None else 0.0 for case in cases])
@@ -90,7 +118,12 @@ def summarize(
 
 
 def by_group(metrics: Mapping[str, Any], split: str) -> dict[str, dict[str, Any]]:
-    """The metrics of each subgroup of a split: {"all": {"mae": ...}, "female": ..., "0 to 59 months": ...}."""
+    """Group the metrics of a split by subgroup.
+
+    Example:
+        >>> by_group({"test/mae": 5.4, "test/female/mae": 5.6, "val/mae": 6.0}, "test")
+        {'all': {'mae': 5.4}, 'female': {'mae': 5.6}}
+    """
     groups: dict[str, dict[str, Any]] = {}
     for name, value in metrics.items():
         if name.startswith(f"{split}/"):
@@ -109,7 +142,18 @@ def _age_summary(predicted: Tensor, true: Tensor, prefix: str) -> dict[str, floa
 
 
 def bootstrap_interval(values: Float[Tensor, " case"]) -> list[float]:
-    """The bootstrap 95 % interval of the mean over cases: [low, high]. The seed is fixed: equal cases give equal intervals."""
+    """Compute the bootstrap 95 % interval of the mean over cases: [low, high].
+
+    The seed is fixed: equal cases give equal intervals. Percentile method of Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, by SciPy.
+
+    Args:
+        values: [N].
+
+    Example:
+        >>> bootstrap_interval(torch.full((10,), 5.0))
+        [5.0, 5.0]
+    """
     drawn = bootstrap(
         (values.double().numpy(),),
         np.mean,

@@ -32,7 +32,7 @@ def read_predictions(file: Path) -> pd.DataFrame:
 
 
 def refuse_other_cases(true_months: pd.Series, theirs: pd.DataFrame) -> None:
-    """Refuse a table that cannot be compared with our cases.
+    """Raise an error for a table that cannot be compared with our cases.
 
     Args:
         true_months: true ages of our cases, indexed by id.
@@ -52,10 +52,21 @@ def refuse_other_cases(true_months: pd.Series, theirs: pd.DataFrame) -> None:
 
 
 def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, split: str) -> dict[str, float | list[float]]:
-    """Our MAE minus theirs on the common cases, in months, with the paired bootstrap 95 % interval.
+    """Compute our MAE minus theirs on the common cases, in months, with the paired bootstrap 95 % interval.
+
+    Args:
+        ours, theirs: tables with `true_months` and `predicted_months`, indexed by id.
+        split: prefix of the names.
 
     Raises:
         InputError: fewer than two common cases, or a case with two different true ages.
+
+    Example:
+        >>> true = pd.Series([100.0, 120.0], ["a", "b"])
+        >>> ours = pd.DataFrame({"true_months": true, "predicted_months": true + 4})
+        >>> theirs = pd.DataFrame({"true_months": true, "predicted_months": true - 6})
+        >>> paired_difference(ours, theirs, "test")["test/mae_difference"]
+        -2.0
     """
     refuse_other_cases(ours.true_months, theirs)
     both = ours.merge(theirs, left_index=True, right_index=True, suffixes=("_ours", "_theirs"))

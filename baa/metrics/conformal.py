@@ -31,12 +31,21 @@ Errors = Mapping[str, Sequence[float]]
 def calibrate(
     cases: Sequence[Case], with_sex: Float[Tensor, " case"], without_sex: Float[Tensor, " case"] | None = None
 ) -> dict[str, list[float]]:
-    """The errors of calibration cases, by group. Cases without an age are left out.
+    """Collect the errors of calibration cases by group. Cases without an age are left out.
 
     Args:
-        cases: cases that the model was not trained on.
-        with_sex: predicted ages in months, with each case's known sex.
-        without_sex: predicted ages with the sex hidden, for predictions without sex; None for a network that reads no sex.
+        cases: N cases that the model was not trained on.
+        with_sex: predicted ages [N] in months, with each case's known sex.
+        without_sex: predicted ages [N] with the sex hidden; None for a network that reads no sex.
+
+    Returns:
+        Sorted absolute errors in months by group.
+
+    Example:
+        >>> from baa.data.sources.phantom import phantom_cases
+        >>> cases = phantom_cases(3, seed=0)
+        >>> calibrate(cases, torch.tensor([case.months for case in cases]) + torch.tensor([4.0, -2.0, 1.0]))
+        {'all': [1.0, 2.0, 4.0]}
     """
     errors: dict[str, list[float]] = {}
     for i, case in enumerate(cases):
@@ -52,7 +61,7 @@ def calibrate(
 
 
 def half_width(errors: Errors, sex: Sex, months: float, coverage: float) -> float | None:
-    """The half width of the interval around a predicted age, in months; None if there are too few calibration cases.
+    """Return the half width of the interval around a predicted age, in months; None if calibration cases are too few.
 
     Args:
         errors: from `calibrate`.
@@ -84,12 +93,19 @@ def _band(months: float) -> str:
 
 
 def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tuple[float, float] | None:
-    """The prediction interval around an age, in months, clamped to the age range. For the arguments see `half_width`.
+    """Return the prediction interval around an age, in months, clamped to the age range. For the arguments see `half_width`.
 
     An age at a saturated end (`baa.metrics.saturation`) has an interval that is open there.
 
     Returns:
         None if there are too few calibration cases or the age is not finite.
+
+    Example:
+        >>> errors = {"all": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]}
+        >>> interval_of(errors, Sex.MALE, 100.0, coverage=0.9)
+        (91.0, 109.0)
+        >>> interval_of(errors, Sex.MALE, 100.0, coverage=0.95) is None
+        True
     """
     half = half_width(errors, sex, months, coverage) if math.isfinite(months) else None
     if half is None:
@@ -102,11 +118,11 @@ def interval_of(errors: Errors, sex: Sex, months: float, coverage: float) -> tup
 def covered(
     cases: Sequence[Case], months: Float[Tensor, " case"], errors: Errors, coverage: float, split: str
 ) -> dict[str, float]:
-    """The share of true ages inside their intervals, and the mean width in months: overall, by sex, by band of the true age.
+    """Compute the share of true ages inside their intervals, and the mean width in months: all, by sex, by band of true age.
 
     Args:
         cases: N cases.
-        months: predicted ages.
+        months: predicted ages [N].
         errors: from `calibrate`.
         coverage: the requested coverage.
         split: prefix of the names.

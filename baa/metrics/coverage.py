@@ -8,10 +8,20 @@ COVERAGES = (0.5, 0.6, 0.7, 0.8, COVERAGE, 0.95)
 
 
 def share_inside(coverage: float) -> str:
-    """Return the name of the metric for the share of true ages inside their intervals, such as covered_90."""
+    """Return the name of the metric for the share of true ages inside their intervals.
+
+    Example:
+        >>> share_inside(0.9)
+        'covered_90'
+    """
     return f"covered_{100 * coverage:.0f}"
 
 
 def interval_width(coverage: float) -> str:
-    """Return the name of the metric for the mean interval width, such as interval_90_months."""
+    """Return the name of the metric for the mean interval width.
+
+    Example:
+        >>> interval_width(0.9)
+        'interval_90_months'
+    """
     return f"interval_{100 * coverage:.0f}_months"

@@ -38,13 +38,23 @@ def curves(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Generator
     Args:
         age: of the network.
         image: [B, 1, px, px].
-        heat: of the images.
+        heat: [B, h, w], of the images.
         generator: of the random order.
 
     Returns:
         `deletion_ORDER` and `insertion_ORDER`: the mean distance over the curve from the age of the whole image, in months.
         Orders: `hottest` first, `coldest` first, and `random`, the order of a random map with patches as large. In a
         faithful map the hottest cells move the age most when they are hidden, and bring it back first when they are shown.
+        Each [B].
+
+    Example:
+        >>> def bright_corner(image):
+        ...     return 100 * image[:, 0, :24, :24].mean(dim=(1, 2))
+        >>> heat = torch.zeros(1, 4, 4)
+        >>> heat[:, :2, :2] = 1.0
+        >>> found = curves(bright_corner, torch.ones(1, 1, 48, 48), heat, torch.Generator().manual_seed(0))
+        >>> bool(found["deletion_hottest"] > found["deletion_random"] > found["deletion_coldest"])
+        True
     """
     whole = age(image)
     warm = upsample(heat, HEAT_GRID)
@@ -72,8 +82,11 @@ def occlusion(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Genera
     Args:
         age: of the network.
         image: [B, 1, px, px].
-        heat: of the images.
+        heat: [B, h, w], of the images.
         generator: of the random place.
+
+    Returns:
+        `occlusion_hottest`, `occlusion_random`, `occlusion_coldest`: each [B], in months.
     """
     cells = round(HIDDEN_SIDE * HEAT_GRID) // 2 * 2 + 1
 
@@ -94,7 +107,13 @@ def occlusion(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Genera
 
 
 def rank_correlation(a: HeatMap, b: HeatMap) -> Float[Tensor, " batch"]:
-    """Compute Spearman's correlation of the cells of maps of the same shape."""
+    """Compute Spearman's correlation [B] of the cells of maps [B, h, w] of the same shape.
+
+    Example:
+        >>> heat = torch.arange(12.0).view(1, 3, 4)
+        >>> torch.cat([rank_correlation(heat, heat.square()), rank_correlation(heat, -heat)]).round()
+        tensor([ 1., -1.])
+    """
     ranks = [heat.flatten(1).argsort(dim=1).argsort(dim=1).float() for heat in (a, b)]
     first, second = ((rank - rank.mean(dim=1, keepdim=True)) for rank in ranks)
     return (first * second).sum(dim=1) / (first.norm(dim=1) * second.norm(dim=1)).clamp(min=1e-9)

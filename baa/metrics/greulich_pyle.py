@@ -26,10 +26,16 @@ DEVIATIONS_MONTHS = {
 
 
 def standard_deviation(age_months: float, sex: Sex) -> float | None:
-    """The standard deviation of bone age at a chronological age, in months, interpolated linearly.
+    """Return the standard deviation of bone age at a chronological age, in months, interpolated linearly.
 
     Returns:
         None for an unknown sex and outside the table: below 3 months, above 17 years for boys and 16 for girls.
+
+    Example:
+        >>> standard_deviation(120.0, Sex.MALE)
+        9.79
+        >>> standard_deviation(120.0, Sex.UNKNOWN) is None
+        True
     """
     deviations = DEVIATIONS_MONTHS.get(sex)
     if deviations is None or not AGES_MONTHS[0] <= age_months <= AGES_MONTHS[len(deviations) - 1]:

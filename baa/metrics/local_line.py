@@ -22,13 +22,18 @@ FEWEST_OF_A_SEX = 10
 
 
 class Line(NamedTuple):
-    """A local age is `months + shift + (slope - 1) * (months - MIDDLE_MONTHS)`. Both are numbers, or arrays [N]."""
+    """A local age is `months + shift + (slope - 1) * (months - MIDDLE_MONTHS)`. Both are numbers, or arrays [N].
+
+    Example:
+        >>> Line(shift=3.0, slope=1.1).of(np.array([120.0, 140.0])).round(1).tolist()
+        [123.0, 145.0]
+    """
 
     shift: Any
     slope: Any
 
     def of(self, months: np.ndarray) -> np.ndarray:
-        """Apply the line to ages in months."""
+        """Apply the line to ages [N] in months."""
         return months + self.shift + (self.slope - 1) * (months - MIDDLE_MONTHS)
 
 
@@ -51,7 +56,13 @@ class LocalFit(NamedTuple):
 
 
 def fit_line(predicted: np.ndarray, true: np.ndarray) -> Line:
-    """Learn a line from predicted and true ages [N] in months."""
+    """Learn a line from predicted and true ages [N] in months.
+
+    Example:
+        >>> predicted = np.linspace(60.0, 180.0, 200)
+        >>> round(fit_line(predicted, predicted + 5.0).shift, 1)
+        5.0
+    """
     residual = true - predicted
     noise = max(float(residual.var()), 1.0)
     design = np.stack([np.ones_like(predicted), predicted - MIDDLE_MONTHS], axis=1)
@@ -61,7 +72,7 @@ def fit_line(predicted: np.ndarray, true: np.ndarray) -> Line:
 
 
 def fit_lines(sexes: Sequence[Sex], predicted: np.ndarray, true: np.ndarray, *, seed: int = 0) -> LocalFit:
-    """Learn a line per sex, and measure by cross-validation what the lines gain.
+    """Learn a line per sex, and measure their gain by cross-validation.
 
     Args:
         sexes: of N cases.

@@ -17,7 +17,7 @@ CARPAL, HAND = "carpal", "hand"
 
 
 def localization(predictions: Predictions, regions: Sequence[str], split: str) -> dict[str, float | list[float]]:
-    """Localization metrics of each region, and the distance of the carpal box from the capitate.
+    """Compute localization metrics of each region, and the distance of the carpal box from the capitate.
 
     Per region, `SPLIT/REGION_...`:
         fallback: share of cases with a degenerate heat map.
@@ -86,11 +86,21 @@ def _capitate(predictions: Predictions, boxes: Tensor, regions: Sequence[str], s
 
 
 def inside(points: Float[Tensor, "case 2"], boxes: Float[Tensor, "case 4"]) -> Bool[Tensor, " case"]:
-    """Whether each point is inside its box."""
+    """Return whether each point [N, 2] is inside its box [N, 4]: bool [N].
+
+    Example:
+        >>> inside(torch.tensor([[0.5, 0.5], [0.9, 0.5]]), torch.tensor([[0.4, 0.4, 0.6, 0.6]]).expand(2, 4))
+        tensor([ True, False])
+    """
     return ((points >= boxes[:, :2]) & (points <= boxes[:, 2:])).all(dim=1)
 
 
 def intersection(a: Float[Tensor, "case 4"], b: Float[Tensor, "case 4"]) -> Float[Tensor, " case"]:
-    """The intersection area of each pair of boxes."""
+    """Compute the intersection area [N] of each pair of boxes [N, 4].
+
+    Example:
+        >>> intersection(torch.tensor([[0.0, 0.0, 0.5, 0.5]]), torch.tensor([[0.25, 0.0, 1.0, 1.0]]))
+        tensor([0.1250])
+    """
     size = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
     return size.prod(dim=1)

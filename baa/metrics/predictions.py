@@ -43,7 +43,20 @@ class Predictions(NamedTuple):
 
 
 class Gathered(Metric):
-    """Gather the predictions of all cases over processes. (torchmetrics' `CatMetric` flattens them and drops NaN.)"""
+    """Gather the predictions of all cases over processes. (torchmetrics' `CatMetric` flattens them and drops NaN.)
+
+    Shapes:
+        batches of case [B] and Predictions of B -> Predictions of N, in the order of the cases
+
+    Example:
+        >>> import torch
+        >>> gathered = Gathered()
+        >>> for case, months in ((1, 130.0), (0, 96.0)):
+        ...     row = Predictions(torch.tensor([months]), torch.full((1, 2, 4), torch.nan), torch.full((1, 2), torch.nan))
+        ...     gathered.update(torch.tensor([case]), row)
+        >>> gathered.compute().months
+        tensor([ 96., 130.])
+    """
 
     full_state_update = False
     case: list[Tensor]
@@ -54,7 +67,7 @@ class Gathered(Metric):
             self.add_state(field, [], dist_reduce_fx="cat")
 
     def update(self, case: Int[Tensor, " batch"], predictions: Predictions) -> None:
-        """Add a batch; `case` holds the index of each row's case."""
+        """Add a batch; `case` [B] has the index of each row's case."""
         for field, values in {"case": case, **predictions._asdict()}.items():
             if values is not None:
                 getattr(self, field).append(values)

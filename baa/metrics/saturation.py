@@ -27,7 +27,7 @@ MIN_CASES = 50
 def saturated(
     cases: Sequence[Case], with_sex: Float[Tensor, " case"], without_sex: Float[Tensor, " case"] | None = None
 ) -> dict[str, list[float]]:
-    """The predicted ages of the cases beyond either end, sorted, as `END/SEX`. Ends without such a case are absent.
+    """Collect the predicted ages of the cases beyond either end, sorted, as `END/SEX`. Ends without such a case are absent.
 
     Args:
         cases, with_sex, without_sex: see `baa.metrics.conformal.calibrate`.
@@ -47,7 +47,7 @@ def saturated(
 
 
 def end_of(table: Mapping[str, Sequence[float]], end: str, sex: Sex) -> float | None:
-    """The predicted age, in months, from which an end is saturated; None if it is not.
+    """Return the predicted age, in months, from which an end is saturated; None if it is not.
 
     Args:
         table: of `saturated`.
@@ -59,7 +59,17 @@ def end_of(table: Mapping[str, Sequence[float]], end: str, sex: Sex) -> float | 
 
 
 def open_end(table: Mapping[str, Sequence[float]], sex: Sex, months: float) -> str:
-    """Return `OR_MORE` or `OR_LESS` for a predicted age at a saturated end, else an empty text."""
+    """Return `OR_MORE` or `OR_LESS` for a predicted age at a saturated end, else an empty text.
+
+    Args:
+        table: of `saturated`.
+        sex: that the network received.
+        months: the predicted age.
+
+    Example:
+        >>> open_end({"oldest/male": [214.0, 216.0, 219.0]}, Sex.MALE, 217.5)
+        'or more'
+    """
     youngest, oldest = (end_of(table, end, sex) for end in (YOUNGEST, OLDEST))
     if oldest is not None and months >= oldest:
         return OR_MORE

@@ -23,11 +23,12 @@ def stream_errors(
     with_sex: Float[Tensor, "case stream"],
     without_sex: Float[Tensor, "case stream"],
 ) -> dict[str, list[float]]:
-    """The errors of each stream's age by sex, and the differences of the first two streams' ages, all in months and sorted.
+    """Collect the errors of each stream's age by sex, and the differences of the first two streams' ages, in months, sorted.
 
     Args:
-        cases, with_sex, without_sex: see `baa.metrics.conformal.calibrate`; here one column per stream.
-        streams: their names.
+        cases: N cases that the model was not trained on.
+        streams: names of the S streams.
+        with_sex, without_sex: predicted ages [N, S] in months, see `baa.metrics.conformal.calibrate`.
     """
     table: dict[str, list[float]] = {}
     for i, stream in enumerate(streams):
@@ -42,14 +43,19 @@ def stream_errors(
 def stream_interval(
     table: Mapping[str, Sequence[float]], stream: str, sex: Sex, months: float, coverage: float
 ) -> tuple[float, float] | None:
-    """The prediction interval of a stream's age; see `baa.metrics.conformal.interval_of`."""
+    """Return the prediction interval of a stream's age; see `baa.metrics.conformal.interval_of`."""
     prefix = _group(stream, "")
     own = {group.removeprefix(prefix): errors for group, errors in table.items() if group.startswith(prefix)}
     return interval_of(own, sex, months, coverage)
 
 
 def unusual_difference(table: Mapping[str, Sequence[float]]) -> float | None:
-    """The difference in months that a share `UNUSUAL` of the validation split does not exceed; None if it is unknown."""
+    """Return the difference in months that a share `UNUSUAL` of the validation split does not exceed; None if unknown.
+
+    Example:
+        >>> unusual_difference({"apart": [float(months) for months in range(1, 100)]})
+        95.0
+    """
     apart = table.get(APART, ())
     rank = math.ceil((len(apart) + 1) * UNUSUAL)
     return apart[rank - 1] if 0 < rank <= len(apart) else None

@@ -36,7 +36,7 @@ DifferentiablePart = Literal["none", "map", "weights"]
 
 
 class Attribution(NamedTuple):
-    """How a heat map is read from a locator.
+    """Settings for reading a heat map from a locator.
 
     method: `grad_cam`, of the last feature map F'' (the paper), or `gradient_x_activation`. mode: one of `CAM_MODES`.
     layers: that `gradient_x_activation` reads, in the network's order, each a stride (its last layer) or a name of timm's; each
@@ -74,6 +74,9 @@ def locator_heat_map(
         differentiable: which part of the map can be differentiated.
         flip_average: average the maps of the image and its mirror image.
 
+    Returns:
+        [B, h, w], with h and w of the finest layer.
+
     Raises:
         InputError: `mode` is `class` and the head has no classes, or the backbone has no such layer.
     """
@@ -108,7 +111,11 @@ def _layer_maps(locator: Locator, image: GrayImage, attribution: Attribution, di
 
 
 def fuse(maps: Sequence[Float[Tensor, "batch _ _"]]) -> HeatMap:
-    """Add maps on the grid of the first, each divided by its mean."""
+    """Add maps on the grid of the first, each divided by its mean.
+
+    Shapes:
+        maps [B, h_i, w_i] of any sizes -> [B, h_0, w_0]
+    """
     scaled = [one / one.mean(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(one.dtype).tiny) for one in maps]
     side = scaled[0].shape[1:]
     total = scaled[0]
@@ -121,14 +128,19 @@ def smooth(heat: HeatMap, sigma: float) -> HeatMap:
     """Filter maps with a Gaussian, reflected at the border, by torchvision: kornia's filter cannot be exported.
 
     Args:
-        heat: not negative.
+        heat: [B, h, w], not negative.
         sigma: standard deviation, a share of the map's side; 0 returns the map as it is.
+
+    Returns:
+        [B, h, w]
     """
     if not sigma:
         return heat
+    heat = full_precision(heat)
     cells = sigma * heat.shape[-1]
     reach = min(round(3 * cells), min(heat.shape[1:]) - 1)  # cells that reflect
-    return gaussian_blur(heat[:, None], [2 * reach + 1] * 2, [cells] * 2)[:, 0]
+    with torch.autocast(heat.device.type, enabled=False):  # bf16 would round places to whole pixels
+        return gaussian_blur(heat[:, None], [2 * reach + 1] * 2, [cells] * 2)[:, 0]
 
 
 def grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str, differentiable: DifferentiablePart = "none") -> HeatMap:
@@ -142,6 +154,9 @@ def grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str, differentiabl
         features: the locator's F'' [B, C, h, w]; with a graph if `differentiable` is not `none`.
         mode: one of `CAM_MODES`.
         differentiable: which part of the map can be differentiated.
+
+    Returns:
+        [B, h, w]
 
     Raises:
         InputError: `mode` is `class` and the head has no classes.
@@ -177,6 +192,9 @@ def closed_form_grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str) -
         head: the locator's head, in eval mode.
         features: the locator's F'' [B, C, h, w].
         mode: one of `CAM_MODES`.
+
+    Returns:
+        [B, h, w]
 
     Raises:
         InputError: the head has a hidden layer, or `mode` is `class` and the head has no classes.

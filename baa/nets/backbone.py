@@ -73,7 +73,18 @@ class Backbone(nn.Module):
         return (image - self.mean) / self.std
 
     def with_middle(self, image: GrayImage, stride: str) -> tuple[FeatureMap, Float[Tensor, "batch _ _ _"]]:
-        """Compute the feature map, and that of the last layer of a stride too."""
+        """Compute the feature map, and also the output of the last layer of a stride.
+
+        Args:
+            image: [B, 1, H, W] in [0, 1].
+            stride: a key of `strides`.
+
+        Returns:
+            The feature map [B, C, h, w], and the middle one, [B, c, h', w'] on a finer grid.
+
+        Raises:
+            InputError: the network has no feature map of this stride.
+        """
         net: Any = self.net
         final, (middle,) = net.forward_intermediates(self._normalize(image), indices=[self._place(stride)])
         return final, middle
@@ -139,7 +150,7 @@ class Backbone(nn.Module):
 
 
 def has_fixed_side(name: str) -> bool:
-    """Whether the layers of a timm network depend on the side of its images, which timm then takes as `img_size`."""
+    """Return whether the layers of a timm network depend on the side of its images. timm then takes it as `img_size`."""
     pretrained_on = timm.get_pretrained_cfg(name)
     return pretrained_on is not None and pretrained_on.fixed_input_size
 

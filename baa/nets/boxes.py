@@ -22,8 +22,11 @@ MODE_SPACING = 0.04
 CONNECTED = 0.15
 """Share of the maximum of the cells that connect a mode with the peak."""
 
-SHIFT_RADIUS, SHIFT_STEPS = 0.14, 8
-"""Radius, a share of the image, and steps of mean shift. Chosen like `MODE_SPACING` on radiographs with a marked capitate."""
+SHIFT_STEPS = 8
+"""Steps of mean shift."""
+
+SEED = 0.14
+"""Radius about a point whose hot cells `peak_box` takes, as a share of the image."""
 
 WINDOW = 0.12
 """Radius about a mode in which the spread of the heat is measured, as a share of the image."""
@@ -35,27 +38,31 @@ Cells = Bool[Tensor, "batch rows columns"]
 
 
 def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
-    """Resample a heat map to [B, px, px], bicubic, not negative."""
+    """Resample heat maps [B, h, w] to [B, px, px], bicubic, not negative."""
     return F.interpolate(heat[:, None], size=(px, px), mode="bicubic", align_corners=False)[:, 0].clamp(min=0)
 
 
 def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
-    """Find the hottest point (x, y) of a heat map, as shares of the image."""
+    """Find the hottest point of heat maps [B, h, w]: (x, y) [B, 2], as shares of the image."""
     grid = upsample(heat, HEAT_GRID)
     y, x = torch.unravel_index(grid.flatten(1).argmax(dim=1), grid.shape[1:])
     return (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID
 
 
-def lowest_mode(heat: HeatMap, threshold: float) -> Float[Tensor, "batch 2"]:
-    """Find the mode (x, y) of a heat map that is nearest to the forearm: the lowest one, for an upright hand.
+def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> Float[Tensor, "batch 2"]:
+    """Find the mode of each heat map that is nearest to the forearm: the lowest one, for an upright hand.
 
     A mode is the hottest cell within `MODE_SPACING`, and is connected with the peak through cells of at least `CONNECTED` of
     the maximum: a marker beside the hand is not. Mean shift (Comaniciu and Meer, PAMI 2002) then moves it to the middle of
     the heat about it.
 
     Args:
-        heat: not negative.
+        heat: [B, h, w], not negative.
         threshold: share of the maximum that a mode needs.
+        shift_radius: radius of mean shift, a share of the image.
+
+    Returns:
+        (x, y) [B, 2], as shares of the image.
     """
     grid = upsample(heat, HEAT_GRID)
     reach = round(MODE_SPACING * HEAT_GRID)
@@ -65,20 +72,38 @@ def lowest_mode(heat: HeatMap, threshold: float) -> Float[Tensor, "batch 2"]:
     is_mode = (grid == hottest_near) & (grid >= threshold * highest) & connected
     y, x = torch.unravel_index(is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1), grid.shape[1:])
     start = 1 - (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID  # counted from the lower right corner
-    return mean_shift(grid, start.to(grid.dtype))
+    return mean_shift(grid, start.to(grid.dtype), shift_radius)
 
 
-def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2"]:
-    """Move points (x, y) to the mean of the heat within `SHIFT_RADIUS`, step by step. The last step is differentiable."""
+def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) -> Float[Tensor, "batch 2"]:
+    """Move points to the mean of the heat within a radius, step by step. The last step is differentiable.
+
+    Args:
+        heat: [B, h, w], not negative.
+        start: the points (x, y) [B, 2], as shares of the image.
+        radius: a share of the image.
+
+    Returns:
+        The moved points [B, 2].
+    """
     points = start.detach()
     for step in range(SHIFT_STEPS):
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == SHIFT_STEPS - 1):
-            points, _ = moments(heat * _disc(heat, points.detach(), SHIFT_RADIUS))
+            points, _ = moments(heat * _disc(heat, points.detach(), radius))
     return points
 
 
 def window_box(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -> Boxes:
-    """Find the box about points, `extent` standard deviations of the heat within `WINDOW` to each side. Differentiable."""
+    """Find the box about points, `extent` standard deviations of the heat within `WINDOW` to each side. Differentiable.
+
+    Args:
+        heat: [B, h, w], not negative.
+        points: (x, y) [B, 2], as shares of the image.
+        extent: half the side, in standard deviations.
+
+    Returns:
+        Boxes [B, 4].
+    """
     grid = upsample(heat, HEAT_GRID)
     half = extent * moments(grid * _disc(grid, points.detach(), WINDOW))[1].sqrt()
     return torch.cat([points - half, points + half], dim=1)
@@ -100,14 +125,17 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
     """Find the paper's "peak attention area": the bounding box of the hot cells connected with the peak, plus a margin.
 
     Args:
-        heat: not negative.
+        heat: [B, h, w], not negative.
         threshold: share of the maximum from which a cell is hot.
         margin: added on each side, as a share of the image.
-        points: (x, y); the cells about them, in place of the peak.
+        points: (x, y) [B, 2]; the cells about them, in place of the peak.
+
+    Returns:
+        Boxes [B, 4].
     """
     grid = upsample(heat, HEAT_GRID)
     highest = grid.amax(dim=(1, 2), keepdim=True)
-    seed = grid == highest if points is None else _disc(grid, points, SHIFT_RADIUS).bool()
+    seed = grid == highest if points is None else _disc(grid, points, SEED).bool()
     blob = flood(grid >= threshold * highest, seed)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges
@@ -118,6 +146,9 @@ def flood(hot: Cells, seed: Cells) -> Cells:
     """Keep the hot cells that are connected with a seed, corners included.
 
     A box needs one component only. kornia's `connected_components` labels all of them, in ten times the time.
+
+    Shapes:
+        hot [B, h, w], seed [B, h, w] -> [B, h, w], all bool
     """
     blob = hot & seed
     for _ in range(FLOOD_STEPS):
@@ -141,9 +172,12 @@ def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
     """Find the box around the mean of the sharpened map, `extent` standard deviations to each side. Differentiable.
 
     Args:
-        heat: not negative.
+        heat: [B, h, w], not negative.
         sharpness: power of the map before it is normalized.
         extent: half the side, in standard deviations.
+
+    Returns:
+        Boxes [B, 4].
     """
     middle, variance = moments(heat, sharpness)
     half = extent * variance.sqrt()
@@ -151,7 +185,10 @@ def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
 
 
 def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
-    """Compute mean and variance (x, y) of a heat map, as shares of the image; `sharpness` as in `moments_box`."""
+    """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, h, w], as shares of the image.
+
+    For `sharpness` see `moments_box`.
+    """
     highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
     mass = (heat / highest).pow(sharpness)
     mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
@@ -166,7 +203,7 @@ def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch
 
 
 def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
-    """Detect maps without a peak: flat, not finite, or hottest in the outermost half cell."""
+    """Detect maps [B, h, w] without a peak: flat, not finite, or hottest in the outermost half cell. Returns bool [B]."""
     no_peak = flat(heat)
     border = 0.5 / max(heat.shape[1:])
     top = peak(heat.nan_to_num())
@@ -174,13 +211,13 @@ def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
 
 
 def flat(heat: HeatMap) -> Bool[Tensor, " batch"]:
-    """Detect maps that have the same value everywhere, or one that is not finite."""
+    """Detect maps [B, h, w] that have the same value everywhere, or one that is not finite. Returns bool [B]."""
     cells = heat.flatten(1)
     return ~cells.isfinite().all(dim=1) | (cells.amax(dim=1) - cells.amin(dim=1) <= 1e-6 * cells.abs().amax(dim=1))
 
 
 def square_inside(boxes: Boxes, min_side: float, max_side: float) -> Boxes:
-    """Make boxes square, with a side between two shares of the image, and move them inside it."""
+    """Make boxes [B, 4] square, with a side between two shares of the image, and move them inside it."""
     center = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(min_side, max_side)
     center = center.clamp(min=side / 2, max=1 - side / 2)
@@ -191,10 +228,13 @@ def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, f
     """Multiply a heat map by a Gaussian spatial prior.
 
     Args:
-        heat: not negative.
-        center: of the prior, (x, y) as shares of the image.
+        heat: [B, h, w], not negative.
+        center: of the prior, (x, y) [B, 2] as shares of the image.
         sigma: its standard deviation, a share of the image.
         floor: added to the map first, as a share of its maximum, so that the prior decides where the map is zero.
+
+    Returns:
+        [B, h, w]
     """
     heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
     x = _cell_centers(heat, 2) - center[:, :1]  # B w

@@ -47,6 +47,7 @@ class RegionCropper(nn.Module):
         attribution: how heat maps are read.
         box_method: `peak` (connected hot cells) or `moments` (mean and spread, differentiable).
         threshold: share of the maximum that is hot; also what a mode needs to be one.
+        shift_radius: of `lowest_mode`.
         margin: of `peak_box`.
         sharpness: of `moments_box`.
         prior_origin: whether prior centers count from the corner of the `image` or from the mean of the first `heat_map`.
@@ -56,7 +57,7 @@ class RegionCropper(nn.Module):
         closed_form: read Grad-CAM without autograd, see `closed_form_grad_cam`.
 
     Shapes:
-        View of B -> Regions of B
+        View of B -> Regions of B: boxes [B, R, 4], points [B, R, 2], heat [B, R, h, w], crops [B, 1, px, px] by name
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class RegionCropper(nn.Module):
         attribution: Attribution = PUBLISHED,
         box_method: str = "peak",
         threshold: float = 0.5,
+        shift_radius: float = 0.15,
         margin: float = 0.03,
         sharpness: float = 2.0,
         prior_origin: str = "image",
@@ -81,6 +83,7 @@ class RegionCropper(nn.Module):
         self.attribution = attribution
         self.box_method = box_method
         self.threshold = threshold
+        self.shift_radius = shift_radius
         self.margin = margin
         self.sharpness = sharpness
         self.prior_origin = prior_origin
@@ -105,6 +108,9 @@ class RegionCropper(nn.Module):
         Args:
             image: the locator's view [B, 1, px, px].
             features: its feature map F'' [B, C, h, w], if it has been computed already. Grad-CAM uses it.
+
+        Returns:
+            Boxes [B, R, 4], points [B, R, 2] and heat maps [B, R, h, w]; no crops.
         """
         found: list[_Located] = []
         maps: list[Tensor] = []
@@ -142,19 +148,30 @@ class RegionCropper(nn.Module):
         return RegionCropper(self.locator, regions, half_precision=self.half_precision)
 
     def crop_at(self, view: View, cached_boxes: Float[Tensor, "batch region 4"]) -> Regions:
-        """Cut crops at boxes that were found in the source, without running the locator."""
+        """Cut crops at boxes that were found in the source, without running the locator.
+
+        Args:
+            view: of B.
+            cached_boxes: [B, R, 4], as shares of the source.
+
+        Returns:
+            Boxes [B, R, 4] as shares of the view, and crops [B, 1, px, px] by name.
+        """
         boxes = view.boxes_from_source(cached_boxes)
         return Regions(boxes, None, None, None, self.cut(view, boxes))
 
     def cut(self, view: View, boxes: Float[Tensor, "batch region 4"]) -> dict[str, Tensor]:
-        """Cut [B, 1, px, px] of each region from the source, with one resampling."""
+        """Cut a crop [B, 1, px, px] of each region at boxes [B, R, 4] from the source, with one resampling."""
         return {
             name: view.crop(box, region.px, region.max_side)
             for (name, region), box in zip(self.regions.items(), boxes.unbind(dim=1), strict=True)
         }
 
     def features(self, image: GrayImage) -> FeatureMap:
-        """Compute the locator's feature map F'' [B, C, h, w]; with a graph only where a loss shall reach it."""
+        """Compute the feature map F'' [B, C, h, w] of the locator's view [B, 1, px, px].
+
+        It has a graph only where a loss is to reach it.
+        """
         kept = torch.is_grad_enabled() and self.differentiable != "none"
         with torch.set_grad_enabled(kept), self._autocast(image):
             return self.locator.features(image)
@@ -166,8 +183,11 @@ class RegionCropper(nn.Module):
 
         Args:
             image: the locator's view [B, 1, px, px].
-            features: its feature map F'', which Grad-CAM needs, if it has been computed already.
+            features: its feature map F'' [B, C, h, w], which Grad-CAM needs, if it has been computed already.
             flip_average: average the maps of the image and its mirror image; Grad-CAM does not.
+
+        Returns:
+            [B, h, w], not negative.
         """
         part = self.differentiable if torch.is_grad_enabled() else "none"
         if self.attribution.method == "gradient_x_activation":
@@ -190,7 +210,7 @@ class RegionCropper(nn.Module):
 
     def _place(self, heat: HeatMap, region: Region) -> Places:
         """Find the point and the box [B, 4] of a region in a finite map."""
-        points = lowest_mode(heat, self.threshold) if region.lowest_mode else peak(heat)
+        points = lowest_mode(heat, self.threshold, self.shift_radius) if region.lowest_mode else peak(heat)
         if self.box_method == "peak":
             found = peak_box(heat, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
         elif region.lowest_mode:

@@ -32,7 +32,7 @@ class Stream(nn.Module):
             self.conv_pool = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2))
 
     def feature_map(self, crop: GrayImage) -> FeatureMap:
-        """Compute the feature map [B, features, h, w] before the mean."""
+        """Compute the feature map [B, features, h, w] of a crop [B, 1, H, W], before the mean."""
         return self.conv_pool(self.backbone(crop))
 
     def forward(self, crop: GrayImage) -> Float[Tensor, "batch features"]:

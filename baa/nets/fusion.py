@@ -58,7 +58,11 @@ class Exchange(nn.Module):
         self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width
 
     def projected(self, streams: list[Tensor]) -> Streams:
-        """Compute P(x) of each stream, before any exchange."""
+        """Compute P(x) of each stream, before any exchange.
+
+        Shapes:
+            list of S [B, features_s] -> [S, B, width]
+        """
         return torch.stack([norm(project(s)) for norm, project, s in zip(self.norms, self.project, streams, strict=True)])
 
     def forward(self, x: Streams) -> Streams:
@@ -71,7 +75,7 @@ class Exchange(nn.Module):
         return torch.where(self.empty()[:, None], other, x).relu()
 
     def share(self) -> Float[Tensor, ""]:
-        """Return e. While it is trained it is set back into [0, 1] in place: `clamp` has no gradient at or beyond 0 and 1."""
+        """Return e, a scalar []. A trained e is clamped to [0, 1] in place: `clamp` has no gradient at or beyond 0 and 1."""
         if not (self.training and self.weight.requires_grad):
             return self.weight.clamp(0, 1)
         with torch.no_grad():
@@ -79,14 +83,14 @@ class Exchange(nn.Module):
         return self.weight
 
     def empty(self) -> Bool[Tensor, "stream width"]:
-        """Mark the channels that a stream owns and that have shrunk to nothing."""
+        """Mark the channels that a stream owns and that have shrunk to nothing: bool [S, width]."""
         return (self._scales() < NEGLIGIBLE_SCALE) & self.own
 
     def _scales(self) -> Float[Tensor, "stream width"]:
         return torch.stack([norm.weight.abs() for norm in self.norms if isinstance(norm, _BatchNorm)])
 
     def sparsity(self) -> Float[Tensor, ""]:
-        """Compute the L1 norm of the scales that each stream owns, which empties channels (Wang et al., eq. 3)."""
+        """Compute the L1 norm [] of the scales that each stream owns. As a penalty it empties channels (Wang et al., eq. 3)."""
         return (self._scales() * self.own).sum()
 
 
@@ -118,7 +122,12 @@ class SexGate(nn.Module):
 
 
 class Fused(NamedTuple):
-    """Joined features of all streams [B, S * width], and each stream's own before the exchange [S, B, width]."""
+    """The output of `Fusion`.
+
+    Args:
+        joined: features of all streams [B, S * width].
+        alone: each stream's own features before the exchange [S, B, width].
+    """
 
     joined: Tensor
     alone: Tensor
@@ -184,11 +193,15 @@ class Fusion(nn.Module):
         return Fused(self._add_sex("joined", joined[None], sex)[0], projected)
 
     def alone(self, projected: Streams, sex: Int[Tensor, " batch"]) -> Streams:
-        """Give each stream's own features the form that fused ones have."""
+        """Give each stream's own features the form that fused ones have: ReLU, and sex added.
+
+        Shapes:
+            projected [S, B, width], sex [B] of `Sex` -> [S, B, width]
+        """
         return self._add_sex("fused", projected.relu(), sex)
 
     def penalty(self) -> Tensor | float:
-        """Return what the training loss adds to empty channels, 0 outside `channel` mode."""
+        """Return the penalty [] that the training loss adds to empty channels; 0.0 outside `channel` mode."""
         return self.sparsity * self.exchange.sparsity() if self.exchange.mode == "channel" else 0.0
 
     def _add_sex(self, place: str, streams: Streams, sex: Tensor) -> Streams:
@@ -199,7 +212,7 @@ class Fusion(nn.Module):
         return torch.stack([gate(features, sex) for gate, features in zip(gates, streams, strict=True)])
 
     def learned_weights(self) -> dict[str, Tensor]:
-        """Return each fusion weight that is trained, by name, and the share of channels that are exchanged."""
+        """Return each fusion weight [] that is trained, by name, and the share [] of channels that are exchanged."""
         learned: dict[str, Tensor] = {}
         if self.exchange.weight.requires_grad:
             learned["exchange"] = self.exchange.share()

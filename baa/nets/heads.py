@@ -21,17 +21,23 @@ Months = Float[Tensor, " batch"]
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """Convert half precision to float32; doubles stay doubles."""
+    """Convert half precision to float32, any shape [...]; doubles stay doubles."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def clamp_to_age_range(months: Months) -> Months:
-    """Clamp ages to 0 to 240 months. A regression may return others."""
+    """Clamp ages [B] to 0 to 240 months. A regression may return others."""
     return months.clamp(min=0.0).clamp(max=MAX_MONTHS)
 
 
 class AgePrediction(NamedTuple):
-    """Ages in months [B]; logits [B, K] of a distribution head's bins; the ages of each stream or head alone."""
+    """Ages, and what they were computed from.
+
+    Args:
+        months: ages [B].
+        logits: of the bins of a distribution head [B, K]; None for a regression.
+        alone: the ages [B] of each stream or head alone.
+    """
 
     months: Tensor
     logits: Tensor | None = None
@@ -94,9 +100,12 @@ class AgeHead(nn.Module):
         between readers.
 
         Args:
-            prediction: of `forward`.
-            months: the true ages.
+            prediction: of `forward`, for B images.
+            months: the true ages [B].
             loss: `mse`, `l1` or `smooth_l1`.
+
+        Returns:
+            The mean over the batch, a scalar [].
         """
         error = REGRESSION_LOSSES[loss](prediction.months / self.std_months, months / self.std_months)
         if prediction.logits is None:

@@ -42,17 +42,23 @@ class InputCheck(nn.Module):
 
 
 def cells(features: FeatureMap) -> Float[Tensor, "batch channels 3 3"]:
-    """A feature map averaged to the input check's grid, float32."""
+    """Average a feature map [B, C, h, w] to the grid of the input check: float32 [B, C, 3, 3]."""
     return F.adaptive_avg_pool2d(features.float(), GRID)
 
 
 class Oriented(NamedTuple):
     """Radiographs in the orientation in which they are read.
 
-    view; ood_score [B] in that orientation; laterality [B]: the logit of being mirrored, before `mirrored` was applied;
-    quarters [B], mirrored [B]: the view is the source rotated counterclockwise by quarters of a circle, then mirrored;
-    locator_view [B, 1, px, px]: the view rendered for the locator; features [B, C, h, w]: its features. Scores are NaN, and
-    the last two None, for radiographs that were not checked.
+    For radiographs that were not checked, both scores are NaN, and `locator_view` and `features` are None.
+
+    Args:
+        view: of B.
+        ood_score: [B], in this orientation.
+        laterality: [B], the logit of being mirrored, before `mirrored` was applied.
+        quarters: [B]; the view is the source rotated counterclockwise by quarters of a circle, then mirrored.
+        mirrored: [B] bool.
+        locator_view: [B, 1, px, px], the view rendered for the locator.
+        features: [B, C, h, w], the locator's features of it.
     """
 
     view: View
@@ -65,7 +71,7 @@ class Oriented(NamedTuple):
 
     @classmethod
     def as_given(cls, source: GrayImage) -> "Oriented":
-        """Radiographs [B, 1, S, S] as they are, not checked."""
+        """Take radiographs [B, 1, S, S] as they are, not checked."""
         unknown = source.new_full((source.shape[0],), torch.nan)
         unmoved = torch.zeros(source.shape[0], dtype=torch.long, device=source.device)
         return cls(View.of(source), unknown, unknown, unmoved, unmoved.bool())
@@ -82,6 +88,9 @@ def orient(source: GrayImage, px: int, features: Callable[[Tensor], Tensor], inp
         px: side of the locator's view.
         features: of a locator's view [B, 1, px, px], a feature map [B, C, h, w].
         input_check: trained on these features.
+
+    Returns:
+        The radiographs in their orientation, with scores [B].
     """
 
     def score(source: Tensor, quarters: Tensor, mirrored: Tensor) -> _Scored:

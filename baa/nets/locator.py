@@ -85,7 +85,7 @@ class Locator(nn.Module):
             self.auxiliary = PooledAgeHead(AgeHead(self.backbone.channels_of(self.auxiliary_stride), **ages))
 
     def features(self, view: GrayImage) -> FeatureMap:
-        """Compute the refined feature map F'' [B, C, h, w], from which the heat map is read."""
+        """Compute the refined feature map F'' [B, C, h, w] of a view [B, 1, px, px]. The heat map is read from it."""
         return self.attention(self.backbone(view))
 
     def layer(self, name: str) -> nn.Module:

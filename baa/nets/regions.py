@@ -1,4 +1,4 @@
-"""Where the regions of a hand are: what is asked for, and what is found."""
+"""The regions of a hand: how each is to be found, and where it was found."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,7 +14,7 @@ RAW, PRIOR = "raw", "prior"
 
 
 class Region(NamedTuple):
-    """How the box of one region is found and cut. Lengths are shares of the image side.
+    """Settings for finding and cutting the box of one region. Lengths are shares of the image side.
 
     px: side of the crop in pixels. lowest_mode: the region is the lowest mode of the heat map, nearest to the forearm of an
     upright hand; otherwise its peak. flip_average: its heat map is the mean of those of the image and its mirror image.
@@ -35,24 +35,34 @@ class Region(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Boxes [B, R, 4] of R regions, and the points [B, R, 2] that they were found from, as shares of the view."""
+    """The places of R regions, as shares of the view.
+
+    Args:
+        boxes: [B, R, 4], (x0, y0, x1, y1).
+        points: [B, R, 2], (x, y), from which the boxes were found.
+    """
 
     boxes: Tensor
     points: Tensor
 
     def in_source(self, view: View) -> "Places":
-        """The same places as shares of the source of a view."""
+        """Convert boxes [B, R, 4] and points [B, R, 2] of a view to shares of its source."""
         return Places(view.boxes_in_source(self.boxes), view.points_in_source(self.points))
 
 
 class Regions(NamedTuple):
     """The R regions of a batch, in the cropper's order.
 
-    boxes [B, R, 4] and points [B, R, 2] (x, y): where each region is, as shares of the view, a point NaN if none was found.
-    heat [B, R, h, w]: the locator's heat maps, not negative and without any prior, each with the regions before it hidden.
-    fallback [B, R] bool: the map was degenerate and a box where the region is expected replaces it. crops: [B, 1, px, px] by
-    name. instead: where the regions would be by the heat map alone (`raw`) or the prior alone (`prior`), empty for a cropper
-    without a prior. Cached boxes come alone, with their crops.
+    Regions at cached boxes have boxes and crops only.
+
+    Args:
+        boxes: [B, R, 4], as shares of the view.
+        points: [B, R, 2], (x, y), as shares of the view; NaN where none was found.
+        heat: [B, R, h, w], the locator's heat maps, not negative and without any prior. The regions before each are hidden.
+        fallback: [B, R] bool; the map was degenerate, so a box where the region is expected replaces its box.
+        crops: [B, 1, px, px] by name.
+        instead: the places [B, R, 4] by the heat map alone (`raw`) and by the prior alone (`prior`); empty for a cropper
+            without a prior.
     """
 
     boxes: Tensor
@@ -63,7 +73,7 @@ class Regions(NamedTuple):
     instead: Mapping[str, Places] = MappingProxyType({})
 
     def prior_shares(self) -> Float[Tensor, "batch region"] | None:
-        """Return the share of each box's place that the spatial prior decided; None without a prior.
+        """Return the share [B, R] of each box's place that the spatial prior decided; None without a prior.
 
         0: the box lies where the heat map alone puts it; 1: where the prior alone does. NaN for a region without a prior.
         """
@@ -74,7 +84,7 @@ class Regions(NamedTuple):
         return far_from_heat / (far_from_heat + far_from_prior).clamp(min=1e-9)
 
     def in_source(self, view: View) -> "Regions":
-        """The same regions as shares of the source of a view in steps of 90 degrees."""
+        """Convert boxes [B, R, 4], points [B, R, 2], heat maps [B, R, h, w] to the source of a view in steps of 90 degrees."""
         assert self.points is not None
         assert self.heat is not None
         boxes, points = Places(self.boxes, self.points).in_source(view)

@@ -66,7 +66,7 @@ class BoneAgeModel(nn.Module):
         self.register_buffer("lines", torch.tensor([[0.0, 1.0]] * len(Sex)), persistent=False)
 
     def regions(self, view: View) -> Regions | None:
-        """Find and cut the regions of a view; None for a model of the whole radiograph."""
+        """Find and cut the regions of a view of B: boxes [B, R, 4], crops [B, 1, px, px]; None without a cropper."""
         return None if self.cropper is None else self.cropper(view)
 
     def upright(self, source: GrayImage) -> tuple[Oriented, Regions | None]:
@@ -80,6 +80,9 @@ class BoneAgeModel(nn.Module):
             view: of B.
             regions: of the view.
             scale: share of its side that each image has (progressive resizing).
+
+        Returns:
+            Images [B, 1, px, px] by stream.
         """
         crops = {} if regions is None else {name: _scaled(crop, scale) for name, crop in regions.crops.items()}
         if self.estimator is not None and WHOLE in self.estimator.streams:
@@ -93,9 +96,12 @@ class BoneAgeModel(nn.Module):
 
         Args:
             view: of B.
-            sex: of `Sex`.
+            sex: [B], of `Sex`.
             regions: of the view; found here if not given.
             scale: see `streams`.
+
+        Returns:
+            Ages in months [B].
         """
         if self.estimator is None:
             assert self.cropper is not None
@@ -136,6 +142,9 @@ def upright_regions(
         cropper: finds the regions; its locator's features are what the input check reads.
         input_check: None accepts every radiograph as it is.
         source: [B, 1, S, S] in [0, 1].
+
+    Returns:
+        The radiographs in their orientation; their regions, None without a cropper.
     """
     if cropper is None or input_check is None:
         oriented = Oriented.as_given(source)

@@ -27,7 +27,7 @@ SLACK = 0.25
 
 
 class View(NamedTuple):
-    """How a batch of radiographs is viewed.
+    """A view of a batch of radiographs.
 
     `source` is in [0, 1]. `affine` takes places of the view to places of the source. A picture of the view is multiplied by
     `contrast`, then `brightness` is added. `erased` is a black rectangle on the view, (x0, y0, x1, y1): NaN for none, None if
@@ -51,7 +51,7 @@ class View(NamedTuple):
 
     @classmethod
     def of(cls, source: GrayImage) -> "View":
-        """The radiographs as they are."""
+        """View radiographs [B, 1, S, S] as they are."""
         count = source.shape[0]
         return cls(
             source=source,
@@ -62,16 +62,16 @@ class View(NamedTuple):
         )
 
     def render(self, px: int) -> Picture:
-        """The whole view at `px`, antialiased: pixels are averaged by whole factors first, which is cheap."""
+        """Render the whole view, antialiased: [B, 1, px, px]. Pixels are averaged by whole factors first, which is cheap."""
         source = average(self.source, whole_factor(self.source.shape[-1], px))
         picture = self._expose(resample(source, self.affine, px, _samples(source, 1.0, px)))
         return picture if self.erased is None else black_out(picture, self.erased)
 
     def crop(self, boxes: Boxes, px: int, max_side: float) -> Picture:
-        """Cut a box from each view, straight from the source; differentiable in the boxes.
+        """Cut a box from each view, straight from the source: [B, 1, px, px]. Differentiable in the boxes.
 
         Args:
-            boxes: shares of the view.
+            boxes: [B, 4], as shares of the view.
             px: side of the crops.
             max_side: side of the largest possible box, a share of the view. It sets how finely all crops are sampled.
         """
@@ -83,7 +83,12 @@ class View(NamedTuple):
         return black_out(crop, (self.erased - corner) / sides)
 
     def turned(self, quarters: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]) -> "View":
-        """The view rotated counterclockwise by quarters of a circle, then mirrored left to right where `mirrored`."""
+        """Rotate the view counterclockwise by quarters of a circle, then mirror it left to right where `mirrored`.
+
+        Args:
+            quarters: [B], 0 to 3.
+            mirrored: [B] bool.
+        """
         cos, sin = (1 - quarters) * ((quarters + 1) % 2), (2 - quarters) * (quarters % 2)  # exact, for 0 to 3
         x_sign = 1 - 2 * mirrored.long()
         linear = torch.stack([cos * x_sign, -sin, sin * x_sign, cos], dim=1).view(-1, 2, 2).to(self.affine)
@@ -92,18 +97,18 @@ class View(NamedTuple):
         return self._replace(affine=self.affine @ turn, erased=erased)
 
     def boxes_in_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
-        """Boxes of the view where they lie in the source.
+        """Convert boxes [B, ..., 4] of the view to places in the source.
 
         Exact for views in steps of 90 degrees and mirrored ones. For other angles: the smallest upright box around each.
         """
         return map_boxes(boxes, self.affine)
 
     def points_in_source(self, points: Float[Tensor, "batch n 2"]) -> Float[Tensor, "batch n 2"]:
-        """Points (x, y) of the view where they lie in the source."""
+        """Convert points (x, y) [B, n, 2] of the view to places in the source."""
         return _map_points(points, self.affine)
 
     def boxes_from_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
-        """Square boxes of the source as squares on the view, with the same center and scale."""
+        """Convert square boxes [B, ..., 4] of the source to squares on the view, with the same center and scale."""
         inverse = invert(self.affine)
         flat = boxes.reshape(boxes.shape[0], -1, 4)
         center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, inverse)
@@ -111,7 +116,7 @@ class View(NamedTuple):
         return torch.cat([center - half, center + half], dim=2).view_as(boxes)
 
     def maps_in_source(self, heat: Maps) -> Maps:
-        """Heat maps of the view where they lie in the source, without interpolation: exact for views in steps of 90 degrees."""
+        """Move heat maps [B, C, h, w] of the view to their places in the source: nearest cell, exact in steps of 90 degrees."""
         return _warp(heat, invert(self.affine), heat.shape[2], heat.shape[3], "nearest")
 
     def _expose(self, picture: Picture) -> Picture:
@@ -120,7 +125,7 @@ class View(NamedTuple):
 
 
 def whole_factor(side: int, px: int) -> int:
-    """The factor by which a source is averaged before a view of `px` is interpolated from it."""
+    """Return the factor by which a source is averaged before a view of `px` is interpolated from it."""
     return next(factor for factor in range(max(1, side // px), 0, -1) if side % factor == 0)
 
 
@@ -129,11 +134,11 @@ def _samples(source: Tensor, share: float, px: int) -> int:
 
 
 def resample(source: GrayImage, affine: Affine, px: int, samples: int = 1) -> Picture:
-    """The picture at `px` whose places `affine` takes to the source; black outside of it.
+    """Render the picture [B, 1, px, px] whose places `affine` takes to the source; black outside of it.
 
     Args:
         source: [B, 1, S, S].
-        affine: places of the picture to places of the source.
+        affine: [B, 3, 3], places of the picture to places of the source.
         px: side of the picture.
         samples: bilinear samples a side, averaged into one pixel.
     """
@@ -159,7 +164,10 @@ def _centers(px: int, like: Tensor) -> Float[Tensor, " px"]:
 
 
 def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
-    """The means of blocks of `factor` by `factor` pixels; `avg_pool2d` needs ten times as long on a CPU."""
+    """Average blocks of `factor` by `factor` pixels: [B, 1, H, W] -> [B, 1, H / factor, W / factor].
+
+    `avg_pool2d` needs ten times as long on a CPU.
+    """
     if factor == 1:
         return image
     rows = reduce(torch.add, (image[..., i::factor, :] for i in range(factor)))
@@ -167,7 +175,7 @@ def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows column
 
 
 def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
-    """The view with a black rectangle over each box; a box of NaN hides nothing."""
+    """Return images [B, 1, H, W] with a black rectangle over a box [B, 4] of each; a box of NaN hides nothing."""
     height, width = view.shape[-2:]
     x = (torch.arange(width, device=view.device) + 0.5) / width
     y = (torch.arange(height, device=view.device) + 0.5) / height
@@ -178,29 +186,29 @@ def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
 
 
 def affine_of(linear: Float[Tensor, "batch 2 2"], shift: Float[Tensor, "batch 2"]) -> Affine:
-    """The affine map p -> linear p + shift."""
+    """Make the affine map p -> linear p + shift: [B, 2, 2], [B, 2] -> [B, 3, 3]."""
     return convert_affinematrix_to_homography(torch.cat([linear, shift[:, :, None]], dim=2))
 
 
 def about_center(linear: Float[Tensor, "batch 2 2"]) -> Affine:
-    """The affine map with this linear part that leaves the center of the picture in its place."""
+    """Make the affine map [B, 3, 3] with a linear part [B, 2, 2] that leaves the center of the picture in its place."""
     return affine_of(linear, 0.5 - 0.5 * linear.sum(dim=2))
 
 
 def box_affine(boxes: Boxes) -> Affine:
-    """Places of a box to places of the picture that it lies on."""
+    """Make the affine map [B, 3, 3] from places of a box [B, 4] to places of the picture that it lies on."""
     return affine_of(torch.diag_embed(boxes[:, 2:] - boxes[:, :2]), boxes[:, :2])
 
 
 def invert(affine: Affine) -> Affine:
-    """The inverse map, in closed form: `torch.linalg.inv` would make the host wait for a GPU."""
+    """Invert affine maps [B, 3, 3] in closed form: `torch.linalg.inv` would make the host wait for a GPU."""
     (a, b), (c, d) = (row.unbind(dim=1) for row in affine[:, :2, :2].unbind(dim=1))
     linear = torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / _determinant(affine)[:, None, None]
     return affine_of(linear, -(linear @ affine[:, :2, 2:])[:, :, 0])
 
 
 def map_boxes(boxes: Float[Tensor, "batch *regions 4"], affine: Affine) -> Float[Tensor, "batch *regions 4"]:
-    """The smallest upright boxes around what `affine` makes of boxes; NaN stays NaN."""
+    """Find the smallest upright boxes [B, ..., 4] around boxes moved by `affine` [B, 3, 3]; NaN stays NaN."""
     flat = boxes.reshape(boxes.shape[0], -1, 4)
     center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, affine)
     half = (flat[:, :, 2:] - flat[:, :, :2]) / 2 @ affine[:, :2, :2].abs().mT

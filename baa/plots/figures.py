@@ -126,15 +126,15 @@ def agreement_figure(true: np.ndarray, months: np.ndarray) -> Figure:
     return figure
 
 
-def error_figure(groups: Mapping[str, tuple[float, float, float]]) -> Figure:
-    """The MAE of subgroups with its interval: name -> (MAE, low, high), in months."""
+def error_figure(groups: Mapping[str, tuple[float, float, float]], title: str = "error by subgroup") -> Figure:
+    """The MAE of subgroups or runs with its interval: name -> (MAE, low, high), in months."""
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axis = figure.subplots()
     for row, (mae, low, high) in enumerate(groups.values()):
         axis.errorbar(mae, row, xerr=[[mae - low], [high - mae]], fmt="o", color="tab:blue", capsize=3)
     axis.set_yticks(range(len(groups)), list(groups))
     axis.invert_yaxis()
-    axis.set(xlabel="MAE (months), 95 % interval", title="error by subgroup")
+    axis.set(xlabel="MAE (months), 95 % interval", title=title)
     return figure
 
 

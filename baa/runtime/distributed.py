@@ -7,17 +7,13 @@ import threading
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed import DistNetworkError, DistStoreError, broadcast
 
 from baa.config.schema import TrainerConfig
-from baa.errors import InputError
+from baa.runtime.srun import SrunEnvironment
+from baa.runtime.stray import unmark_processes
 
 CONNECTION_LOST = re.compile(r"closed by (the )?peer|reset by peer|timed out|aborted|broken pipe", re.IGNORECASE)
 GRACE_SECONDS = 10.0
@@ -29,31 +25,23 @@ BACKEND = re.compile("gloo|nccl", re.IGNORECASE)
 def launched() -> ClusterEnvironment | None:
     """The environment of the launcher, torchrun or srun; None if neither started this process.
 
-    torchrun is checked first because srun may start it. The shell of a Slurm batch script also has Slurm's variables, but no
-    step id.
+    torchrun is checked first because srun may start it.
 
     Raises:
         InputError: Lightning does not support the options of srun.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    if "SLURM_STEP_ID" not in os.environ:
-        return None
-    try:
-        environment = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None  # the batch script requeues
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"srun: {error}") from error
-    if environment and int(os.environ["SLURM_NTASKS"]) % int(os.environ["SLURM_NNODES"]):
-        raise InputError(
-            f"srun: {os.environ['SLURM_NTASKS']} tasks do not divide evenly among {os.environ['SLURM_NNODES']} nodes; "
-            "use --ntasks-per-node"
-        )
-    return environment
+    return SrunEnvironment() if SrunEnvironment.detect() else None
 
 
-def environment_plugins() -> list[ClusterEnvironment]:
-    """Plugins for a trainer: Lightning would find launchers that have not started this process, such as Slurm or MPI."""
-    return [launched() or LightningEnvironment()]
+def environment_plugins(*, alone: bool) -> list[ClusterEnvironment]:
+    """Plugins for a trainer: Lightning would find launchers that have not started this process, such as Slurm or MPI.
+
+    Args:
+        alone: each task of srun sees its own GPU only.
+    """
+    return [SrunEnvironment(alone=True) if alone else launched() or LightningEnvironment()]
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -67,10 +55,7 @@ def devices_and_nodes(settings: TrainerConfig) -> tuple[int | str, int]:
     environment = launched()
     if environment is None:
         return int(settings.devices) if settings.devices.isdigit() else settings.devices, settings.num_nodes
-    if isinstance(environment, TorchElasticEnvironment):
-        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
-    else:
-        per_node = environment.world_size() // int(os.environ["SLURM_NNODES"])
+    per_node = environment.tasks_per_node if isinstance(environment, SrunEnvironment) else int(os.environ["LOCAL_WORLD_SIZE"])
     return per_node, environment.world_size() // per_node
 
 
@@ -98,7 +83,7 @@ def lost_peer(error: RuntimeError) -> str | None:
 
 
 def _end_alone() -> None:
-    reason = "nobody answers; is MASTER_PORT in use by another program?"
+    reason = "no answer; check that no other program uses MASTER_PORT"
     sys.stderr.write(f"baa: another process of this job does not respond ({reason})\n")
     sys.stderr.flush()
     os._exit(2)  # the main thread waits in torch, where no exception reaches it
@@ -117,6 +102,7 @@ class JobStrategy(DDPStrategy):
 
     def setup_environment(self) -> None:
         assert self._timeout is not None
+        unmark_processes()  # they are started
         overdue = threading.Timer(self._timeout.total_seconds() + GRACE_SECONDS, _end_alone)
         overdue.daemon = True
         overdue.start()

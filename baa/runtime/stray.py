@@ -23,6 +23,12 @@ def mark_processes() -> None:
         os.environ[STARTED_BY] = str(os.getpid())
 
 
+def unmark_processes() -> None:
+    """End what `mark_processes` began: later processes of this one are jobs of their own."""
+    if os.environ.get(STARTED_BY) == str(os.getpid()):
+        del os.environ[STARTED_BY]
+
+
 def refuse_stray_ranks(nodes: int | None = None) -> None:
     """Refuse the rank of a process that nothing has started as such: it would train, and write no result.
 
@@ -39,7 +45,7 @@ def refuse_stray_ranks(nodes: int | None = None) -> None:
             for name in variables:
                 if not (value := os.environ.get(name, "")).isdigit():
                     raise InputError(
-                        f"{name}: {value or 'not set'}, although {mark} says that {launcher} started this process; "
+                        f"{name}: {value or 'not set'}, although {mark} marks a process of {launcher}; "
                         f"`unset {mark}`, or start with {launcher}"
                     )
             return
@@ -48,7 +54,7 @@ def refuse_stray_ranks(nodes: int | None = None) -> None:
     for name in (*RANKS, *(NODES if nodes == 1 else ())):
         if os.environ.get(name, "").strip("0"):
             raise InputError(
-                f"{name}={os.environ[name]}: this process would be another than the first, but neither torchrun nor srun "
+                f"{name}={os.environ[name]}: this process would not be rank 0, but neither torchrun nor srun "
                 f"started it; `unset {name}`, or start with torchrun or srun"
             )
         os.environ.pop(name, None)

@@ -24,7 +24,7 @@ def repair_journal(journal: Path) -> None:
     if damaged and damaged[0] < len(lines):
         raise InputError(f"{journal}: line {damaged[0]} of {len(lines)} is damaged; {remedy}")
     if damaged:
-        sys.stderr.write(f"{journal}: the last record was cut short; it goes on from the one before\n")
+        sys.stderr.write(f"{journal}: the last record was cut short and is ignored\n")
         write_atomic(journal, b"".join(lines[:-1]))
 
 

@@ -31,9 +31,9 @@ def check_metric(metric: str, config: Config, *, every_epoch: bool) -> None:
         return
     if metric not in final:
         near = difflib.get_close_matches(metric, [*by_epoch, *final], 1, 0.5)
-        raise InputError(f"metric: no run logs {metric}; " + (f"did you mean {near[0]}?" if near else "take val/mae"))
+        raise InputError(f"metric: no run logs {metric}; " + (f"did you mean {near[0]}?" if near else "give val/mae"))
     if every_epoch:
-        raise InputError(f"early_terminate: {metric} is known after the last epoch alone; take {' or '.join(by_epoch)}")
+        raise InputError(f"early_terminate: {metric} is logged after the last epoch only; give {' or '.join(by_epoch)}")
 
 
 def epoch_metrics() -> list[str]:

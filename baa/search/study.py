@@ -219,9 +219,11 @@ class Study:
     def _follow(self, number: int) -> None:
         trial, process, _ = self.running[number]
         code = process.exit_code()
+        best, better = math.nan, min if self.sweep.minimize else max
         for epoch, reached in process.by_epoch(self.sweep.metric).items():
+            best = reached if math.isnan(best) else better(best, reached)
             if epoch > process.reported:
-                trial.report(reached, epoch)
+                trial.report(reached if self.sweep.strict else best, epoch)
                 process.reported = epoch
         if code is None:
             if 0 < process.reported < process.epochs and trial.should_prune():
@@ -254,7 +256,7 @@ def _value_of(settings: Any, name: str) -> Any:
 
 def _definition(sweep: Sweep, overrides: Sequence[str]) -> str:
     searched = {name: distribution_to_json(space) for name, space in sweep.searched.items()}
-    objective = [sweep.method, sweep.metric, sweep.minimize, sweep.early]
+    objective = [sweep.method, sweep.metric, sweep.minimize, sweep.early, *([sweep.strict] if sweep.strict else [])]
     return json.dumps([objective, sweep.command, dict(sweep.shared), searched, list(overrides)])
 
 

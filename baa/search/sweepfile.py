@@ -35,7 +35,7 @@ RUN_ID = "WANDB_RUN_ID"
 """Environment variable with the id of a trial's W&B run, set by W&B's agent and by `baa.sweep`. Run names may contain it."""
 
 PARAMETER_KEYS = {"value", "values", "min", "max", "q", "distribution"}
-HYPERBAND_KEYS = {"type", "min_iter", "eta"}
+HYPERBAND_KEYS = {"type", "min_iter", "eta", "strict"}
 
 
 Space = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -54,6 +54,7 @@ class Sweep:
         shared: fixed settings of all trials.
         searched: search space of each searched setting.
         early: first epoch at which a trial may end, and eta: 1 in eta trials continues. None: no early termination.
+        strict: whether trials are compared by their metric at that epoch; otherwise by their best one so far, as W&B does.
     """
 
     file: Path
@@ -64,6 +65,7 @@ class Sweep:
     shared: Mapping[str, Any]
     searched: Mapping[str, Space]
     early: tuple[int, int] | None
+    strict: bool
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination of the searched values.
@@ -133,23 +135,25 @@ def read_sweep(file: Path) -> Sweep:
         raise InputError(f"{file}: parameters is missing; it lists the settings to search")
     for key in content:
         if key not in KEYS:
-            raise InputError(f"{file}: {key} is not known here; use W&B's agent for it")
+            raise InputError(f"{file}: {key} is not supported; use W&B's agent for it")
     method = content.get("method")
     if method not in METHODS:
-        raise InputError(f"{file}: method is {method}; it takes {', '.join(METHODS)}")
+        raise InputError(f"{file}: method: {method} is not supported; give one of {', '.join(METHODS)}")
     metric = content.get("metric") or {}
     if isinstance(metric, dict):
         metric = {"goal": "minimize"} | metric
     if not isinstance(metric, dict) or "name" not in metric or metric["goal"] not in ("minimize", "maximize"):
-        raise InputError(f"{file}: metric is {metric}; it takes a name, such as val/mae, and goal: minimize or maximize")
+        raise InputError(
+            f"{file}: metric: {metric} is not usable; give a name, such as val/mae, and goal: minimize or maximize"
+        )
     shared: dict[str, Any] = {}
     searched: dict[str, Space] = {}
     for name, described in content["parameters"].items():
         place = f"{file}: parameters.{name}"
         if not isinstance(described, dict):
-            raise InputError(f"{place}: it takes value:, values: or min: and max:")
+            raise InputError(f"{place}: no values; give value:, values: or min: and max:")
         if unknown := described.keys() - PARAMETER_KEYS:
-            raise InputError(f"{place}: {sorted(unknown)[0]} is not known here; use W&B's agent for it")
+            raise InputError(f"{place}: {sorted(unknown)[0]} is not supported; use W&B's agent for it")
         if "value" in described:
             shared[name] = described["value"]
         else:
@@ -165,6 +169,7 @@ def read_sweep(file: Path) -> Sweep:
         shared=shared,
         searched=searched,
         early=_early(file, content.get("early_terminate")),
+        strict=(content.get("early_terminate") or {}).get("strict", False),
     )
 
 
@@ -186,7 +191,7 @@ def _variable(found: re.Match[str]) -> str:
 def _space(place: str, described: Mapping[str, Any]) -> Space:
     kind = described.get("distribution")
     if kind is not None and kind not in DISTRIBUTIONS:
-        raise InputError(f"{place}: distribution {kind} is not known here; it takes {', '.join(DISTRIBUTIONS)}")
+        raise InputError(f"{place}: distribution {kind} is not supported; give one of {', '.join(DISTRIBUTIONS)}")
     try:
         if "values" in described:
             return CategoricalDistribution(described["values"])
@@ -199,7 +204,7 @@ def _space(place: str, described: Mapping[str, Any]) -> Space:
             return FloatDistribution(low, high, step=described.get("q", 1.0))
         return FloatDistribution(low, high, log=kind == LOGARITHMIC)
     except KeyError as error:
-        raise InputError(f"{place}: it takes value:, values: or min: and max:") from error
+        raise InputError(f"{place}: no values; give value:, values: or min: and max:") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: {error}") from error
 
@@ -209,8 +214,12 @@ def _early(file: Path, described: Any) -> tuple[int, int] | None:
         return None
     known = isinstance(described, dict) and described.get("type") == "hyperband" and not described.keys() - HYPERBAND_KEYS
     first, eta = (described.get("min_iter", 1), described.get("eta", 3)) if known else (0, 0)
-    if not (isinstance(first, int) and isinstance(eta, int) and first >= 1 and eta >= 2):
-        raise InputError(f"{file}: early_terminate takes type: hyperband, min_iter of 1 or more and eta of 2 or more")
+    is_flag = known and isinstance(described.get("strict", False), bool)
+    if not (isinstance(first, int) and isinstance(eta, int) and first >= 1 and eta >= 2 and is_flag):
+        raise InputError(
+            f"{file}: early_terminate is not usable; give type: hyperband, min_iter of 1 or more, eta of 2 or more, and "
+            "strict: true or false"
+        )
     return first, eta
 
 

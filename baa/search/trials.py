@@ -107,7 +107,8 @@ def resource_share(slot: int, workers: int) -> dict[str, str]:
     share = {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
     if gpus := torch.cuda.device_count():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
-        share["CUDA_VISIBLE_DEVICES"] = visible[slot % gpus]
+        parts = len(visible) if visible[0].startswith("MIG") else gpus  # torch sees one part of a GPU alone
+        share["CUDA_VISIBLE_DEVICES"] = visible[slot % parts]
     return share
 
 

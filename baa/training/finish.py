@@ -5,16 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 from lightning.pytorch.loggers import Logger
 
+from baa.atomic_io import write_atomic
 from baa.checkpoints.bundle import write_bundle
 from baa.checkpoints.load import RECORD, as_model, read_checkpoint
 from baa.checkpoints.trained_model import TrainedModel
 from baa.config.schema import Config
 from baa.data.cache import Radiographs
 from baa.data.datamodules import HandDataModule
-from baa.evaluation.split import draw_curve, evaluate_split, evaluation_data
+from baa.evaluation.split import draw_curve, evaluate_split, evaluation_data, predictions_table, region_names
 from baa.metrics.conformal import calibrate
+from baa.metrics.predictions import Predictions
 from baa.metrics.saturation import saturated
 from baa.metrics.stream_ages import stream_errors
 from baa.modules.evaluation import EvaluationModule
@@ -23,6 +26,7 @@ from baa.runtime.checkpoint_io import AtomicCheckpointIO
 from baa.training.input_check import shared_input_check
 
 CALIBRATION = "val"
+VALIDATED = "validation.csv"
 
 
 def finish_stage(
@@ -61,7 +65,10 @@ def finish_stage(
         trained.model.input_check = check
     batch_size = getattr(config, stage).fit.batch_size
     data = evaluation_data(trained, splits, batch_size=batch_size, workers=config.data.workers)
-    trained = trained._replace(calibration=_calibrate(trained, data, trainer))
+    calibration, validated = _calibrate(trained, data, trainer)
+    if trainer.is_global_zero:
+        write_atomic(folder / VALIDATED, _validation_table(trained, data, validated).to_csv(index=False))
+    trained = trained._replace(calibration=calibration)
     result = evaluate_split(trained, data, trainer, folder, figure_loggers=figure_loggers)
     if trainer.is_global_zero:
         _write(trained, checkpoint, file, splits, result.metrics)
@@ -70,8 +77,17 @@ def finish_stage(
     return trained, result.metrics
 
 
-def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) -> dict[str, list[float]]:
-    """Compute errors and ends of the ages on the validation split, with sex and, for a model that reads sex, without."""
+def _validation_table(trained: TrainedModel, data: HandDataModule, predictions: Predictions) -> pd.DataFrame:
+    """The ages of the validation split, without intervals: they are calibrated on the same cases."""
+    radiographs, streams = data.datasets[CALIBRATION].radiographs, trained.model.streams_with_ages
+    return predictions_table(radiographs.cases, radiographs.frames(), predictions, {}, region_names(data), streams)
+
+
+def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) -> tuple[dict[str, list[float]], Predictions]:
+    """Compute errors and ends of the ages on the validation split, with sex and, for a model that reads sex, without.
+
+    Also return the predictions with sex.
+    """
     module, dataset, split = EvaluationModule(trained.model), data.datasets[CALIBRATION], data.eval_split
     data.eval_split = CALIBRATION
     found = []
@@ -83,7 +99,7 @@ def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) 
     cases, months = dataset.radiographs.cases, [predictions.months for predictions in found]
     table = calibrate(cases, *months) | saturated(cases, *months)
     alone = [predictions.alone for predictions in found if predictions.alone is not None]
-    return table | stream_errors(cases, trained.model.streams_with_ages, *alone) if alone else table
+    return (table | stream_errors(cases, trained.model.streams_with_ages, *alone) if alone else table), found[0]
 
 
 def _write(

@@ -1,24 +1,22 @@
 """Training of the network that detects negatives, on radiographs and their inverted copies.
 
-Run `python -m baa.training.polarity --config conf/pretrained.yaml data.root=FOLDER` to train the packaged one again.
+Run `python -m baa.training.polarity conf/pretrained.yaml data.root=FOLDER` to train the packaged one again.
 """
 
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from baa.assembly.data import load_splits
 from baa.config.load import load
 from baa.data.cache import Radiographs
 from baa.data.read.polarity import CHANNELS, PX, SURE, WEIGHTS, thumbnail
+from baa.training.small_network import films, make_net, save_weights
 
 EPOCHS = 24
 BATCH = 64
@@ -27,17 +25,9 @@ WIDEST_MARGIN = 0.7
 GAMMA = 2.0
 
 
-def make_net() -> nn.Sequential:
-    """Make the untrained network: [B, 1, 64, 64] -> [B, 1]."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(CHANNELS):
-        layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS[-1], 1))
-
-
 def train_polarity(pictures: Tensor, generator: torch.Generator) -> nn.Sequential:
     """Train on thumbnails [N, 1, 64, 64] of positives, on black, white and gray margins."""
-    net = make_net()
+    net = make_net(CHANNELS)
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE)
     steps = EPOCHS * -(-len(pictures) // BATCH)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -76,35 +66,15 @@ def add_margin(pictures: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen, canvas, pictures)
 
 
-def save_weights(net: nn.Sequential, file: Path) -> None:
-    """Write the weights as `baa.data.read.polarity` reads them: batch norm folded in, half precision."""
-    norms = [layer for layer in net if isinstance(layer, nn.BatchNorm2d)]
-    convolutions = [layer for layer in net if isinstance(layer, nn.Conv2d)]
-    last = net[-1]
-    assert isinstance(last, nn.Linear)
-    layers: list[nn.Conv2d | nn.Linear] = [*map(fuse_conv_bn_eval, convolutions, norms), last]
-    stored = {}
-    for i, layer in enumerate(layers):
-        assert layer.bias is not None
-        stored[f"weight{i}"] = layer.weight.flatten(1).squeeze(0).half().numpy()
-        stored[f"bias{i}"] = layer.bias.half().numpy()
-    np.savez_compressed(file, allow_pickle=False, **stored)
-
-
 def thumbnails(radiographs: Radiographs) -> Tensor:
     """The thumbnails [N, 1, 64, 64] of radiographs, without the black that pads them to squares."""
-    pictures = []
-    for i, (frame, (width, height)) in enumerate(zip(radiographs.frames(), radiographs.sizes(), strict=True)):
-        scale = radiographs.px / frame.side
-        left, top = max(0, round(-frame.left * scale)), max(0, round(-frame.top * scale))
-        right, bottom = round((width - frame.left) * scale), round((height - frame.top) * scale)
-        pictures.append(torch.from_numpy(thumbnail(radiographs.pixels(i)[top:bottom, left:right])))
-    return torch.stack(pictures)[:, None]
+    return torch.stack([torch.from_numpy(thumbnail(film)) for film in films(radiographs)])[:, None]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Train on the training split of a data source; print how many of the test split are recognized."""
-    config = load([], arguments)
+    file, *settings = arguments
+    config = load([Path(file)], settings)
     with TemporaryDirectory() as folder:
         splits = load_splits(config.data, Path(folder))
     net = train_polarity(thumbnails(splits["train"]), torch.Generator().manual_seed(config.seed))

@@ -66,8 +66,7 @@ class ResumePoint(NamedTuple):
         """
         if self.record.get(CASES, cases) != cases:
             raise InputError(
-                f"{self.file}: its cases differ from those of this start; restore the data with which the run began, or give "
-                "another name="
+                f"{self.file}: the cases differ from those of this checkpoint; restore the original data, or give another name="
             )
 
     def refuse_other_world_size(self, processes: int) -> None:

@@ -1,7 +1,9 @@
 """A run: its stages in order, each starting from the best model of the one before."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
@@ -10,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from baa.assembly.data import load_splits, refuse_fewer_than_processes, refuse_untrainable
+from baa.assembly.data import first_batches, load_splits, refuse_fewer_than_processes, refuse_untrainable
 from baa.assembly.modules import (
     Networks,
     build_cropper,
@@ -38,10 +40,11 @@ from baa.machine import keep_freed_memory
 from baa.modules.base import AgeRegressionModule
 from baa.runtime.callbacks import CheckpointRecord, LearningCurve
 from baa.runtime.checkpoint_io import AtomicCheckpointIO, CheckSameStart, FolderCheckpoint
-from baa.runtime.distributed import job_fault
+from baa.runtime.cost import COST, Cost
+from baa.runtime.distributed import job_fault, rank_and_world_size
 from baa.runtime.preemption import ExitOnSignal, Preempted, Preemption, SignalHandler, handle_signals
 from baa.runtime.stray import refuse_stray_ranks
-from baa.runtime.tracking import begin_trial, finish_run, mark_preempted, wandb_logger
+from baa.runtime.tracking import begin_tracking, end_stopped_run, finish_run, keep_bundle, wandb_logger
 from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
 from baa.training.initial_weights import SourceModels, take_weights
@@ -61,17 +64,19 @@ def run(config: Config) -> dict[str, Any]:
         InputError: settings, data or an earlier run in the same folder that do not fit.
     """
     refuse_stray_ranks(config.trainer.num_nodes)
+    if config.trainer.fast_dev_run:
+        return _try_out(config)
     make_folder(config.folder)
     keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     config = settle_precision(keep_precision(config))
     with locked_run_folder(config) as longer, handle_signals() as signals:
         if config.wandb.enabled:
-            begin_trial(config)
+            begin_tracking(config)
         try:
             return _run_stages(config, signals, longer)
         except Preempted as preempted:
-            mark_preempted()
+            end_stopped_run(preempted.signum)
             rank_zero_info(f"{preempted.reason}; run the same command to continue")
             raise
         except InputError as error:
@@ -80,6 +85,28 @@ def run(config: Config) -> dict[str, Any]:
             if (fault := job_fault(error)) is None:
                 raise
             raise InputError(fault) from error
+
+
+def _try_out(config: Config) -> dict[str, Any]:
+    """Run all stages on two batches for an epoch, in a folder that is deleted: Lightning's `fast_dev_run` for a whole run.
+
+    (Lightning's own flag writes no checkpoint, from which the next stage starts.)
+    """
+    if rank_and_world_size()[1] > 1:
+        raise InputError("trainer.fast_dev_run: it runs in one process; start one, or give trainer.limit_train_batches")
+    batch = max(getattr(config, stage).fit.batch_size for stage in config.stages)
+    stages = {stage: getattr(config, stage) for stage in config.stages}
+    brief: dict[str, Any] = {name: replace(stage, fit=replace(stage.fit, epochs=1)) for name, stage in stages.items()}
+    with TemporaryDirectory(prefix="baa-") as folder:
+        brief |= {
+            "runs": folder,
+            "data": replace(config.data, limit=2 * batch),
+            "trainer": replace(config.trainer, fast_dev_run=False, devices="1", num_nodes=1),
+            "wandb": replace(config.wandb, enabled=False),
+        }
+        run(replace(config, **brief))
+    rank_zero_info(f"fast_dev_run: {' and '.join(config.stages)} work; nothing was kept")
+    return {}
 
 
 def _run_stages(config: Config, signals: SignalHandler, longer: str | None) -> dict[str, Any]:
@@ -110,6 +137,7 @@ def _run_stage(
     stage: str, config: Config, splits: dict[str, Radiographs], cases: str, sources: SourceModels, signals: SignalHandler
 ) -> dict[str, Any]:
     folder, fit = config.folder / stage, getattr(config, stage).fit
+    splits = splits | {"test": first_batches(splits["test"], config.trainer.limit_test_batches, fit.batch_size)}
     config = as_started(stage, config, sources)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module, networks = _module(stage, config, splits, sources)
@@ -137,7 +165,8 @@ def _run_stage(
         CASES: cases,
         **provenance.tensors(),
     }
-    trainer = _trainer(stage, config, fit, record, signals)
+    cost = Cost()
+    trainer = _trainer(stage, config, fit, record, signals, cost)
     refuse_fewer_than_processes(splits, trainer.world_size)
     if resume_point is not None:
         resume_point.refuse_other_world_size(trainer.world_size)
@@ -145,7 +174,10 @@ def _run_stage(
     check = sources.locator().model.input_check if isinstance(data, CropDataModule) else None
     figure_loggers = list(trainer.loggers) if config.wandb.figures else []
     trained, metrics = finish_stage(stage, config, splits, trainer, check, figure_loggers)
+    cost.write(trainer, folder / COST)
     sources.add(stage, trained)
+    if config.wandb.enabled and config.wandb.artifacts:
+        keep_bundle(folder / "bundle", f"{config.name}-{stage}")
     if trainer.loggers:
         finish_run()
     return metrics
@@ -200,10 +232,13 @@ def _data(stage: str, config: Config, splits: dict[str, Radiographs], sources: S
     return CropDataModule(splits, cropper, locator_source=source, cached_boxes=cached, **settings)
 
 
-def _trainer(stage: str, config: Config, fit: FitConfig, record: dict[str, Any], signals: SignalHandler) -> L.Trainer:
+def _trainer(
+    stage: str, config: Config, fit: FitConfig, record: dict[str, Any], signals: SignalHandler, cost: Cost
+) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
         LearningCurve(folder / "metrics.csv"),
+        cost,
         CheckpointRecord(record),
         CheckSameStart(),
         # The best before the last, which records how good the best was. (`save_last` would save only with a new best.)
@@ -214,12 +249,17 @@ def _trainer(stage: str, config: Config, fit: FitConfig, record: dict[str, Any],
         average = get_ema_multi_avg_fn(fit.ema)
         callbacks.append(WeightAveraging(compute_device(config), use_buffers=True, multi_avg_fn=average))
     callbacks += [ExitOnSignal(signals), Preemption(signals, folder / "last.ckpt")]  # after weight averaging
+    logger = wandb_logger(stage, config) if config.wandb.enabled else None
+    if logger is not None:
+        logger.start()  # not in the middle of a fit, where other processes would wait for this one
     return build_trainer(
         config,
-        logger=wandb_logger(stage, config) if config.wandb.enabled else None,
+        logger=logger,
         callbacks=callbacks,
         max_epochs=fit.epochs,
         limit_train_batches=config.trainer.limit_train_batches,
+        limit_val_batches=config.trainer.limit_val_batches,
+        overfit_batches=config.trainer.overfit_batches,
         accumulate_grad_batches=fit.accumulate_grad_batches,
         gradient_clip_val=fit.gradient_clip_val,
         profiler=profiler(folder) if config.trainer.profile else None,

@@ -84,7 +84,7 @@ def _former_settings(folder: Path) -> Config | None:
     file = folder / "config.yaml"
     if not (file.exists() and begun_stages(folder)):
         return None
-    remedy = "restore it, or remove it to go on with the settings of this command"
+    remedy = "restore it, or remove it to continue with the settings of this command"
     if not re.search(rf"^{fields(Config)[-1].name}:\n(  .+\n)+\Z", file.read_text(errors="replace"), re.MULTILINE):
         raise InputError(f"{file}: empty or cut short; {remedy}")
     try:
@@ -134,11 +134,12 @@ def _train_longer(stage: str, config: Config, epochs: int, more: int) -> None:
     fit = getattr(config, stage).fit
     place = f"{config.folder}: {stage}.fit.epochs"
     if more < epochs:
-        raise InputError(f"{place} was {epochs} and can only grow, not to {more}; give another name=")
+        raise InputError(f"{place} was {epochs} and can only increase, not to {more}; give another name=")
     if fit.schedule != "constant" or fit.warmup or fit.progressive_resize_from < 1:
         raise InputError(
-            f"{place} cannot grow from {epochs} to {more}: learning rate or image size follow a schedule over {epochs} epochs; "
-            f"finish the run, then start a new one from it: name=NEW stages=[{stage}] weights={config.folder}/{stage}/bundle"
+            f"{place} cannot increase from {epochs} to {more}: learning rate or image size follow a schedule over "
+            f"{epochs} epochs; finish the run, then start a new one from it: "
+            f"name=NEW stages=[{stage}] weights={config.folder}/{stage}/bundle"
         )
     rank_zero_info(f"{stage}: trains longer, {more} epochs instead of {epochs}")
     results = read_json(config.folder / METRICS)

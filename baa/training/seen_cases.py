@@ -44,15 +44,17 @@ def log_seen_cases(source_models: Provenance, splits: Mapping[str, Radiographs])
     """
     for digest in source_models.unrecorded:
         rank_zero_info(
-            f"weights with SHA-256 {digest[:12]}...: the file does not say which radiographs it was trained on; "
+            f"weights with SHA-256 {digest[:12]}...: no record of their training radiographs; "
             "validation and test cases may be among them"
         )
     own = fingerprints(splits["train"])
     for split, what in CONSEQUENCE.items():
         some = splits[split]
-        remedy = f"{what} will look too good"
+        remedy = f"{what} will be too optimistic"
         if count := int(recognized(fingerprints(some), own).sum()):
-            rank_zero_info(f"{count} of the {len(some.cases)} {split} cases show the radiograph of a training case: {remedy}")
+            rank_zero_info(
+                f"{count} of the {len(some.cases)} {split} cases have the same radiograph as a training case: {remedy}"
+            )
         if count := int(source_models.knows(some, trained_only=split == "val").sum()):
             rank_zero_info(
                 f"{count} of the {len(some.cases)} {split} cases were trained or chosen on by a source model: "
@@ -117,15 +119,15 @@ class RunCases:
         kinds = {"new": now.keys() - before.keys(), "gone": before.keys() - now.keys()}
         both = [(id_, before[id_], now[id_]) for id_ in before.keys() & now.keys()]
         kinds |= {CHANGES[name]: {id_ for id_, old, new in both if old[name] != new[name]} for name in known}
-        remedy = "restore the data with which the run began, or give another name="
+        remedy = "restore the original data, or give another name="
         if different := set().union(*kinds.values()):
             counts = ", ".join(f"{len(ids)} {kind}" for kind, ids in kinds.items() if ids)
             raise InputError(
-                f"{self.file}: {len(different)} cases, such as {min(different)}, are not as they were when this run began "
+                f"{self.file}: {len(different)} cases, such as {min(different)}, differ from the start of this run "
                 f"({counts}); {remedy}"
             )
         if list(before) != list(now):
-            raise InputError(f"{self.file}: the cases have another order than when this run began; {remedy}")
+            raise InputError(f"{self.file}: the order of the cases differs from the start of this run; {remedy}")
 
 
 def _annotations(case: Case) -> str:

@@ -60,7 +60,7 @@ class Access:
         if not self._is_known(host):
             return "Host: not a name of this page; open it under an address that it prints, or start it with --allow-origin\n"
         if origin is not None and origin.lower() not in {f"http://{host}", f"https://{host}", *self.origins}:
-            return "Origin: a page from elsewhere; start this page with --allow-origin to accept its requests\n"
+            return "Origin: a request from another web site; start this page with --allow-origin to accept its requests\n"
         return ""
 
     def _is_known(self, host: str) -> bool:
@@ -78,7 +78,7 @@ class Access:
             nonlocal arrived, checked
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise MultiPartException("the upload was broken off")
+                raise MultiPartException("the upload was interrupted")
             arrived += len(message.get("body", b""))
             if arrived - checked >= CHECKED_BYTES:
                 checked = arrived

@@ -110,9 +110,9 @@ def build(model: Model, folder: Path) -> gr.Blocks:
             files = gr.File(label="Radiographs", file_count="multiple", elem_id="files")  # DICOM files may have no suffix
             with gr.Column():
                 sex = gr.Radio(list(SEXES), value=FROM_FILE, label="Sex")
-                strict = gr.Checkbox(label="Refuse what is not recognized as a whole hand")
+                strict = gr.Checkbox(label="Refuse images that are not recognized as a whole hand")
                 ask = gr.Button("Read", variant="primary", elem_id="read")
-        fade = gr.Slider(0, 1, value=0.5, step=0.05, label="Heat map over the film", elem_id="fade")
+        fade = gr.Slider(0, 1, value=0.5, step=0.05, label="Heat map opacity", elem_id="fade")
         films = gr.HTML(elem_id="films")
         table = gr.Dataframe(headers=list(SHOWN), label="Predictions", wrap=True, interactive=False)
         with gr.Row():

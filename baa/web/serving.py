@@ -66,6 +66,6 @@ def reach(host: str, port: int) -> str:
     """Say who can use a page that listens on an address that other machines reach."""
     names = ", ".join(f"http://{name}:{port}" for name in sorted(machine_names(host) - {"localhost", host}))
     return (
-        f"--host {host}: everybody whose machine reaches this one can use the page ({names}). It has no password and no "
-        "encryption; leave out --host to serve this machine alone"
+        f"--host {host}: the page is open to the network ({names}), without password and encryption; leave out --host to "
+        "serve localhost only"
     )

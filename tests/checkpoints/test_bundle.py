@@ -299,7 +299,7 @@ def test_weights_that_do_not_fit_are_refused_before_any_training(finished, bundl
         run(load([], settings(tmp_path, *started, "estimator.fusion.width=7")))
     assert not (tmp_path / "tiny" / "estimator").exists()
     locators = finished[0] / "tiny" / "locator" / "bundle"
-    with pytest.raises(InputError, match=r"holds a locator alone; take it as locator\.checkpoint"):
+    with pytest.raises(InputError, match=r"holds a locator alone; give it as locator\.checkpoint"):
         load([], settings(tmp_path, "stages=[estimator]", f"weights={locators}"))
     with pytest.raises(InputError, match=r"weights: .*nothing has no card\.json"):
         load([], settings(tmp_path, f"weights={tmp_path / 'nothing'}"))

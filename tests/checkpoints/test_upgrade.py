@@ -152,7 +152,7 @@ def test_a_checkpoint_without_networks_is_refused_with_one_line(finished, tmp_pa
     del checkpoint["baa"]["networks"]
     file = tmp_path / "best.ckpt"
     torch.save(checkpoint, file)
-    with pytest.raises(InputError, match="was written by another version of baa, .*; take the bundle beside it") as refusal:
+    with pytest.raises(InputError, match="was written by another version of baa, .*; give the bundle beside it") as refusal:
         load_model(file, "joint.start")
     assert str(refusal.value).startswith(f"joint.start: {file} ")
     assert "\n" not in str(refusal.value)

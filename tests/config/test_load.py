@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from baa.config.load import differences, load, to_plain, to_share, to_use, to_yaml
+from baa.config.load import differences, load, replaced_by_weights, to_plain, to_share, to_use, to_yaml
 from baa.config.schema import TrainerConfig
 from baa.errors import InputError
 
@@ -60,7 +60,7 @@ def test_rsna_and_baseline_train_alike():
         ("data.sorce=rsna", r"data.sorce: no such setting; did you mean source or source_px\?"),
         ("crops.qqq=1", r"crops.qqq: no such setting; `python -m baa.fit --help crops` lists them"),
         ("locator=5", "locator: LocatorConfig is a group of settings, not a value"),
-        ("stages=locator", r"stages: it takes a list, such as \[a,b\]"),
+        ("stages=locator", r"stages: give a list, such as \[a,b\]"),
         ("estimator.streams[0]=hand", "estimator.streams.0.: "),
         ("estimator.fusion.exchange=two", r"estimator.fusion.exchange: .*'two'"),
         ("locator.attention=foo", r"locator.attention: Invalid value 'foo', expected one of \['cbam', 'cbam_norm', 'none'\]"),
@@ -174,11 +174,11 @@ def test_a_file_that_is_no_config_is_refused(content, message, tmp_path):
 
 
 def test_a_model_brings_its_networks_over_the_file_and_under_the_command_line():
-    config = load([Path("conf/finetune.yaml")], ["data.table.file=ours.csv", "crops.hand.px=144"])
+    config = load([Path("conf/finetune.yaml")], ["data.table.file=ours.csv", "crops.hand.px=200"])
 
     assert config.locator.backbone.name == config.estimator.hand.name == "tf_efficientnet_lite0"
     found = config.crops.carpal.px, config.crops.hand.px, config.crops.cam_method
-    assert found == (112, 144, "gradient_x_activation")
+    assert found == (144, 200, "gradient_x_activation")
     assert (config.estimator.fit.epochs, config.estimator.fit.lr) == (12, 1e-4)  # the file's
 
 
@@ -267,3 +267,14 @@ def test_crops_too_small_for_the_pool_of_their_stream_are_refused():
     with pytest.raises(InputError, match=r"crops.carpal.px: 32 is too small for estimator.carpal.conv_pool; give at least 33"):
         load([], ["crops.carpal.px=32"])
     load([], ["crops.carpal.px=32", "estimator.carpal.conv_pool=false"])
+
+
+def test_settings_of_a_file_that_the_weights_replace_are_listed(tmp_path):
+    file = tmp_path / "tuned.yaml"
+    file.write_text("weights: pretrained\nstages: [estimator]\ncrops: {threshold: 0.7, cam_smoothing: 0.2}\nseed: 3\n")
+    overrides = ["crops.cam_smoothing=0.1"]
+    config = load([file], overrides)
+    assert replaced_by_weights([file], overrides, config) == {"crops.threshold": (0.7, config.crops.threshold)}
+    assert config.crops.threshold != 0.7
+    assert config.crops.cam_smoothing == 0.1
+    assert replaced_by_weights([], [], load([], ["seed=4"])) == {}

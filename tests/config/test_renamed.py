@@ -77,7 +77,7 @@ def test_the_settings_of_the_pretrained_model_can_be_read():
     config = load([], base=settings)
 
     assert (config.crops.carpal.prior_sigma, config.crops.hand.prior_sigma) == (0.0, 0.0)
-    assert (config.crops.carpal.px, config.crops.hand.px) == (112, 208)
+    assert (config.crops.carpal.px, config.crops.hand.px) == (144, 256)
     assert (config.crops.carpal.lowest_mode, config.crops.carpal.flip_average, config.crops.hand.flip_average) == (
         True,
         True,

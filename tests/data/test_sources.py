@@ -277,7 +277,7 @@ def test_ids_are_stripped_and_refused_if_none_is_known(tmp_path):
     file = tmp_path / "ids.csv"
     file.write_text("id\n 7 \n9\n")
     assert read_ids(file, {"7", "8"}) == {"7", "9"}
-    with pytest.raises(InputError, match=r"test_ids: no id in .*ids.csv is a radiograph's; its first id is '7'"):
+    with pytest.raises(InputError, match=r"test_ids: no id in .*ids.csv belongs to a radiograph; its first id is '7'"):
         read_ids(file, {"7.png"})
 
 

@@ -23,6 +23,12 @@ from baa.patient import Sex
 SETTINGS = {"trainer": {"precision": "32-true"}}
 
 
+@pytest.fixture(autouse=True)
+def usual(monkeypatch):
+    """The radiographs here are black: no hand whose proportions could be estimated."""
+    monkeypatch.setattr("baa.inference.read.proportion_notes", lambda film: [])
+
+
 def trained(model=None):
     """A model whose prediction intervals have a half width of one month."""
     return TrainedModel("estimator", model or BoneAgeModel(None, None), {}, SETTINGS, Provenance(), {"all": [1.0] * 40})
@@ -113,6 +119,14 @@ def test_an_adult_gets_a_warning():
     assert youth.make_row()["warnings"] == ""
     grown = predictions(unchecked, [torch.nan] * 2, months=230.0)
     assert ["end of growth" in prediction.make_row()["warnings"] for prediction in grown] == [True, True]
+
+
+def test_only_a_recognized_hand_has_proportions(monkeypatch):
+    monkeypatch.setattr("baa.inference.read.proportion_notes", lambda film: ["the hand looks too wide"])
+    orientation = oriented([0, 0, 0], [False] * 3, ood_score=[-1.0, 2.5, torch.nan], laterality=[0.0] * 3)
+    hand, other, unchecked = predictions(orientation, [torch.nan] * 3)
+    assert hand.warnings == ("the hand looks too wide",)
+    assert not any("wide" in warning for warning in (*other.warnings, *unchecked.warnings))
 
 
 class Rotated(nn.Module):

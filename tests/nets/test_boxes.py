@@ -51,12 +51,19 @@ def test_a_mode_apart_from_the_peak_is_none():
     assert_close(lowest_mode(linked, 0.5), torch.tensor([[0.8, 0.8]]), atol=0.04, rtol=0)
 
 
+def test_a_wide_mean_shift_takes_in_a_neighbor_that_a_narrow_one_leaves_out():
+    heat = torch.maximum(bump(0.5, 0.7, 0.02, 48), bump(0.5, 0.6, 0.02, 48))
+    narrow, wide = (lowest_mode(heat, 0.5, radius)[0, 1].item() for radius in (0.05, 0.15))
+    assert narrow == pytest.approx(0.7, abs=0.01)
+    assert wide == pytest.approx(0.65, abs=0.01)
+
+
 def test_mean_shift_climbs_to_the_middle_of_a_bump_and_its_last_step_is_differentiable():
     heat = bump(0.5, 0.6, 0.05).double().requires_grad_()
-    found = mean_shift(heat, torch.tensor([[0.55, 0.55]]).double())
+    found = mean_shift(heat, torch.tensor([[0.55, 0.55]]).double(), 0.14)
 
     assert_close(found.detach(), torch.tensor([[0.5, 0.6]]).double(), atol=0.01, rtol=0)
-    assert torch.autograd.gradcheck(lambda h: mean_shift(h, torch.tensor([[0.53, 0.57]]).double()), heat)
+    assert torch.autograd.gradcheck(lambda h: mean_shift(h, torch.tensor([[0.53, 0.57]]).double(), 0.14), heat)
 
 
 def test_the_box_about_a_point_is_as_wide_as_the_heat_there():

@@ -69,7 +69,9 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match=r"trainer.devices: 8 processes on this node, but each sees 2 GPUs; start fewer"):
+    with pytest.raises(
+        InputError, match=r"trainer.devices: 8 processes on this node, but each has 2 visible GPUs; start fewer"
+    ):
         build_trainer(load([], ["name=x", "trainer.devices=8"]), logger=None)
 
 

@@ -98,7 +98,9 @@ def test_a_run_stopped_twice_reaches_the_results_of_an_unbroken_one(stopped, unb
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "after"), [(signal.SIGKILL, [2]), (signal.SIGUSR1, [1, 3]), (signal.SIGTERM, [2])])
+@pytest.mark.parametrize(
+    ("how", "after"), [(signal.SIGKILL, [2]), (signal.SIGUSR1, [1]), (signal.SIGUSR2, [3]), (signal.SIGTERM, [2])]
+)
 def test_each_signal_stops_a_run_that_reaches_the_results_of_an_unbroken_one(how, after, unbroken, tmp_path):
     for rows in after:
         check_stop(tmp_path, how, *stop(tmp_path, how, rows))

@@ -7,7 +7,7 @@ import pytest
 from tiny_run import LAUNCHERS, command
 
 from baa.errors import InputError
-from baa.runtime.stray import STARTED_BY, refuse_stray_ranks
+from baa.runtime.stray import STARTED_BY, mark_processes, refuse_stray_ranks, unmark_processes
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3", "RANK": "4", "LOCAL_RANK": "1"}
 SRUN = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
@@ -18,7 +18,7 @@ BRIEF = ["locator.fit.epochs=1", "data.phantom.count=40", "trainer.accelerator=c
 def shell(monkeypatch):
     """Sets the variables of a shell, without others of a launcher."""
     for name in (*os.environ, STARTED_BY):
-        if name.startswith((*LAUNCHERS, "NODE_", "GROUP_", "JSM_", STARTED_BY)):
+        if name.startswith((*LAUNCHERS, "NODE_", "GROUP_", "JSM_")):
             monkeypatch.delenv(name, raising=False)
 
     def set_variables(**variables):
@@ -56,15 +56,26 @@ def test_processes_of_a_launcher_and_of_lightning_are_left_alone(shell, variable
     assert variables.items() <= os.environ.items()
 
 
+def test_a_job_marks_no_process_that_is_started_after_its_own(shell):
+    shell()
+    mark_processes()
+    assert os.environ[STARTED_BY] == str(os.getpid())
+    unmark_processes()
+    assert STARTED_BY not in os.environ
+    shell(**{STARTED_BY: str(os.getppid())})
+    unmark_processes()
+    assert os.environ[STARTED_BY] == str(os.getppid())
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
         (
             TORCHRUN | {"RANK": ""},
-            "RANK: not set, although TORCHELASTIC_RUN_ID says that torchrun started this process; `unset",
+            "RANK: not set, although TORCHELASTIC_RUN_ID marks a process of torchrun; `unset",
         ),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "x"}, "LOCAL_WORLD_SIZE: x, although TORCHELASTIC_RUN_ID"),
-        (SRUN | {"SLURM_NNODES": ""}, "SLURM_NNODES: not set, although SLURM_STEP_ID says that srun"),
+        (SRUN | {"SLURM_NNODES": ""}, "SLURM_NNODES: not set, although SLURM_STEP_ID marks a process of srun"),
         ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}, "SLURM_PROCID=1: "),
         ({STARTED_BY: "1", "LOCAL_RANK": "1"}, "LOCAL_RANK=1: "),
     ],

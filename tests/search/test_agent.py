@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,10 +55,10 @@ def begin_sweep(file, server):
     return re.search(r"wandb agent (\S+)", done.stdout + done.stderr)[1]
 
 
-def agents(sweep, file, server, count):
-    started = [
+def begin_agents(sweep, file, server, count, *options):
+    return [
         subprocess.Popen(
-            [*WANDB, "agent", sweep],
+            [*WANDB, "agent", *options, sweep],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -65,6 +67,10 @@ def agents(sweep, file, server, count):
         )
         for _ in range(count)
     ]
+
+
+def agents(sweep, file, server, count):
+    started = begin_agents(sweep, file, server, count)
     return [process.communicate(timeout=400)[0] for process in started]
 
 
@@ -100,3 +106,30 @@ def test_a_trial_of_two_ranks_is_one_run(sweep_file):
     assert list(server.runs) == ["run0"], outputs
     assert "All distributed processes registered. Starting with 2 processes" in outputs[0]
     assert server.runs["run0"].summary["test/mae"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_trial_whose_agent_is_ended_is_given_to_another_one_and_goes_on(signum, sweep_file):
+    content = yaml.safe_load(sweep_file.read_text())
+    content["parameters"]["estimator.fit.epochs"] = {"value": 12}
+    sweep_file.write_text(yaml.safe_dump(content))
+    with serving(Server(trials=1)) as server:
+        sweep = begin_sweep(sweep_file, server)
+        [agent] = begin_agents(sweep, sweep_file, server, 1, "--forward-signals")
+        deadline = time.monotonic() + 400
+        while not (run := server.runs.get("run0")) or len(run.history) < 4:
+            assert agent.poll() is None, agent.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        agent.send_signal(signum)
+        output = agent.communicate(timeout=200)[0]
+        assert (run.preempting, run.exit_code) == (True, 128 + signum), output
+        [output] = agents(sweep, sweep_file, server, 1)
+
+    assert server.assigned_to[1:] == [("agent1", 0), ("agent1", None)]
+    assert "estimator: resumes after epoch" in output
+    assert run.exit_code == 0, output
+    assert run.summary["test/mae"] > 0
+    steps = [row["trainer/global_step"] for row in run.history]
+    assert steps == sorted(steps)

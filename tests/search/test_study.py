@@ -127,7 +127,7 @@ def test_an_unknown_searched_setting_is_refused_before_the_first_trial(sweep_fil
         ({"metric": {"name": "val/mea"}}, r"sweep.yaml: metric: no run logs val/mea; did you mean val/mae\?"),
         ({"metric": {"name": "loss"}}, r"sweep.yaml: metric: no run logs loss; "),
         ({"metric": {"name": "test/mae_ci"}}, "no run logs test/mae_ci"),
-        ({"metric": {"name": "test/mae"}, "early_terminate": {"type": "hyperband"}}, "test/mae is known after the last epoch"),
+        ({"metric": {"name": "test/mae"}, "early_terminate": {"type": "hyperband"}}, "test/mae is logged after the last epoch"),
     ],
 )
 def test_a_metric_that_no_trial_has_is_refused_before_the_first(sweep_file, changes, message):
@@ -207,6 +207,24 @@ def test_poor_trials_are_pruned_before_their_last_epoch(sweep_file, scripted):
     assert pruned
     assert {max(trial.intermediate_values) for trial in pruned} <= {2, 3}
     assert min(trials, key=lambda trial: trial.params["estimator.fusion.exchange"]).state.name == "COMPLETE"
+
+
+class Worsening(Scripted):
+    """A trial whose metric grows after its first epoch, the more the larger its exchange is."""
+
+    def by_epoch(self, metric):
+        return {epoch: 10 + self.exchange * (epoch - 1) for epoch in super().by_epoch(metric)}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_trials_are_compared_by_their_metric_of_the_epoch_or_by_their_best_so_far(strict, sweep_file, scripted, monkeypatch):
+    from baa.search import study as module
+
+    monkeypatch.setattr(module, "TrialProcess", Worsening)
+    search = study(sweep_file, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2, "strict": strict})
+    search.run(8, workers=2, progress=False)
+    pruned = [trial for trial in search.optuna.trials if trial.state.name == "PRUNED"]
+    assert bool(pruned) == strict  # the best so far is that of the first epoch, the same for all
 
 
 def test_a_resumed_grid_tries_each_point_once(sweep_file, scripted):

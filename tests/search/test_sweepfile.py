@@ -95,27 +95,40 @@ def test_ranges_have_the_distributions_of_wandb(write):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "annealing"}, "method is annealing; it takes bayes, grid, random"),
-        ({"metric": {}}, "metric is .* it takes a name"),
-        ({"metric": "val/mae"}, "metric is val/mae; it takes a name"),
+        ({"method": "annealing"}, "method: annealing is not supported; give one of bayes, grid, random"),
+        ({"metric": {}}, "metric: .* give a name"),
+        ({"metric": "val/mae"}, "metric: val/mae is not usable; give a name"),
         ({"metric": {"name": "val/mae", "goal": "minimise"}}, "goal: minimize or maximize"),
         ({"parameters": {"seed": {"values": []}}}, "parameters.seed: "),
-        ({"parameters": {"seed": {"values": [1, 2], "probabilities": [0.1, 0.9]}}}, "probabilities is not known here"),
+        ({"parameters": {"seed": {"values": [1, 2], "probabilities": [0.1, 0.9]}}}, "probabilities is not supported"),
         ({"parameters": {"a": {"distribution": "log_uniform_values", "min": 0.0, "max": 1.0}}}, "parameters.a: "),
         ({"early_terminate": {"type": "hyperband", "eta": 1}}, "eta of 2 or more"),
         ({"parameters": {"seed": {"value": 1}}}, "nothing is left to search"),
-        ({"parameters": {"seed": {"min": 1}}}, "parameters.seed: it takes value:"),
+        ({"parameters": {"seed": {"min": 1}}}, "parameters.seed: no values; give value:"),
         ({"parameters": {"seed": {"min": 2, "max": 1}}}, "parameters.seed: min is 2 and max is 1"),
         ({"parameters": {"seed": {"distribution": "beta", "min": 0, "max": 1}}}, "parameters.seed: distribution beta"),
         ({"parameters": {"seed": {"min": 0.0, "max": float("inf")}}}, "parameters.seed: min is 0.0 and max is inf"),
         ({"parameters": {"seed": {"min": float("-inf"), "max": 1.0}}}, "parameters.seed: min is -inf"),
-        ({"early_terminate": {"type": "envelope"}}, "early_terminate takes type: hyperband"),
-        ({"run_cap": 3}, "run_cap is not known here"),
+        ({"early_terminate": {"type": "envelope"}}, "early_terminate is not usable; give type: hyperband"),
+        ({"early_terminate": {"type": "hyperband", "strict": "yes"}}, "strict: true or false"),
+        ({"run_cap": 3}, "run_cap is not supported"),
     ],
 )
 def test_unknown_or_invalid_entries_are_refused(write, changes, message):
     with pytest.raises(InputError, match=message):
         read_sweep(write(**changes))
+
+
+@pytest.mark.parametrize(("more", "strict"), [({"strict": True}, True), ({"strict": False}, False), ({}, False)])
+def test_early_termination_is_strict_only_if_the_file_says_so(write, more, strict):
+    sweep = read_sweep(write(early_terminate={"type": "hyperband", "min_iter": 6, "eta": 2} | more))
+    assert (sweep.early, sweep.strict) == ((6, 2), strict)
+
+
+def test_the_sweeps_that_end_trials_early_are_strict():
+    early = [sweep for sweep in map(read_sweep, SWEEPS) if sweep.early]
+    assert early
+    assert all(sweep.strict for sweep in early)
 
 
 def test_a_trial_may_have_several_configs(write, tmp_path):

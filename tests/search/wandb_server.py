@@ -1,6 +1,7 @@
-"""A server on loopback that speaks as much of W&B's protocol as `wandb sweep`, `wandb agent` and a run's client ask for.
+"""A server on loopback that speaks as much of W&B's protocol as `wandb sweep`, `agent` and `sync` and a run's client ask for.
 
-Written from what the client of wandb 0.31 sends. It proposes at random, and keeps what it receives.
+Written from what the client of wandb 0.31 sends. It proposes at random, and keeps what it receives. It is an HTTP proxy too:
+whatever host is asked for, it answers itself.
 """
 
 import gzip
@@ -9,9 +10,11 @@ import random
 import re
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -20,22 +23,41 @@ ENTITY, PROJECT = "tester", "baa"
 
 @dataclass
 class Run:
-    """What the client has sent of a run: its config, its last summary, its history, and how it ended."""
+    """What the client has sent of a run: its config, last summary, history, artifacts, and how it ended."""
 
     sweep: str | None = None
     config: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     history: list = field(default_factory=list)
     exit_code: int | None = None
+    preempting: bool = False
     starts: int = 0
 
 
 class Server:
-    """One project of one user; `trials` proposals for each sweep, with `overrides` for some, by number."""
+    """One project of one user.
 
-    def __init__(self, trials: int, overrides: dict[int, dict] | None = None) -> None:
+    Args:
+        trials: proposals for each sweep.
+        overrides: parameters of some proposals, by number.
+        refused: HTTP status and message instead of the answer, by name of the operation; "" for all.
+        silent: never answer.
+    """
+
+    def __init__(
+        self,
+        trials: int = 0,
+        overrides: dict[int, dict] | None = None,
+        refused: dict[str, tuple[int, str]] | None = None,
+        silent: bool = False,
+    ) -> None:
         self.trials = trials
         self.overrides = overrides or {}
+        self.refused = refused or {}
+        self.silent = silent
+        self.hosts: set[str] = set()
+        self.artifacts: list[dict] = []
+        self.stopped: set[str] = set()
         self.sweeps: dict[str, dict] = {}
         self.agents: dict[str, dict] = {}
         self.assigned: dict[str, dict] = {}
@@ -46,9 +68,15 @@ class Server:
         self.random = random.Random(0)
         self.url = ""
 
-    def answer(self, query: str, variables: dict) -> dict:
+    def answer(self, query: str, variables: dict) -> tuple[int, dict]:
+        """Return the HTTP status and the content of an answer."""
         operation = re.search(r"(?:query|mutation)\s+(\w+)", query)
         name = operation[1] if operation else query[:60]
+        if refusal := self.refused.get(name, self.refused.get("")):
+            return refusal[0], {"errors": [{"message": refusal[1]}], "data": None}
+        return 200, {"data": self.data(name, variables)}
+
+    def data(self, name: str, variables: dict) -> dict:
         with self.lock:
             method = getattr(self, "on_" + re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), None)
             if method is None:
@@ -95,8 +123,11 @@ class Server:
         if json.loads(variables["runState"]):
             return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": "[]"}}
         sweep = self.agents[variables["id"]]
-        number = next(sweep["left"], None)
-        command = {"type": "exit"} if number is None else self.proposal(sweep, number)
+        if preempted := [name for name, run in self.runs.items() if run.preempting and run.exit_code]:
+            number, command = int(preempted[0].removeprefix("run")), self.requeued(preempted[0])
+        else:
+            number = next(sweep["left"], None)
+            command = {"type": "exit"} if number is None else self.proposal(sweep, number)
         self.assigned_to.append((variables["id"], number))
         return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps([command])}}
 
@@ -107,6 +138,12 @@ class Server:
         self.assigned[run] = chosen
         arguments = {name: {"value": value} for name, value in chosen.items()}
         return {"type": "run", "run_id": run, "program": "baa.fit", "args": arguments}
+
+    def requeued(self, name):
+        """The arguments are the whole config of the run, with what its client has added."""
+        self.runs[name].preempting = False
+        arguments = {key: {"value": value} for key, value in self.runs[name].config.items()}
+        return {"type": "resume", "run_id": name, "program": "baa.fit", "args": arguments}
 
     def draw(self, described):
         if "value" in described:
@@ -132,13 +169,30 @@ class Server:
         return {"upsertBucket": {"bucket": bucket, "inserted": run.starts == 1}}
 
     def on_run_resume_status(self, variables):
-        return {"model": {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}, "bucket": None}}
+        model = {"id": "1", "name": PROJECT, "entity": {"id": "1", "name": ENTITY}, "bucket": None}
+        if (run := self.runs.get(variables["name"])) and run.starts:
+            model["bucket"] = {
+                "id": variables["name"],
+                "name": variables["name"],
+                "displayName": variables["name"],
+                "sweepName": run.sweep,
+                "historyLineCount": len(run.history),
+                "eventsLineCount": 0,
+                "logLineCount": 0,
+                "historyTail": json.dumps([json.dumps(row) for row in run.history[-1:]]),
+                "eventsTail": "[]",
+                "summaryMetrics": json.dumps(run.summary),
+                "config": json.dumps({name: {"value": value} for name, value in run.config.items()}),
+                "tags": [],
+                "wandbConfig": json.dumps({"t": {}}),  # it has been started
+            }
+        return {"model": model}
 
     def on_organization_core_weave_organization_i_d(self, _):
         return {"entity": {"organization": {"coreWeaveOrganizationId": None}}}
 
-    def on_run_stopped_status(self, _):
-        return {"project": {"run": {"stopped": False}}}
+    def on_run_stopped_status(self, variables):
+        return {"project": {"run": {"stopped": variables["runId"] in self.stopped}}}
 
     def on_create_run_files(self, variables):
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{i}"} for i, name in enumerate(variables["files"])]
@@ -147,6 +201,42 @@ class Server:
     def on_mark_run_files_uploaded(self, _):
         return {"markRunFilesUploaded": {"success": True}}
 
+    def on_artifact_type(self, _):
+        return {"project": None}  # it has none of this type yet
+
+    def on_create_artifact(self, variables):
+        given = variables["input"]
+        name = given.get("artifactCollectionName") or given["artifactCollectionNames"][0]
+        kept = {"name": name, "type": given["artifactTypeName"], "files": set(), "run": given.get("runName")}
+        self.artifacts.append(kept | {"metadata": json.loads(given.get("metadata") or "{}")})
+        artifact = {
+            "id": str(len(self.artifacts) - 1),
+            "state": "PENDING",
+            "artifactSequence": {"id": "1", "latestArtifact": None},
+        }
+        return {"createArtifact": {"artifact": artifact}}
+
+    def manifest(self, number):
+        file = {"id": "1", "uploadUrl": f"{self.url}/upload/manifest{number}", "uploadHeaders": []}
+        return {"artifactManifest": {"id": number, "file": file}}
+
+    def on_create_artifact_manifest(self, variables):
+        return {"createArtifactManifest": self.manifest(variables["artifactID"])}
+
+    def on_update_artifact_manifest(self, variables):
+        return {"updateArtifactManifest": self.manifest(variables["artifactManifestID"])}
+
+    def on_create_artifact_files(self, variables):
+        nodes = []
+        for file in variables["input"]["artifactFiles"]:
+            self.artifacts[int(file["artifactID"])]["files"].add(file["name"])
+            upload = {"uploadUrl": f"{self.url}/upload/{file['name']}", "uploadHeaders": [], "uploadMultipartUrls": None}
+            nodes.append(upload | {"storagePath": file["name"], "artifact": {"id": file["artifactID"]}})
+        return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+
+    def on_commit_artifact(self, variables):
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "0"}}}
+
     def stream(self, name: str, content: dict) -> None:
         with self.lock:
             run = self.runs.setdefault(name, Run())
@@ -154,6 +244,7 @@ class Server:
             run.history += [json.loads(line) for line in files.get("wandb-history.jsonl", {}).get("content", [])]
             for line in files.get("wandb-summary.json", {}).get("content", [])[-1:]:
                 run.summary = json.loads(line)
+            run.preempting |= bool(content.get("preempting"))
             if content.get("complete"):
                 run.exit_code = content.get("exitcode")
 
@@ -164,13 +255,18 @@ class Handler(BaseHTTPRequestHandler):
     state: Server
 
     def do_POST(self):
-        body = self.body()
-        if self.path.startswith("/graphql"):
+        body, path = self.body(), urlsplit(self.path).path  # a proxy is asked for whole addresses
+        self.state.hosts.add(self.headers["Host"])
+        if self.state.silent:
+            time.sleep(300)
+        if path.startswith("/graphql"):
             request = json.loads(body)
-            self.reply({"data": self.state.answer(request["query"], request.get("variables") or {})})
-        elif self.path.endswith("/file_stream"):
-            self.state.stream(self.path.split("/")[-2], json.loads(body))
-            self.reply({})
+            status, content = self.state.answer(request["query"], request.get("variables") or {})
+            self.reply(content, status)
+        elif path.endswith("/file_stream"):
+            run = path.split("/")[-2]
+            self.state.stream(run, json.loads(body))
+            self.reply({"stopped": True} if run in self.state.stopped else {})
         else:
             self.reply({})
 
@@ -190,9 +286,9 @@ class Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         return gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
 
-    def reply(self, content: dict) -> None:
+    def reply(self, content: dict, status: int = 200) -> None:
         body = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -99,7 +99,7 @@ def read(tmp_path_factory):
 
     model = load_model(device="cpu")
     folder = tmp_path_factory.mktemp("films")
-    case = phantom_cases(8, seed=5)[-1]  # laterality is sure of it, and it is far from the end of growth
+    case = phantom_cases(12, seed=5)[-1]  # laterality is sure of it, and it is far from the end of growth
     film = case.image.load(400).pixels[:, 50:-50]
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), np.uint8)
     films = {"as_it_is": film, "down": film[::-1, ::-1], "aside": np.rot90(film), "half": film[200:], "noise": noise}
@@ -115,9 +115,14 @@ def read(tmp_path_factory):
     return tables
 
 
+def rotations(table):
+    """The warnings of rotated hands. A phantom has others too: its streams differ more than those of a hand."""
+    return table.warnings.str.extract("(rotated by [^;]*)")[0].fillna("")
+
+
 def test_a_rotated_hand_is_rotated_upright_and_its_boxes_are_in_pixels_of_the_file(read):
     table, _ = read
-    warnings = table.warnings
+    warnings = rotations(table)
     assert warnings["as_it_is"] == ""
     assert warnings["down"] == "rotated by 180 degrees"
     assert warnings["aside"] == "rotated by 90 degrees clockwise"
@@ -138,7 +143,7 @@ def test_a_mirrored_hand_is_flipped_and_its_boxes_are_in_pixels_of_the_file(read
     table, refused = read
     lain = ["as_it_is", "mirrored", "mirrored_aside"]
     assert table.mirrored[lain].tolist() == ["no", "yes", "yes"]
-    assert table.warnings[lain].tolist() == ["", "", "rotated by 90 degrees clockwise"]
+    assert rotations(table)[lain].tolist() == ["", "", "rotated by 90 degrees clockwise"]
     assert (refused.error[lain] == "").all()
     months = table.bone_age_months.astype(float)
     assert months["mirrored"] == pytest.approx(months["as_it_is"], abs=0.5)  # shrinking is not symmetric to a pixel

@@ -78,7 +78,7 @@ def test_fp16_is_for_gpus(gpu, monkeypatch):
     gpu(True)
     assert settled("trainer.precision=16-mixed", "crops.precision=auto") == ("16-mixed", "32-true")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="trainer.precision: 16-mixed needs a GPU, and this is a CPU; take"):
+    with pytest.raises(InputError, match="trainer.precision: 16-mixed needs a GPU, and this is a CPU; give"):
         settled("trainer.precision=16-mixed")
 
 

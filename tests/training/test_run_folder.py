@@ -79,7 +79,9 @@ def test_a_process_that_reads_the_old_metrics_trains_longer_too(again, monkeypat
 
 
 def test_fewer_epochs_are_refused(continued):
-    with pytest.raises(InputError, match=r"tiny: locator\.fit\.epochs was 2 and can only grow, not to 1; give another name="):
+    with pytest.raises(
+        InputError, match=r"tiny: locator\.fit\.epochs was 2 and can only increase, not to 1; give another name="
+    ):
         fit(continued[0], *LOCATOR, "locator.fit.epochs=1")
 
 
@@ -91,7 +93,7 @@ def test_a_schedule_over_all_epochs_is_refused_and_the_message_names_the_bundle_
     folder = tmp_path / "tiny"
     fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=1")
     start = f"name=NEW stages=[locator] weights={folder}/locator/bundle"
-    with pytest.raises(InputError, match="cannot grow from 1 to 2: ") as refusal:
+    with pytest.raises(InputError, match="cannot increase from 1 to 2: ") as refusal:
         fit(tmp_path, *LOCATOR, schedule, "locator.fit.epochs=2")
     assert str(refusal.value).endswith(start)
     assert (folder / "locator" / "bundle" / "card.json").exists()
@@ -114,9 +116,9 @@ def test_more_epochs_together_with_another_setting_are_refused(again):
     [
         ("metrics.json", 0, "empty, cut short or no JSON object; restore it, or remove it to compute its content again"),
         ("metrics.json", 0.5, "empty, cut short or no JSON object; restore it, or remove it to compute its content again"),
-        ("config.yaml", 0, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
-        ("config.yaml", 0.5, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
-        ("config.yaml", 0.99, "empty or cut short; restore it, or remove it to go on with the settings of this command"),
+        ("config.yaml", 0, "empty or cut short; restore it, or remove it to continue with the settings of this command"),
+        ("config.yaml", 0.5, "empty or cut short; restore it, or remove it to continue with the settings of this command"),
+        ("config.yaml", 0.99, "empty or cut short; restore it, or remove it to continue with the settings of this command"),
         ("cases.csv", 0, "empty, cut short or damaged; restore it, or remove it if the data are those of the run's start"),
         ("cases.csv", 0.5, "empty, cut short or damaged; restore it, or remove it if the data are those of the run's start"),
     ],

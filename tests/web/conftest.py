@@ -1,7 +1,8 @@
-"""A page with a model that needs no time, served in this process."""
+"""Pages served in this process: with a model that needs no time, and with a small trained one."""
 
 import socket
 import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,22 +37,38 @@ def quick_model():
     return QuickModel()
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """The served page: `url`, `folder` of its files, `model`, `page`."""
-    pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
+@contextmanager
+def serving(model, folder):
+    """Serve a page with a model: `url`, `folder` of its files, `model`, `page`."""
     from baa.web.page import build
     from baa.web.serving import start
 
-    folder = tmp_path_factory.mktemp("page")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        model = quick_model()
         page = build(model, folder)
         start(page, "127.0.0.1", port, origins=["https://bone-age.example"], folder=folder)
         yield SimpleNamespace(url=f"http://127.0.0.1:{port}", folder=folder, model=model, page=page)
-        model.go.set()
         page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The page with a quick model, served."""
+    pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
+    with serving(model := quick_model(), tmp_path_factory.mktemp("page")) as served:
+        yield served
+        model.go.set()
+
+
+@pytest.fixture
+def tiny(finished, tmp_path):
+    """The page with a small trained model, served."""
+    pytest.importorskip("gradio", reason="the page needs it: pip install -e '.[app]'")
+    from baa import load_model
+
+    model = load_model(finished[0] / "tiny" / "estimator" / "best.ckpt", device="cpu", batch_size=16)
+    with serving(model, tmp_path) as served:
+        yield served

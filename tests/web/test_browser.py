@@ -172,7 +172,7 @@ def test_a_bad_file_is_listed_beside_the_good_one(browser, served, hand, tmp_pat
     page, _ = opened(browser, served)
     drop(page, bad, hand)
     page.wait_for_selector("#films img.heat")
-    assert "not an image in PNG, JPEG, TIFF or DICOM" in page.inner_text("#films")
+    assert "not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM" in page.inner_text("#films")
     assert page.locator("#films figure").count() == 2
 
 

@@ -5,29 +5,9 @@ import time
 
 import httpx
 import pytest
+from asking import ask, call, post, upload
 
 from baa.errors import InputError
-
-
-def post(page, path, *, headers=None, **content):
-    return httpx.post(f"{page.url}/gradio_api/{path}", headers=headers, timeout=60, **content)
-
-
-def upload(page, *names, content=b"film", **more):
-    return post(page, "upload", files=[("files", (name, content + name.encode())) for name in names], **more)
-
-
-def call(page, paths, sex="male"):
-    """Ask as a program does; return the id of the request."""
-    files = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in paths]
-    return post(page, "call/read", json={"data": [files, sex, False]}).json()["event_id"]
-
-
-def ask(page, paths, sex="male"):
-    """Ask and wait; return the answer's event and data."""
-    event = call(page, paths, sex)
-    lines = httpx.get(f"{page.url}/gradio_api/call/read/{event}", timeout=60).text.splitlines()
-    return lines[-3].removeprefix("event: "), json.loads(lines[-2].removeprefix("data: "))
 
 
 def kept(page):
@@ -214,5 +194,5 @@ def test_who_can_reach_it_is_said_unless_it_is_this_machine_alone(capsys, monkey
         wait(silent, host, 7860)
         address, warning = capsys.readouterr().out.splitlines()
         assert address.endswith("7860 (stop with Ctrl-C)")
-        assert "everybody whose machine reaches this one can use the page" in warning
-        assert "no password and no encryption" in warning
+        assert "the page is open to the network" in warning
+        assert "without password and encryption" in warning

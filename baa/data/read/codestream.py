@@ -1,4 +1,4 @@
-"""Compressed images: what their own header says, and their decoding.
+"""Compressed images: their own header, and their decoding.
 
 The checks cost nothing and run before anything is allocated. imagecodecs reads every compression of the standard and raises
 where a stream is damaged.
@@ -20,6 +20,10 @@ SOF_JPEG, SOF_JPEG_LS, SOS = (0xC0, 0xC1, 0xC2, 0xC3), 0xF7, 0xDA
 BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a length."""
 
+END = b"\xff\xd9"
+STARTS = {JPEG: b"\xff\xda", JPEG_LS: b"\xff\xda", JPEG_2000: b"\xff\x93"}
+"""Markers of the end, and of the last part with pixels. Decoders fill up what is missing between, and say nothing."""
+
 MAX_SCANS = 100
 """Progressive encoders write about ten."""
 
@@ -30,7 +34,7 @@ MAX_FILL_BYTES = 1 << 16
 
 
 class Stream(NamedTuple):
-    """What the header of a compressed image says: its kind, size, samples per pixel and bits per sample."""
+    """The header of a compressed image: its kind, size, samples per pixel and bits per sample."""
 
     kind: str
     width: int
@@ -40,10 +44,18 @@ class Stream(NamedTuple):
 
 
 def read_stream(data: bytes) -> Stream | None:
-    """Read the header of a compressed image; None if the bytes begin as none does.
+    """Read the header of a compressed image; None if the bytes do not begin as one.
 
     Raises:
         InputError: the header is damaged, or its parts are too many.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30)).save(file, "JPEG")
+        >>> read_stream(file.getvalue())
+        Stream(kind='JPEG', width=40, height=30, samples=1, bits=8)
     """
     if data.startswith(SOI):
         return _jpeg(data)
@@ -55,12 +67,13 @@ def read_stream(data: bytes) -> Stream | None:
 def _jpeg(data: bytes) -> Stream:
     if (scans := data.count(b"\xff\xda")) > MAX_SCANS:
         raise InputError(f"the JPEG image has {scans} scans; the limit is {MAX_SCANS}")
-    place, found = 2, None
+    place, found, filled = 2, None, 0
     for _ in range(MAX_SEGMENTS):
         start = place
-        while data[place : place + 2] == b"\xff\xff" and place - start <= MAX_FILL_BYTES:
+        while data[place : place + 2] == b"\xff\xff" and filled + place - start <= MAX_FILL_BYTES:
             place += 1
-        if place - start > MAX_FILL_BYTES:
+        filled += place - start
+        if filled > MAX_FILL_BYTES:
             raise InputError("the JPEG image is padded with more bytes than any encoder writes")
         if data[place : place + 1] != b"\xff" or len(data) < place + 4:
             break
@@ -70,6 +83,8 @@ def _jpeg(data: bytes) -> Stream:
             found = Stream(JPEG_LS if marker == SOF_JPEG_LS else JPEG, width, height, samples, bits)
         if marker == SOS and found is not None:
             return found
+        if marker == 0:
+            break
         place += 2 if marker in BARE else 2 + struct.unpack(">H", data[place + 2 : place + 4])[0]
     raise InputError("the JPEG image is truncated or damaged before its pixels")
 
@@ -84,10 +99,10 @@ def _jpeg_2000(data: bytes, start: int) -> Stream:
 
 
 def check_size(stream: Stream, max_pixels: int) -> None:
-    """Refuse a compressed image that is empty or too large.
+    """Check the size of a compressed image.
 
     Raises:
-        InputError: it is.
+        InputError: the image is empty or too large.
     """
     if stream.width < 1 or stream.height < 1 or stream.samples < 1 or stream.samples > 4:
         raise InputError(f"the {stream.kind} image has {stream.width} x {stream.height} pixels of {stream.samples} samples")
@@ -107,6 +122,8 @@ def decode_stream(data: bytes, stream: Stream, *, rgb: bool) -> np.ndarray:
     Raises:
         InputError: it is damaged.
     """
+    if data.rfind(END) < data.rfind(STARTS[stream.kind]):
+        raise InputError(f"the {stream.kind} image is truncated: it has no end")
     try:
         if stream.kind == JPEG_LS:
             return imagecodecs.jpegls_decode(data)

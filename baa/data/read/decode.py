@@ -16,10 +16,20 @@ def decode(data: bytes, px: int) -> Radiograph:
 
     Raises:
         InputError: the bytes are no such image, are damaged or truncated, or hold more than `MAX_PIXELS`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.linear_gradient("L").resize((200, 160)).save(file, "PNG")
+        >>> radiograph = decode(file.getvalue(), 64)
+        >>> radiograph.pixels.shape, radiograph.width, radiograph.height
+        ((64, 64), 200, 160)
     """
     if not data:
         raise InputError("the file is empty")
     gray = read_dicom(data, MAX_PIXELS) if is_dicom(data) else read_picture(data, MAX_PIXELS)
-    if min(gray.levels.size) < 2:
-        raise InputError(f"the image has only {gray.levels.width} x {gray.levels.height} pixels")
+    height, width = gray.levels.shape
+    if min(height, width) < 2:
+        raise InputError(f"the image has only {width} x {height} pixels")
     return make_radiograph(gray, px)

@@ -13,6 +13,7 @@ from baa.data.read.header import Layout, number, numbers, parse, read_layout, te
 from baa.data.read.luts import apply_modality, apply_window
 from baa.data.read.polarity import is_negative
 from baa.data.read.radiograph import LUMINANCE, Gray
+from baa.data.read.shrink import bands
 from baa.data.read.stored import read_stored
 from baa.errors import InputError
 from baa.patient import MAX_CHRONOLOGICAL_MONTHS, MONTHS_PER, Patient, Sex
@@ -46,6 +47,18 @@ def read_dicom(data: bytes, max_pixels: int) -> Gray:
     Raises:
         InputError: the file has another modality, several frames, a color palette or too many pixels, is truncated or damaged,
             or an element of its header makes no sense.
+
+    Example:
+        >>> import io
+        >>> import pydicom
+        >>> dataset, file = Dataset(), io.BytesIO()
+        >>> dataset.Modality, dataset.PatientSex, dataset.PatientAge = "DX", "F", "010Y"
+        >>> dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.BitsAllocated = 4, 6, 1, 8
+        >>> dataset.PhotometricInterpretation, dataset.PixelData = "MONOCHROME2", bytes(range(24))
+        >>> _ = pydicom.dcmwrite(file, dataset, implicit_vr=True, little_endian=True)
+        >>> gray = read_dicom(file.getvalue(), max_pixels=100)
+        >>> gray.levels.shape, gray.patient
+        ((4, 6), Patient(sex=<Sex.FEMALE: 0>, months=120.0))
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote values
@@ -66,21 +79,28 @@ def _read(dataset: Dataset, max_pixels: int) -> Gray:
         raise InputError("the DICOM file holds no image")
     layout = read_layout(dataset, max_pixels)
     stored, notes = read_stored(dataset, layout, max_pixels)
+    dataset.pop("PixelData", None)  # large, and no longer needed where the stored values are a copy
     if stored.ndim == 3:
         levels, declared = _luminance(stored), True
     else:
         levels, declared, more = _levels(dataset, layout, stored)
         notes += more
-    gray = Image.fromarray(levels)
-    if (shape := _square_pixels(dataset, gray.size)) != gray.size:
-        gray = gray.resize(shape, Image.Resampling.BILINEAR)
+    del stored
+    size = levels.shape[::-1]
+    if (shape := _square_pixels(dataset, size)) != size:
+        picture = Image.fromarray(levels)
+        del levels
+        levels = np.asarray(picture.resize(shape, Image.Resampling.BILINEAR))
         notes += (f"pixels were not square: boxes refer to an image resized to {shape[0]} x {shape[1]}",)
     patient, more = _patient(dataset)
-    return Gray(gray, declared, patient, (*notes, *more, *_other_part(dataset)))
+    return Gray(levels, declared, patient, (*notes, *more, *_other_part(dataset)))
 
 
 def _luminance(colors: np.ndarray) -> np.ndarray:
-    return colors[:, :, :3].astype(np.float32) @ LUMINANCE
+    levels = np.empty(colors.shape[:2], np.float32)
+    for rows in bands(colors.shape):
+        levels[rows] = colors[rows, :, :3].astype(np.float32) @ LUMINANCE
+    return levels
 
 
 def _levels(dataset: Dataset, layout: Layout, stored: np.ndarray) -> tuple[np.ndarray, bool, tuple[str, ...]]:
@@ -93,7 +113,7 @@ def _levels(dataset: Dataset, layout: Layout, stored: np.ndarray) -> tuple[np.nd
     if declared and layout.photometric == "MONOCHROME1":
         np.subtract(levels.max(), levels, out=levels)
     if padded is not None:
-        levels[padded] = levels[~padded].min()
+        levels[padded] = levels.min(where=~padded, initial=np.inf)
     if not declared:
         why = (
             "the header does not declare the polarity"
@@ -102,7 +122,8 @@ def _levels(dataset: Dataset, layout: Layout, stored: np.ndarray) -> tuple[np.nd
         )
         negative = is_negative(levels)
         notes += (f"{why}: the picture was taken for a {'negative' if negative else 'positive'}",)
-        levels = levels.max() - levels if negative else levels
+        if negative:
+            np.subtract(levels.max(), levels, out=levels)
     return levels, True, notes
 
 

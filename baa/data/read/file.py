@@ -20,7 +20,17 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".d
 
 @dataclass(frozen=True)
 class ImageFile:
-    """The location of an image: a file, or bytes of a tar."""
+    """The location of an image: a file, or bytes of a tar.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tar = Path(folder, "hands.tar")
+        ...     _ = tar.write_bytes(b"header, image, header")
+        ...     member = ImageFile(tar, offset=8, size=5, member="7.png")
+        ...     member.read(), member.name.endswith("hands.tar:7.png")
+        (b'image', True)
+    """
 
     path: Path
     offset: int = 0
@@ -32,7 +42,10 @@ class ImageFile:
         return f"{self.path}:{self.member}" if self.member else str(self.path)
 
     def fingerprint(self) -> bytes:
-        """Bytes that any edit changes. For a PNG, which ends in a checksum: size, first and last bytes. Else all, hashed."""
+        """Return bytes that change with any edit of the file.
+
+        For a PNG, which ends in a checksum: its size, first and last bytes. For other files: a hash of all bytes.
+        """
         with open_regular(self.path) as file:
             size = self.size if self.size is not None else file.seek(0, io.SEEK_END)
             file.seek(self.offset)

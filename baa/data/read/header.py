@@ -16,7 +16,7 @@ import pydicom
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -31,6 +31,11 @@ META_GROUP, FIRST_GROUPS = 2, (2, 8)
 MAX_INFLATED_BYTES = 256 << 20
 """A deflated file may not become larger than this. It is the largest image that is accepted, at 16 bits, and its header."""
 
+MAX_ELEMENTS, MAX_ITEMS = 20_000, 100_000
+"""Of the header, and of sequences and fragments of compressed pixels. Radiographs have hundreds."""
+
+ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+
 TEXT_VRS = frozenset({"DS", "IS", "CS", "AS", "LO", "SH", "UI"})
 BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 SAMPLES, ALLOCATED = (1, 3, 4), (1, 8, 16, 32, 64)
@@ -44,7 +49,7 @@ PHOTOMETRIC = frozenset(
 
 
 class Layout(NamedTuple):
-    """How pixels are stored.
+    """The layout of the stored pixels.
 
     samples: 1 is gray. allocated, stored, high: bits of a sample in memory and in use, and the highest one in use. signed,
     planar: whether samples are, and whether colors are stored one after the other. photometric: a term of the standard; empty
@@ -65,7 +70,12 @@ class Layout(NamedTuple):
 
 
 def is_dicom(data: bytes) -> bool:
-    """Whether the bytes begin like a DICOM file: with a preamble, or, as in old archives, with the first element."""
+    """Return whether the bytes begin like a DICOM file: with a preamble, or, as in old archives, with the first element.
+
+    Example:
+        >>> is_dicom(bytes(128) + b"DICM"), is_dicom(b"GIF89a..........")
+        (True, False)
+    """
     if data[PREAMBLE : PREAMBLE + 4] == MAGIC:
         return True
     if len(data) < 8:
@@ -93,27 +103,52 @@ def parse(data: bytes) -> Dataset:
 
 
 def _parse(data: bytes) -> Dataset:
-    if data[PREAMBLE : PREAMBLE + 4] != MAGIC:
-        return pydicom.dcmread(io.BytesIO(data), force=True)
-    file = io.BytesIO(data)
-    file.seek(PREAMBLE + 4)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != META_GROUP)
+    if sum(map(data.count, ITEM_TAGS)) > MAX_ITEMS:
+        raise InputError(f"the DICOM file has more than {MAX_ITEMS:,} items in sequences or fragments of pixels")
+    file = _Measured(data)
+    if data[PREAMBLE : PREAMBLE + 4] == MAGIC:
+        file.seek(PREAMBLE + 4)
+    counted = _Counter()
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *more: tag.group != META_GROUP or counted(tag, *more))
     if text(meta, "TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return pydicom.dcmread(io.BytesIO(data), force=True)
+        file.seek(0)
+        return read_partial(file, stop_when=counted, force=True)
     inflater = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    body = inflater.decompress(file.read(), MAX_INFLATED_BYTES)
+    body = inflater.decompress(memoryview(data)[file.tell() :], MAX_INFLATED_BYTES)
     if inflater.unconsumed_tail:
         raise InputError(f"the deflated DICOM file becomes larger than {MAX_INFLATED_BYTES >> 20} MiB; store it uncompressed")
-    return read_dataset(io.BytesIO(body), False, True)
+    return read_dataset(_Measured(body), False, True, stop_when=counted)
+
+
+class _Measured(io.BytesIO):
+    """A file that is not read to its end: pydicom inflates what it reads so, without a limit."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            raise InputError("the DICOM header cannot be parsed: its transfer syntax is given in two ways")
+        return super().read(size)
+
+
+class _Counter:
+    """Counts the elements of a file, nested ones apart."""
+
+    def __init__(self) -> None:
+        self.left = MAX_ELEMENTS
+
+    def __call__(self, *element: Any) -> bool:
+        self.left -= 1
+        if self.left < 0:
+            raise InputError(f"the DICOM header has more than {MAX_ELEMENTS:,} elements")
+        return False
 
 
 def text(dataset: Dataset, name: str) -> str:
-    """The text of an element without padding; empty if it is absent. Of several values the first."""
+    """Return the text of an element without padding, the first of several values; empty if it is absent."""
     return (texts(dataset, name) or [""])[0]
 
 
 def texts(dataset: Dataset, name: str) -> list[str]:
-    """The values of a text element, without padding."""
+    """Return the values of a text element, without padding."""
     raw = _raw(dataset, name)
     if raw is None:
         return []
@@ -124,10 +159,16 @@ def texts(dataset: Dataset, name: str) -> list[str]:
 
 
 def numbers(dataset: Dataset, name: str) -> list[float]:
-    """The finite numbers of an element; none if it is absent or empty. A decimal comma is read as a point.
+    """Return the finite numbers of an element; none if it is absent or empty. A decimal comma is read as a point.
 
     Raises:
         InputError: a value is no finite number.
+
+    Example:
+        >>> dataset = Dataset()
+        >>> dataset.WindowCenter = [2048, 1024]
+        >>> numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+        ([2048.0, 1024.0], [])
     """
     raw = _raw(dataset, name)
     if isinstance(raw, int | float):
@@ -144,12 +185,12 @@ def numbers(dataset: Dataset, name: str) -> list[float]:
 
 
 def number(dataset: Dataset, name: str, default: float | None = None) -> float | None:
-    """The first number of an element, or `default`."""
+    """Return the first number of an element, or `default`."""
     return next(iter(numbers(dataset, name)), default)
 
 
 def whole_number(dataset: Dataset, name: str, default: int | None = None) -> int | None:
-    """The first number of an element as an integer, or `default`.
+    """Return the first number of an element as an integer, or `default`.
 
     Raises:
         InputError: it is no integer, or negative.

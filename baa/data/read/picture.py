@@ -1,13 +1,16 @@
 """PNG, JPEG, TIFF, WebP and BMP files, and arrays, to gray levels."""
 
+import contextlib
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from baa.data.read.codestream import check_size, read_stream
 from baa.data.read.radiograph import LUMINANCE, Gray
+from baa.data.read.shrink import bands
 from baa.data.read.tiff import Page, read_pages
 from baa.errors import InputError
 
@@ -15,12 +18,33 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 EXIF_START = b"Exif\0\0"
+EXIF_TEXT = "Raw profile type exif"
 ORIENTATION = 0x0112
+
+BMP_START, RUN_LENGTHS, MAX_RUN_BYTES = b"BM", (b"\1\0\0\0", b"\2\0\0\0"), 4 << 20
+"""How a bitmap begins, its compressions by run lengths, and their largest size."""
 
 CHANNELS = (1, 3, 4)
 
 GRAY_OR_RGB = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "F"})
 """Pillow modes that are accepted, besides those of 16 or more bits, which begin with I."""
+
+DEEP = {"F": np.float32, "I": np.int32}
+"""Number types by Pillow mode; modes such as `I;16` have 16 bits, all others are converted to 8."""
+
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda levels: np.rot90(levels, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda levels: np.rot90(levels, -1),
+    7: lambda levels: np.rot90(levels, 2).T,
+    8: np.rot90,
+}
+"""What shows an image upright, by its EXIF orientation."""
+
+PNG_START, MAX_CHUNKS = b"\x89PNG\r\n\x1a\n", 50_000
+"""Programs write chunks of 8 KiB or more."""
 
 THUMBNAIL = 0.5
 """Pages of a TIFF with sides of at most this share of the largest page's are thumbnails."""
@@ -35,7 +59,10 @@ def read_picture(data: bytes, max_pixels: int) -> Gray:
     page = _only_page(read_pages(data)) if data.startswith(TIFF_STARTS) else None
     if (stream := read_stream(data)) is not None:
         check_size(stream, max_pixels)
-        _check_exif(data)
+        if (start := data.find(EXIF_START, 0, 1 << 16)) > 0:
+            _check_exif(data[start : start + (1 << 16)])
+    _check_runs(data)
+    _check_chunks(data)
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if page is not None:
@@ -67,33 +94,66 @@ def _only_page(pages: list[Page]) -> Page:
 
 
 def _check_exif(data: bytes) -> None:
-    if (start := data.find(EXIF_START, 0, 1 << 16)) > 0:
-        try:
-            read_pages(data[start + len(EXIF_START) :][: 1 << 16])
-        except InputError as error:
-            raise InputError(f"the EXIF data of the image are refused: {error}") from None
+    try:
+        read_pages(data.removeprefix(EXIF_START))
+    except InputError as error:
+        raise InputError(f"the EXIF data of the image are refused: {error}") from None
+
+
+def _exif(image: Image.Image) -> bytes:
+    """The EXIF data of an image, empty if it has none. Older programs write those of a PNG as text."""
+    if data := image.info.get("exif"):
+        return bytes(data)
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex("".join(image.info.get(EXIF_TEXT, "").split("\n")[3:]))
+    return b""
+
+
+def _check_chunks(data: bytes) -> None:
+    place, count = len(PNG_START), 0
+    while data.startswith(PNG_START) and place + 8 <= len(data):
+        place += 12 + int.from_bytes(data[place : place + 4])
+        count += 1
+        if count > MAX_CHUNKS:
+            raise InputError(f"the PNG image has more than {MAX_CHUNKS:,} chunks; store it again")
+
+
+def _check_runs(data: bytes) -> None:
+    """Refuse a long run-length encoded bitmap, which Pillow decodes in Python."""
+    if data.startswith(BMP_START) and data[30:34] in RUN_LENGTHS and len(data) > MAX_RUN_BYTES:
+        limit = f"the limit is {MAX_RUN_BYTES >> 20}"
+        raise InputError(f"the run-length encoded bitmap has {len(data) >> 20} MiB; {limit}; store it as PNG")
 
 
 def _gray(image: Image.Image, page: Page | None) -> Gray:
     image.load()  # turns a TIFF, and takes its orientation away
+    if page is None and (exif := _exif(image)):
+        _check_exif(exif)
     orientation = image.getexif().get(ORIENTATION, 1)
     levels = gray_levels(image)
     if page is not None and page.white_is_zero and image.mode not in ("1", "L"):  # Pillow inverts those itself
-        values = np.array(levels, np.float32)
-        levels = Image.fromarray(np.subtract(values.max(), values, out=values))
-    if orientation != 1:
-        levels.getexif()[ORIENTATION] = orientation
-        levels = ImageOps.exif_transpose(levels)
-    return Gray(levels, declared=page is not None)
+        if levels.dtype.kind == "i":
+            levels = levels.astype(np.float32)  # a difference may exceed the range of integers
+        np.subtract(levels.max(), levels, out=levels)
+    return Gray(TURNED.get(orientation, np.asarray)(levels), declared=page is not None)
 
 
-def gray_levels(image: Image.Image) -> Image.Image:
-    """Convert to one channel: mode `L` for images of 8 bits, else `F`."""
-    if image.mode.startswith("I") or image.mode == "F":
-        levels = np.asarray(image, np.float32)
-        if not np.isfinite(levels).all():
+def gray_levels(image: Image.Image) -> np.ndarray:
+    """Convert to one channel [H, W]: uint8, or as the image has them if they are deeper.
+
+    Raises:
+        InputError: a level is not a number.
+    """
+    levels = np.empty((image.height, image.width), DEEP.get(image.mode, np.uint16 if image.mode[0] == "I" else np.uint8))
+    for rows in bands(levels.shape):
+        band = image.crop((0, rows.start, image.width, rows.stop))
+        levels[rows] = np.asarray(band if levels.itemsize > 1 else _gray_of_8_bits(band))
+        if image.mode == "F" and not np.isfinite(levels[rows]).all():
             raise InputError("the image has levels that are not numbers")
-        return Image.fromarray(levels)
+    return levels
+
+
+def _gray_of_8_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
@@ -109,6 +169,11 @@ def gray_from_array(array: np.ndarray, max_pixels: int) -> Gray:
 
     Raises:
         InputError: another shape, too many pixels, or levels that are not finite numbers.
+
+    Example:
+        >>> gray = gray_from_array(np.zeros((3, 40, 60), np.uint8), max_pixels=10_000)
+        >>> gray.levels.shape, gray.levels.dtype
+        ((40, 60), dtype('uint8'))
     """
     if array.ndim == 3 and array.shape[-1] not in CHANNELS and array.shape[0] in CHANNELS:
         array = np.moveaxis(array, 0, -1)
@@ -128,4 +193,4 @@ def gray_from_array(array: np.ndarray, max_pixels: int) -> Gray:
     levels = array.astype(np.float32)
     if not np.isfinite(levels).all():
         raise InputError("the image has levels that are not numbers")
-    return Gray(Image.fromarray(levels if levels.ndim == 2 else levels[..., :3] @ LUMINANCE))
+    return Gray(levels if levels.ndim == 2 else levels[..., :3] @ LUMINANCE)

@@ -12,12 +12,12 @@ import select
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from baa.data.read.deadline import Deadline
 from baa.data.read.radiograph import Frame, Radiograph
 from baa.errors import InputError
 from baa.patient import Patient, Sex
@@ -26,6 +26,7 @@ MEMORY_BYTES = 2 << 30
 """Address space of a decoder process, libraries included."""
 
 DEADLINE_SECONDS = 10.0
+"""Of computing, for one file."""
 
 START_SECONDS = 120.0
 """A machine under load needs tens of seconds to import the decoders from a network file system."""
@@ -47,6 +48,14 @@ def decode_apart(data: bytes, px: int) -> Radiograph:
 
     Raises:
         InputError: as `decode`; or the decoder ended, took longer than `DEADLINE_SECONDS` or more than `MEMORY_BYTES`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.linear_gradient("L").save(file, "PNG")
+        >>> decode_apart(file.getvalue(), 64).pixels.shape
+        (64, 64)
     """
     decoder = _pool.take()
     try:
@@ -68,7 +77,8 @@ class _Decoder:
     """A running decoder process."""
 
     def __init__(self) -> None:
-        start = f"import sys; sys.path[:] = {sys.path!r}; from baa.data.read.serve import serve; serve({MEMORY_BYTES})"
+        serve = f"from baa.data.read.serve import serve; serve({MEMORY_BYTES}, {DEADLINE_SECONDS})"
+        start = f"import sys; sys.path[:] = {sys.path!r}; {serve}"
         self.process = subprocess.Popen(
             [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
@@ -83,13 +93,14 @@ class _Decoder:
         Raises:
             DecoderDiedError: it does not come.
         """
-        self._receive(time.monotonic() + START_SECONDS)
+        self._receive(Deadline(self.process.pid, START_SECONDS))
 
     def decode(self, data: bytes, px: int) -> Radiograph:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = Deadline(self.process.pid, DEADLINE_SECONDS)
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps({"px": px, "bytes": len(data)}).encode() + b"\n" + data)
+            self.process.stdin.write(json.dumps({"px": px, "bytes": len(data)}).encode() + b"\n")
+            self.process.stdin.write(data)
             self.process.stdin.flush()
         except OSError:
             raise DecoderDiedError(self._ending()) from None
@@ -107,18 +118,18 @@ class _Decoder:
             notes=tuple(answer["notes"]),
         )
 
-    def _receive(self, deadline: float) -> tuple[dict[str, Any], bytes]:
+    def _receive(self, deadline: Deadline) -> tuple[dict[str, Any], bytes]:
         """Read the length of a JSON text, the text, and as many bytes of pixels as it says."""
         answer = json.loads(self._read(int(self._read(HEADER_BYTES, deadline)), deadline))
         return answer, self._read(answer.get("pixels", 0), deadline)
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, deadline: Deadline) -> bytes:
         assert self.process.stdout is not None
         parts, left = list[bytes](), count
         while left:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise DecoderDiedError(f"it takes longer than {DEADLINE_SECONDS:g} seconds")
+            while not select.select([self.process.stdout], [], [], deadline.left())[0]:
+                if not deadline.left():
+                    raise DecoderDiedError(f"it takes longer than {deadline.seconds:g} seconds")
             part = os.read(self.process.stdout.fileno(), left)
             if not part:
                 raise DecoderDiedError(self._ending())

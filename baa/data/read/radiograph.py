@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from baa.patient import Patient
 
@@ -12,7 +11,12 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Frame(NamedTuple):
-    """Where the square lies in the image, in the image's pixels: left and top edge, negative where it is padded, and side."""
+    """The place of the square in the image, in its pixels: left and top edge, negative where it is padded, and side.
+
+    Example:
+        >>> Frame(left=0.0, top=-20.0, side=200.0).boxes_in_image(np.array([0.25, 0.5, 0.75, 1.0])).tolist()
+        [50.0, 80.0, 150.0, 180.0]
+    """
 
     left: float
     top: float
@@ -24,13 +28,13 @@ class Frame(NamedTuple):
 
 
 class Gray(NamedTuple):
-    """What a file holds.
+    """The gray levels of a file, and what its header declares.
 
-    levels: mode `L` or `F`, bones bright if `declared`. declared: the file declares its polarity, and it has been applied.
-    patient: from a DICOM header. notes: what is unusual about the file, in words.
+    levels: [H, W] of the number type that needs least memory, bones bright if `declared`. declared: the file declares its
+    polarity, and it has been applied. patient: from a DICOM header. notes: what is unusual about the file, in words.
     """
 
-    levels: Image.Image
+    levels: np.ndarray
     declared: bool = False
     patient: Patient = Patient()
     notes: tuple[str, ...] = ()

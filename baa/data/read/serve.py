@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -14,14 +15,17 @@ from baa.data.read.decode import decode
 from baa.errors import InputError
 
 ORPHAN_SECONDS = 10.0
+SLACK = 2.0
 HEADER_BYTES = 8
 
 
-def serve(memory_bytes: int) -> None:
+def serve(memory_bytes: int, seconds: float) -> None:
     """Decode one file after the other, until standard input ends or the parent process has gone.
 
     Args:
         memory_bytes: limit of the address space.
+        seconds: of computing for one file. The parent ends a process that takes longer; if the parent has died meanwhile, the
+            system does, a little later.
     """
     _limit(memory_bytes)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
@@ -32,20 +36,22 @@ def serve(memory_bytes: int) -> None:
     silent = os.open(os.devnull, os.O_WRONLY)  # decoders print what headers contain
     os.dup2(silent, sys.stdout.fileno())
     os.dup2(silent, sys.stderr.fileno())
-    requests, parent = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0), os.getppid()
+    requests, parent = os.fdopen(os.dup(sys.stdin.fileno()), "rb"), os.getppid()  # its buffer is empty after each request
     _answer(answers, {})
     while True:
         while not select.select([requests], [], [], ORPHAN_SECONDS)[0]:
             if os.getppid() != parent:
                 return
-        request = _line(requests)
-        if not request:
+        request = requests.readline()
+        if not request.endswith(b"\n"):
             return
         asked = json.loads(request)
-        data = _exactly(requests, asked["bytes"])
-        if data is None:
+        data = requests.read(asked["bytes"])
+        if len(data) < asked["bytes"]:
             return
+        allow(SLACK * seconds)
         _answer(answers, *_decoded(data, asked["px"]))
+        del data
 
 
 def _limit(memory_bytes: int) -> None:
@@ -56,9 +62,19 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _decoded(data: bytearray, px: int) -> tuple[dict[str, Any], bytes]:
+def allow(seconds: float) -> None:
+    """Let the system end this process once it has computed this long from now."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = math.ceil(used.ru_utime + used.ru_stime + seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _decoded(data: bytes, px: int) -> tuple[dict[str, Any], bytes]:
     try:
-        radiograph = decode(bytes(data), px)
+        radiograph = decode(data, px)
     except InputError as error:
         return {"error": str(error)}, b""
     except MemoryError:
@@ -81,24 +97,3 @@ def _answer(answers: BinaryIO, answer: dict[str, Any], pixels: bytes = b"") -> N
     text = json.dumps(answer).encode()
     answers.write(b"%08d" % len(text) + text + pixels)
     answers.flush()
-
-
-def _line(requests: Any) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = requests.read(1)
-        if not part:
-            return b""
-        line += part
-    return line
-
-
-def _exactly(requests: Any, count: int) -> bytearray | None:
-    """Read a number of bytes; None where standard input ends before."""
-    data, place = bytearray(count), 0
-    while place < count:
-        part = requests.readinto(memoryview(data)[place:])
-        if not part:
-            return None
-        place += part
-    return data

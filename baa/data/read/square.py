@@ -5,12 +5,10 @@ from PIL import Image
 
 from baa.data.read.polarity import is_negative
 from baa.data.read.radiograph import Frame, Gray, Radiograph
+from baa.data.read.shrink import Box, resized
 
 PERCENTILES = (0.5, 98.5)
 """Levels between these become 0 to 255. The few pixels above are burnt-in letters and metal markers, brighter than bone."""
-
-REDUCING_GAP = 1.5
-"""The filter shrinks by at least this factor, after whole blocks are averaged. Error on 1,500 x 2,000 px: 0.2 gray levels."""
 
 COARSE_PX = 96
 """On an image this small noise is averaged out, and the rows outside of the collimation have one level."""
@@ -27,9 +25,6 @@ MARGIN = 0.02
 MARGIN_KEPT = 0.3
 """If less than this share of a side is left between the margins, nothing is cut."""
 
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom edge, in pixels."""
-
 SMALL_SHARE = 0.9
 SMALL_NOTE = "only {width} x {height} pixels: a picture below {px} pixels shifts the age by several months"
 POLARITY_NOTE = "it looks like a negative, though the file declares a positive or was inverted as it declares"
@@ -42,12 +37,11 @@ def make_radiograph(gray: Gray, px: int) -> Radiograph:
     The margin around the film is cut. The longer side of the rest fills the square, and what remains is black. Levels are
     stretched after shrinking, before they are rounded: images of 8 and of 16 bits give the same pixels.
     """
-    exact = gray.levels.convert("F")  # so that 8 and 16 bits are averaged alike
-    box = content(exact)
-    levels = _stretched(np.asarray(shrink(exact, px, box)))
+    box = content(gray.levels)
+    levels = _stretched(shrink(gray.levels, px, box))
     negative = is_negative(levels)
     inverted = negative and not gray.declared
-    width, height = gray.levels.size
+    height, width = gray.levels.shape
     return Radiograph(
         on_square(255 - levels if inverted else levels),
         width,
@@ -60,20 +54,25 @@ def make_radiograph(gray: Gray, px: int) -> Radiograph:
 
 
 def levels_on_square(levels: np.ndarray, px: int) -> np.ndarray:
-    """Stretch gray levels [H, W] of a positive and pad them to a square: uint8 [px, px]."""
-    return make_radiograph(Gray(Image.fromarray(levels), declared=True), px).pixels
+    """Stretch gray levels [H, W] of a positive and pad them to a square: uint8 [px, px].
+
+    Example:
+        >>> pixels = levels_on_square(np.add.outer(np.arange(80.0), np.arange(60.0)), 64)
+        >>> pixels.shape, pixels.dtype
+        ((64, 64), dtype('uint8'))
+    """
+    return make_radiograph(Gray(levels, declared=True), px).pixels
 
 
-def content(gray: Image.Image) -> Box:
+def content(levels: np.ndarray) -> Box:
     """Find the exposed film inside its margins: padding, and what collimation left dark, gray or bright."""
-    levels = np.asarray(gray)
     left, top, right, bottom = _inside(levels, EXACT_RANGE, (0, 100))
     scale = COARSE_PX / max(right - left, bottom - top)
     if scale >= 0.5:
         return left, top, right, bottom
     size = max(2, round((right - left) * scale)), max(2, round((bottom - top) * scale))
-    coarse = gray.resize(size, Image.Resampling.BOX, (left, top, right, bottom), reducing_gap=REDUCING_GAP)
-    inner = _inside(np.asarray(coarse), COARSE_RANGE, COARSE_PERCENTILES)
+    coarse = resized(levels, size, (left, top, right, bottom), Image.Resampling.BOX)
+    inner = _inside(coarse, COARSE_RANGE, COARSE_PERCENTILES)
     x, y = (right - left) / size[0], (bottom - top) / size[1]
     edges = [round(edge * unit) for edge, unit in zip(inner, (x, y, x, y), strict=True)]
     return left + edges[0], top + edges[1], left + edges[2], top + edges[3]
@@ -85,7 +84,7 @@ def _inside(levels: np.ndarray, most: float, percentiles: tuple[int, int]) -> Bo
     edges = []
     for axis in (0, 1):
         if percentiles == (0, 100):
-            spread = levels.max(axis=axis).astype(np.float32) - levels.min(axis=axis)
+            spread = levels.max(axis=axis).astype(np.float32) - levels.min(axis=axis).astype(np.float32)
         else:
             spread = np.subtract(*np.percentile(levels, percentiles[::-1], axis=axis))
         varied, side = np.flatnonzero(spread > most * (high - low)), levels.shape[1 - axis]
@@ -97,21 +96,18 @@ def _inside(levels: np.ndarray, most: float, percentiles: tuple[int, int]) -> Bo
 
 
 def frame_of(box: Box) -> Frame:
-    """The smallest square around a part of an image, with the same center."""
+    """Return the smallest square around a part of an image, with the same center."""
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
     return Frame((left + right - side) / 2, (top + bottom - side) / 2, float(side))
 
 
-def shrink(gray: Image.Image, px: int, box: Box | None = None) -> Image.Image:
-    """Resize the longer side of an image, or of a part of it, to `px` and keep the aspect.
-
-    Whole blocks are averaged first, which saves a third of the time.
-    """
-    left, top, right, bottom = box or (0, 0, *gray.size)
+def shrink(levels: np.ndarray, px: int, box: Box) -> np.ndarray:
+    """Resize the longer side of a part of an image to `px` and keep the aspect: float32."""
+    left, top, right, bottom = box
     scale = px / max(right - left, bottom - top)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    return gray.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom), reducing_gap=REDUCING_GAP)
+    return resized(levels, size, box, Image.Resampling.BILINEAR)
 
 
 def on_square(levels: np.ndarray) -> np.ndarray:

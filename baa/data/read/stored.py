@@ -26,6 +26,9 @@ SOME_ROWS = 500
 SWAPPED = 0.5
 """Swapped bytes make a radiograph rougher than this share tells: its low bytes become the high ones."""
 
+NOISE, ROUGHER = 0.12, 2.0
+"""Roughness of films: at most 0.1, that of noise: 0.34."""
+
 CARRIED, FEWEST_CHANGES, SMOOTHER = 0.15, 20, 0.8
 
 
@@ -39,8 +42,20 @@ class Stored(NamedTuple):
 def read_stored(dataset: Dataset, layout: Layout, max_pixels: int) -> Stored:
     """Read the stored values.
 
+    Args:
+        dataset: the file.
+        layout: how its pixels are stored, from `baa.data.read.header.read_layout`.
+        max_pixels: the largest accepted image.
+
     Raises:
-        InputError: there are none, or they are truncated, damaged, of another size than the header says, or too many.
+        InputError: there are none, or they are truncated, damaged, of another size than in the header, or too many.
+
+    Example:
+        >>> from baa.data.read.header import read_layout
+        >>> dataset = Dataset()
+        >>> dataset.Rows, dataset.Columns, dataset.BitsAllocated, dataset.PixelData = 2, 3, 8, bytes([0, 1, 2, 3, 4, 5])
+        >>> read_stored(dataset, read_layout(dataset, 100), 100).values.tolist()
+        [[0, 1, 2], [3, 4, 5]]
     """
     for name, dtype in FLOATS.items():
         if name in dataset:
@@ -106,7 +121,7 @@ def _compressed(data: bytes, layout: Layout, max_pixels: int) -> Stored:
     notes = []
     if values.shape[:2] != (layout.rows, layout.columns):
         said, there = f"{layout.columns} x {layout.rows}", f"{values.shape[1]} x {values.shape[0]}"
-        notes.append(f"the header says {said} pixels, the compressed image has {there}")
+        notes.append(f"the header has {said} pixels, the compressed image has {there}")
     if values.ndim != 2 and values.ndim != 3:
         raise InputError(f"the {stream.kind} image has {values.ndim} dimensions")
     if stream.bits > 8 or not layout.signed:
@@ -127,23 +142,41 @@ def _plausible(raw: np.ndarray, layout: Layout) -> Stored:
     shift = 0 if layout.high is None else min(max(layout.high + 1 - stored, 0), bits - stored)
     if shift and not (some & ((1 << shift) - 1)).any():  # bits below those in use are empty, or HighBit is wrong
         raw, some = raw >> shift, some >> shift
-    if stored < bits and not _sign_extended(raw, stored) and _carry(some >> stored, some, stored) < -CARRIED:
+    if stored < bits and not _sign_extended(raw, stored) and _continue_above(some, stored):
         stored, notes = bits, [*notes, "the values use more bits than BitsStored in the header"]
     signed, carry = layout.signed, _carry((some >> (stored - 1)) & 1, some, stored - 1)
-    if stored > 8 and abs(carry) > CARRIED and signed != (carry > 0) and _is_smoother(some, bits - stored, carry > 0):
+    if (
+        (stored > 8 or signed)
+        and abs(carry) > CARRIED
+        and signed != (carry > 0)
+        and _is_smoother(some, bits - stored, carry > 0)
+    ):
         signed = carry > 0
         notes.append(f"the values are {'signed' if signed else 'unsigned'}, unlike PixelRepresentation in the header")
     unused = bits - stored
     if unused:
         raw = raw << unused
     values = raw.view(f"i{raw.dtype.itemsize}") if signed else raw
-    return Stored(values >> unused if unused else values, tuple(notes))
+    if unused:
+        np.right_shift(values, unused, out=values)
+    return Stored(values, tuple(notes))
 
 
 def _sign_extended(raw: np.ndarray, stored: int) -> bool:
     """Whether the bits above those in use repeat the sign."""
     values = raw.view(raw.dtype.str.replace("u", "i"))
     return bool(values.min() >= -(1 << (stored - 1)) and values.max() < 1 << (stored - 1))
+
+
+def _continue_above(some: np.ndarray, stored: int) -> bool:
+    """Whether the values go on in the bits above those that the header declares.
+
+    If many bits are missing, what is left is noise or nothing. An overlay in unused bits leaves a smooth image.
+    """
+    below = some & ((1 << stored) - 1)
+    if np.ptp(below) == 0 or _carry(some >> stored, some, stored) < -CARRIED:
+        return True
+    return (rough := _roughness(below)) > NOISE and rough > ROUGHER * _roughness(some)
 
 
 def _carry(above: np.ndarray, raw: np.ndarray, bit: int) -> float:

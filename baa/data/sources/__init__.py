@@ -3,6 +3,10 @@
 Its name is the value of `data.source`. It defines `SOURCE`, and nothing else has to list it:
 
     SOURCE = Source(read=read_clinic, description="radiographs of our clinic", licence=None)
+
+Example:
+    >>> sorted(SOURCES)
+    ['phantom', 'rsna', 'table']
 """
 
 import pkgutil

@@ -21,7 +21,8 @@ def rows_to_cases(
     """Parse every row of a table.
 
     Args:
-        table: columns `id` and optionally `months`, `sex`, `split`, all text; the index is each row's place, for messages.
+        table: columns `id` and optionally `months`, `sex`, `split`, `patient`, all text; the index is each row's place, for
+            messages.
         find_image: row -> its image, or None. It raises ValueError if the row has no single one.
         sex_column: the name of the sex column in the file; `parse_sex` needs it.
         months_per_unit: months per unit of the age column.
@@ -42,7 +43,7 @@ def rows_to_cases(
         except (InputError, OSError, ValueError) as error:  # equal copies of an image are compared
             problems.append(Problem(id_, place, str(error)))
             continue
-        cases.append(Case(id_, image, months, sex, split))
+        cases.append(Case(id_, image, months, sex, split, patient=row.get("patient", "").strip()))
     return cases, problems
 
 

@@ -40,13 +40,31 @@ TABLES = (
 
 
 def read_rsna(root: Path) -> CaseList:
-    """Read the cases of the challenge's tables. Tables are recognized by their columns.
+    r"""Read the cases of the challenge's tables. Tables are recognized by their columns.
 
     A table is a CSV file or a workbook (the test set is released as one) in `root` or up to two folders below. An image may
     be anywhere below `root`, in a tar too. Cases get the split of their table; if only one split is present, they get none.
 
+    Args:
+        root: the folder.
+
+    Returns:
+        The usable cases, and the problems of the other rows.
+
     Raises:
         InputError: `root` is not a folder, or holds no table with the challenge's columns.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "train.csv").write_text("id,boneage,male\n1377,180,False\n1378,12,True\n")
+        ...     Image.new("L", (40, 30)).save(Path(folder, "1377.png"))
+        ...     cases, problems = read_rsna(Path(folder))
+        >>> cases[0].id, cases[0].months, cases[0].sex
+        ('1377', 180.0, <Sex.FEMALE: 0>)
+        >>> problems[0].reason
+        'its image 1378.* is missing'
     """
     if not root.is_dir():
         raise InputError(f"data.root: {root} is not a folder")

@@ -25,9 +25,10 @@ def read_table(
     months: str | None = None,
     sex: str | None = None,
     split: str | None = None,
+    patient: str | None = None,
     age_unit: str = "months",
 ) -> CaseList:
-    """Read the cases that a table lists.
+    r"""Read the cases that a table lists.
 
     Args:
         file: the table.
@@ -35,16 +36,30 @@ def read_table(
         image: column of image files, with or without suffix.
         id: column of ids; the image's stem if None.
         months: column of ages; None if there are none, for prediction.
-        sex, split: optional columns.
+        sex, split, patient: optional columns.
         age_unit: `months`, `years` or `days`.
+
+    Returns:
+        The usable cases, and the problems of the other rows.
 
     Raises:
         InputError: the file, the folder or a named column does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "ours.csv")
+        ...     _ = file.write_text("film,years,sex\na.png,10.5,m\n")
+        ...     Image.new("L", (40, 30)).save(Path(folder, "a.png"))
+        ...     cases, problems = read_table(file, image="film", months="years", sex="sex", age_unit="years")
+        >>> cases[0].id, cases[0].months, cases[0].sex, problems
+        ('a', 126.0, <Sex.MALE: 1>, [])
     """
     if not file.is_file():
         raise InputError(f"data.table.file: {file} is not a file")
     rows = read_rows(file)
-    columns = {"image": image, "id": id, "months": months, "sex": sex, "split": split}
+    columns = {"image": image, "id": id, "months": months, "sex": sex, "split": split, "patient": patient}
     for setting, column in columns.items():
         if column is not None and column not in rows.columns:
             raise InputError(f"data.table.{setting}: {file} has no column {column!r}; it has {', '.join(map(str, rows))}")

@@ -4,6 +4,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from dicom_file import PLANTED, dicom
+from fuzzed import run_lengths
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -12,7 +13,9 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLosslessSV1,
     JPEGLSLossless,
+    RLELossless,
 )
 
 from baa.data.read.decode import decode
@@ -97,7 +100,7 @@ def test_a_stream_knows_its_bits_and_size_better_than_the_header(hand, plain):
             assert difference(encoded(hand, syntax, stream, **tags), plain) < 1
         read = decode(encoded(hand, syntax, stream, Rows=100, Columns=900), 240)
         assert np.abs(read.pixels.astype(int) - plain.pixels).mean() < 1
-        assert "the header says 900 x 100 pixels, the compressed image has 200 x 240" in read.notes
+        assert "the header has 900 x 100 pixels, the compressed image has 200 x 240" in read.notes
     assert difference(encoded(eight, JPEGBaseline8Bit, jpeg, SamplesPerPixel=3, PhotometricInterpretation="RGB"), plain) < 2
 
 
@@ -263,3 +266,38 @@ def test_ages_in_headers_have_the_limits_of_ages_in_tables(hand, age, months):
     assert decode(twelve(hand, PatientAge=age), 64).patient.months == (
         None if months is None else pytest.approx(months, abs=0.01)
     )
+
+
+BITS = [8, 10, 12, 14, 16]
+
+
+@pytest.mark.parametrize("codec", ["JPEG-LS", "JPEG 2000", "JPEG lossless", "RLE", "none"])
+def test_every_pair_of_declared_and_stored_bits_is_read(hand, codec):
+    small = hand[::2, ::2]
+    expected = decode(dicom(small), 64).pixels.astype(int)
+    for bits in BITS:
+        stored = (small >> (12 - bits) if bits < 12 else small << (bits - 12)).astype(np.uint16 if bits > 8 else np.uint8)
+        encode = {
+            "JPEG-LS": lambda levels: imagecodecs.jpegls_encode(levels),
+            "JPEG 2000": lambda levels, bits=bits: imagecodecs.jpeg2k_encode(
+                levels, level=0, codecformat="j2k", bitspersample=bits
+            ),
+            "JPEG lossless": lambda levels, bits=bits: imagecodecs.jpeg8_encode(levels, lossless=True, bitspersample=bits),
+            "RLE": run_lengths,
+            "none": None,
+        }[codec]
+        syntax = {"JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless, "JPEG lossless": JPEGLosslessSV1}.get(codec)
+        pixels = {} if encode is None else {"PixelData": encapsulate([encode(stored)]), "syntax": syntax or RLELossless}
+        for said in BITS:
+            for signed in (0, 1):
+                tags = {"BitsStored": said, "HighBit": said - 1, "PixelRepresentation": signed}
+                for allocated in (8, 16) if codec.startswith("JPEG") else (8 * stored.itemsize,):
+                    read = decode(dicom(stored, BitsAllocated=allocated, **tags, **pixels), 64)
+                    off = np.abs(read.pixels - expected).mean()
+                    assert off < 3, (bits, said, signed, allocated, off)
+
+
+def test_a_meta_header_without_transfer_syntax_is_read(hand, plain):
+    whole = twelve(hand)
+    place = whole.index(b"1.2.840.10008.1.2.1\0") - 8
+    assert difference(whole[:place] + whole[place + 28 :], plain) < 1

@@ -4,9 +4,9 @@ import imagecodecs
 import numpy as np
 import pytest
 from dicom_file import PLANTED, dicom
+from fuzzed import run_lengths
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.uid import (
     JPEG2000,
     JPEG2000Lossless,
@@ -121,18 +121,7 @@ ENCODERS = {
     JPEGLSLossless: imagecodecs.jpegls_encode,
     JPEG2000Lossless: lambda levels: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="j2k"),
     JPEG2000: lambda levels: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="jp2"),
-    RLELossless: lambda levels: RLELosslessEncoder.encode(
-        levels.tobytes(),
-        rows=levels.shape[0],
-        columns=levels.shape[1],
-        samples_per_pixel=1,
-        bits_allocated=8,
-        bits_stored=8,
-        pixel_representation=0,
-        number_of_frames=1,
-        index=0,
-        photometric_interpretation="MONOCHROME2",
-    ),
+    RLELossless: run_lengths,
 }
 
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from baa.data.read import process
+from baa.data.read import deadline, process
 from baa.data.read.decode import decode
 from baa.data.read.file import ImageFile
 from baa.data.read.process import decode_apart
@@ -68,6 +70,18 @@ def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypat
     assert ImageFile(film).load(64).pixels.any()
 
 
+@pytest.mark.parametrize(
+    ("waited", "computed", "left"),
+    [(4, 0, 6), (10, 10, 0), (10, 4, 6), (55, 4, 5), (60, 4, 0), (11, 0.05, 0), (10, None, 0)],
+)
+def test_on_a_busy_machine_the_time_that_a_decoder_has_computed_counts(monkeypatch, waited, computed, left):
+    now = iter([100, 100 + waited])
+    used = iter([7.0, None if computed is None else 7.0 + computed])
+    monkeypatch.setattr(deadline.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(deadline, "_computed", lambda _: next(used))
+    assert deadline.Deadline(1, 10.0).left() == left
+
+
 def test_a_file_that_needs_too_much_memory_costs_one_file(film, decoder, monkeypatch):
     monkeypatch.setattr(process, "MEMORY_BYTES", 350 << 20)
     process._pool.close()
@@ -82,7 +96,7 @@ def test_a_file_that_needs_too_much_memory_costs_one_file(film, decoder, monkeyp
 
 
 def test_signals_for_the_job_do_not_end_the_decoder(film, decoder):
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         os.kill(decoder.process.pid, number)
     assert ImageFile(film).load(64).pixels.any()
     assert process._pool.idle == [decoder]
@@ -93,6 +107,12 @@ def test_a_decoder_whose_parent_dies_within_a_request_ends(decoder):
     decoder.process.stdin.close()
     assert decoder.process.wait(20) == 0
     process._pool.close()
+
+
+def test_a_decoder_that_computes_on_when_nobody_waits_is_ended_by_the_system():
+    endless = "from baa.data.read.serve import allow; allow(0.1); allow(0.2)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", endless], timeout=120)
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_threads_decode_at_the_same_time(film):

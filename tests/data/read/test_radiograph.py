@@ -69,7 +69,7 @@ def test_the_longer_side_fills_the_square_and_the_aspect_is_kept():
     assert (square[70:90] > 250).all()
     assert not square[:30].any()
     assert not square[90:].any()
-    assert frame_of(content(Image.fromarray(stripes))) == (0, -15, 60)
+    assert frame_of(content(stripes)) == (0, -15, 60)
 
 
 def test_a_file_that_is_no_whole_image_is_refused_with_the_reason(hand):

@@ -66,13 +66,22 @@ def growth(months: float, sex: Sex) -> float:
     """Return the length of the hand as a share of an adult hand.
 
     Growth is fast in infancy, then steady. It ends when the epiphyses fuse.
+
+    Example:
+        >>> growth(0.0, Sex.MALE), growth(216.0, Sex.MALE)
+        (0.36, 1.0)
     """
     progress = float(np.clip(months / GROWTH_ENDS.of(sex), 0, 1))
     return NEWBORN_LENGTH + (1 - NEWBORN_LENGTH) * (0.75 * progress**0.8 + 0.25 * progress * progress * (3 - 2 * progress))
 
 
 def carpal_size(bone: str, months: float, sex: Sex) -> float:
-    """Return the size of a carpal ossification center as a share of the adult carpal, 0 before it appears."""
+    """Return the size of a carpal ossification center as a share of the adult carpal, 0 before it appears.
+
+    Example:
+        >>> carpal_size("pisiform", 60.0, Sex.MALE), carpal_size("capitate", 170.0, Sex.MALE)
+        (0.0, 1.0)
+    """
     appears = CARPAL_APPEARS[bone].of(sex)
     if months < appears:
         return 0.0

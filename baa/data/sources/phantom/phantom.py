@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from PIL import Image
 
 from baa.data.cases import Box, Case
 from baa.data.read.radiograph import Gray, Radiograph
@@ -48,7 +47,7 @@ class Phantom:
 
     def load(self, px: int) -> Radiograph:
         film = expose(self.pieces, self.pose, self.scale, px, film=self._rng(3), grain=self._rng(4))
-        return make_radiograph(Gray(Image.fromarray(film), declared=True), px)
+        return make_radiograph(Gray(film, declared=True), px)
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Return the random generator of a purpose: 0 size, 1 pose, 2 bones, 3 film, 4 grain."""
@@ -95,7 +94,13 @@ class Phantom:
 
 
 def phantom_cases(count: int, *, seed: int) -> list[Case]:
-    """Return hands of all ages and both sexes, with true boxes. Case i does not depend on `count`."""
+    """Return hands of all ages and both sexes, with true boxes. Case i does not depend on `count`.
+
+    Example:
+        >>> case = phantom_cases(3, seed=0)[2]
+        >>> case.id, sorted(case.gt_boxes), case.image.load(64).pixels.shape
+        ('phantom-0-2', ['carpal', 'hand'], (64, 64))
+    """
     cases = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
