@@ -267,6 +267,7 @@ class TrainerConfig:
     devices: str = setting("auto", "processes per node: auto, or a number")
     num_nodes: int = setting(1, "nodes", low=1)
     timeout: float = setting(10.0, "minutes that a process waits for the others or for a batch before it ends", low=0.1)
+    signal_every: int = setting(10, "steps after which processes ask each other whether one has a signal to stop", low=1)
     precision: Precision = setting("auto", "auto: 32-true on CPUs, bf16-mixed on CUDA GPUs that have it")
     fast_dev_run: bool = setting(False, "try all stages on two batches of each split for an epoch, and keep nothing")
     overfit_batches: int = setting(0, "train each epoch on the same first batches of this number; 0: on all", low=0)

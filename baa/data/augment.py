@@ -47,15 +47,22 @@ class Augmentation:
     random_erasing_p: float = 0.0
 
     def __call__(self, source: GrayImage) -> View:
-        draws = _draws(self, source.device)
-        moved, flipped = (_matrix(augmentation, source) for augmentation in (draws.affine, draws.flip))
+        count, side = source.shape[0], source.shape[-1]
+        draws = _draws(self)
+        moved, flipped = (_matrix(augmentation, source.shape) for augmentation in (draws.affine, draws.flip))
         exposure = draws.exposure(source.shape)
+        parts = [
+            invert(_in_shares(flipped @ moved, side)).flatten(1),
+            torch.stack([exposure["contrast"], exposure["brightness"]], dim=1),
+            *([_rectangles(draws.erasing, source.shape)] if self.random_erasing_p else []),
+        ]
+        drawn = _to_device(torch.cat(parts, dim=1), source.device)
         return View(
             source=source,
-            affine=invert(_in_shares(flipped @ moved, source.shape[-1])),
-            contrast=exposure["contrast"].to(source),
-            brightness=exposure["brightness"].to(source),
-            erased=_rectangles(draws.erasing, source) if self.random_erasing_p else None,
+            affine=drawn[:, :9].view(count, 3, 3),
+            contrast=drawn[:, 9],
+            brightness=drawn[:, 10],
+            erased=drawn[:, 11:] if self.random_erasing_p else None,
         )
 
 
@@ -67,36 +74,33 @@ class _Draws(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _draws(augmentation: Augmentation, device: torch.device) -> _Draws:
-    """kornia's augmentations, once for each device.
+def _draws(augmentation: Augmentation) -> _Draws:
+    """kornia's augmentations, on the CPU: a batch's parameters are a few numbers, and reach a GPU as one tensor.
 
-    Parameters come from the device of the ranges. `RandomContrast` and `RandomBrightness` move theirs to the CPU, for which a
-    GPU would wait each batch, so the generator that both are made of draws for them.
+    `RandomContrast` and `RandomBrightness` are made of the generator that draws both here.
     """
-
-    def pair(first: float, second: float) -> Tensor:
-        return torch.tensor([first, second], device=device, dtype=torch.float32)
-
     degrees, scale, shift = augmentation.degrees, augmentation.scale, augmentation.shift
     contrast, brightness = augmentation.contrast, augmentation.brightness
-    draws = _Draws(
-        affine=RandomAffine(pair(-degrees, degrees), translate=pair(shift, shift), scale=pair(1 - scale, 1 + scale), p=1.0),
+    return _Draws(
+        affine=RandomAffine(degrees, translate=(shift, shift), scale=(1 - scale, 1 + scale), p=1.0),
         flip=RandomHorizontalFlip(p=augmentation.flip),
         exposure=PlainUniformGenerator(
-            (pair(1 - contrast, 1 + contrast), "contrast", None, None),
-            (pair(-brightness, brightness), "brightness", None, None),
+            ((1 - contrast, 1 + contrast), "contrast", None, None),
+            ((-brightness, brightness), "brightness", None, None),
         ),
-        erasing=RandomErasing(pair(*ERASED_AREA), ERASED_RATIO, p=augmentation.random_erasing_p),
+        erasing=RandomErasing(ERASED_AREA, ERASED_RATIO, p=augmentation.random_erasing_p),
     )
-    for part in draws:
-        part.set_rng_device_and_dtype(device, torch.float32)
-    return draws
 
 
-def _matrix(augmentation: RandomAffine | RandomHorizontalFlip, source: GrayImage) -> Affine:
+def _matrix(augmentation: RandomAffine | RandomHorizontalFlip, shape: torch.Size) -> Affine:
     """Indices of pixels of the source to indices of pixels of the augmented image."""
-    drawn = augmentation.forward_parameters(source.shape)
-    return augmentation.generate_transformation_matrix(source, drawn, augmentation.flags)
+    drawn = augmentation.forward_parameters(shape)
+    return augmentation.generate_transformation_matrix(torch.empty(1).expand(shape), drawn, augmentation.flags)
+
+
+def _to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device; a GPU copies from pinned memory while the host goes on."""
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
 def _in_shares(matrix: Affine, side: int) -> Affine:
@@ -105,9 +109,9 @@ def _in_shares(matrix: Affine, side: int) -> Affine:
     return affine_of(linear, (matrix[:, :2, 2] + 0.5 - 0.5 * linear.sum(dim=2)) / side)
 
 
-def _rectangles(erasing: RandomErasing, source: GrayImage) -> Boxes:
-    drawn = erasing.forward_parameters(source.shape)
+def _rectangles(erasing: RandomErasing, shape: torch.Size) -> Boxes:
+    drawn = erasing.forward_parameters(shape)
     corner = torch.stack([drawn["xs"], drawn["ys"]], dim=1)
     size = torch.stack([drawn["widths"], drawn["heights"]], dim=1)
-    boxes = torch.cat([corner, corner + size], dim=1) / source.shape[-1]
+    boxes = torch.cat([corner, corner + size], dim=1) / shape[-1]
     return boxes.masked_fill(drawn["batch_prob"][:, None] < 0.5, torch.nan)

@@ -6,11 +6,12 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
-from torchmetrics import MeanMetric
 
 from baa.data.batch import Batch
 from baa.metrics.ages import age_metrics
+from baa.metrics.epoch_mean import EpochMean
 from baa.nets.heads import AgeHead, AgePrediction, clamp_to_age_range
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -49,7 +50,7 @@ class AgeRegressionModule(L.LightningModule):
         self.warmup = warmup
         self.progressive_resize_from = progressive_resize_from
         self.scale = 1.0
-        self.train_loss, self.train_mae = MeanMetric(), MeanMetric()
+        self.train_loss, self.train_mae = EpochMean(), EpochMean()
         self.val_metrics = age_metrics("val/")
 
     def predict(self, batch: Batch) -> AgePrediction:
@@ -80,12 +81,13 @@ class AgeRegressionModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         prediction, loss = self.objective(batch)
-        self.train_loss.update(loss.detach(), len(batch.months))
-        self.train_mae.update((prediction.months.detach() - batch.months).abs())
+        cases = len(batch.months)
+        self.train_loss.update(loss.detach(), cases)
+        self.train_mae.update(F.l1_loss(prediction.months.detach(), batch.months), cases)
         self.log_dict(self._train_means(), on_step=False, on_epoch=True)
         return loss
 
-    def _train_means(self) -> dict[str, MeanMetric]:
+    def _train_means(self) -> dict[str, EpochMean]:
         return {"train/loss": self.train_loss, "train/mae": self.train_mae}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -94,8 +96,7 @@ class AgeRegressionModule(L.LightningModule):
         checkpoint["train_means"] = {}  # of the epoch so far
         for name, mean in self._train_means().items():
             with mean.sync_context():
-                sums = {"mean_value": mean.mean_value, "weight": mean.weight}
-                checkpoint["train_means"][name] = {state: value.detach().cpu() for state, value in sums.items()}
+                checkpoint["train_means"][name] = {"total": mean.total.cpu(), "cases": mean.cases.cpu()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, states in checkpoint.get("train_means", {}).items():

@@ -4,7 +4,7 @@ A box is (x0, y0, x1, y1) as shares of the square image, the same at every resol
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,8 +31,8 @@ SEED = 0.14
 WINDOW = 0.12
 """Radius about a mode in which the spread of the heat is measured, as a share of the image."""
 
-FLOOD_STEPS = 2 * HEAT_GRID
-"""Cells that a flood reaches: twice across the image, for winding regions."""
+FLOOD_ROUNDS = 12
+"""Rounds of `flood`: enough for winding regions of the whole grid, which need up to log2 of its cells."""
 
 Cells = Bool[Tensor, "batch rows columns"]
 
@@ -44,9 +44,12 @@ def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
 
 def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
     """Find the hottest point of heat maps [B, h, w]: (x, y) [B, 2], as shares of the image."""
-    grid = upsample(heat, HEAT_GRID)
-    y, x = torch.unravel_index(grid.flatten(1).argmax(dim=1), grid.shape[1:])
-    return (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID
+    return _cell_point(upsample(heat, HEAT_GRID).flatten(1).argmax(dim=1))
+
+
+def _cell_point(cell: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
+    """The middle (x, y) of cells of the heat grid, counted row by row. (`unravel_index` makes tensors of lists.)"""
+    return (torch.stack([cell % HEAT_GRID, cell // HEAT_GRID], dim=1) + 0.5) / HEAT_GRID
 
 
 def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> Float[Tensor, "batch 2"]:
@@ -70,9 +73,8 @@ def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> 
     highest = grid.amax(dim=(1, 2), keepdim=True)
     connected = flood(grid >= CONNECTED * highest, grid == highest)
     is_mode = (grid == hottest_near) & (grid >= threshold * highest) & connected
-    y, x = torch.unravel_index(is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1), grid.shape[1:])
-    start = 1 - (torch.stack([x, y], dim=1) + 0.5) / HEAT_GRID  # counted from the lower right corner
-    return mean_shift(grid, start.to(grid.dtype), shift_radius)
+    from_last = is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1)
+    return mean_shift(grid, _cell_point(HEAT_GRID**2 - 1 - from_last).to(grid.dtype), shift_radius)
 
 
 def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) -> Float[Tensor, "batch 2"]:
@@ -86,11 +88,20 @@ def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) ->
     Returns:
         The moved points [B, 2].
     """
+    heat = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
+    y, x = (_cell_centers(heat, axis) for axis in (1, 2))
     points = start.detach()
     for step in range(SHIFT_STEPS):
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == SHIFT_STEPS - 1):
-            points, _ = moments(heat * _disc(heat, points.detach(), radius))
+            near = heat * _disc(y, x, points.detach(), radius)
+            columns, rows = near.sum(dim=1), near.sum(dim=2)
+            sums = torch.stack([(columns * x).sum(dim=1), (rows * y).sum(dim=1)], dim=1)
+            points = sums / _at_least_tiny(rows.sum(dim=1, keepdim=True))
     return points
+
+
+def _at_least_tiny(sums: Tensor) -> Tensor:
+    return sums.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
 def window_box(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -> Boxes:
@@ -105,15 +116,17 @@ def window_box(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -
         Boxes [B, 4].
     """
     grid = upsample(heat, HEAT_GRID)
-    half = extent * moments(grid * _disc(grid, points.detach(), WINDOW))[1].sqrt()
+    y, x = (_cell_centers(grid, axis) for axis in (1, 2))
+    half = extent * moments(grid * _disc(y, x, points.detach(), WINDOW))[1].sqrt()
     return torch.cat([points - half, points + half], dim=1)
 
 
-def _disc(heat: HeatMap, points: Float[Tensor, "batch 2"], radius: float) -> Float[Tensor, "batch rows columns"]:
-    """1 within a radius of points, 0 elsewhere, on the grid of a heat map."""
-    y, x = (_cell_centers(heat, axis) for axis in (1, 2))
+def _disc(
+    y: Float[Tensor, " rows"], x: Float[Tensor, " columns"], points: Float[Tensor, "batch 2"], radius: float
+) -> Bool[Tensor, "batch rows columns"]:
+    """The cells within a radius of points (x, y), on a grid of cells with middles y and x."""
     far = (x - points[:, :1]).square()[:, None] + (y - points[:, 1:]).square()[:, :, None]
-    return (far <= radius**2).to(heat.dtype)
+    return far <= radius**2
 
 
 def _cell_centers(heat: HeatMap, axis: int) -> Float[Tensor, " cells"]:
@@ -135,7 +148,7 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
     """
     grid = upsample(heat, HEAT_GRID)
     highest = grid.amax(dim=(1, 2), keepdim=True)
-    seed = grid == highest if points is None else _disc(grid, points, SEED).bool()
+    seed = grid == highest if points is None else _disc(*(_cell_centers(grid, axis) for axis in (1, 2)), points, SEED)
     blob = flood(grid >= threshold * highest, seed)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges
@@ -145,21 +158,24 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
 def flood(hot: Cells, seed: Cells) -> Cells:
     """Keep the hot cells that are connected with a seed, corners included.
 
-    A box needs one component only. kornia's `connected_components` labels all of them, in ten times the time.
+    Each cell points at a cell of its component with a higher number, and all pointers are followed and passed to neighbors at
+    once (FastSV: Zhang, Azad and Hu, SIAM PP 2020). kornia's `connected_components` spreads labels cell by cell, in as many
+    steps as a region is long.
 
     Shapes:
         hot [B, h, w], seed [B, h, w] -> [B, h, w], all bool
     """
-    blob = hot & seed
-    for _ in range(FLOOD_STEPS):
-        tall = blob.clone()
-        tall[:, 1:] |= blob[:, :-1]
-        tall[:, :-1] |= blob[:, 1:]
-        wide = tall.clone()
-        wide[:, :, 1:] |= tall[:, :, :-1]
-        wide[:, :, :-1] |= tall[:, :, 1:]
-        blob = wide & hot
-    return blob
+    batch, height, width = hot.shape
+    inside = hot.flatten(1)
+    parent = torch.arange(height * width, device=hot.device) * inside
+    for _ in range(FLOOD_ROUNDS):
+        grandparent = parent.gather(1, parent) * inside
+        grid = grandparent.view(batch, 1, height, width).float()  # exact; GPUs pool no integers
+        highest = F.max_pool2d(grid, 3, stride=1, padding=1).flatten(1).long() * inside
+        hooked = parent.scatter_reduce(1, parent, highest, "amax")
+        parent = torch.maximum(torch.maximum(hooked, highest), grandparent)
+    reached = torch.zeros_like(parent).scatter_reduce(1, parent, (seed.flatten(1) & inside).long(), "amax")
+    return ((reached.gather(1, parent) > 0) & inside).view_as(hot)
 
 
 def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
@@ -189,13 +205,13 @@ def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch
 
     For `sharpness` see `moments_box`.
     """
-    highest = heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
-    mass = (heat / highest).pow(sharpness)
-    mass = mass / mass.sum(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)
+    mass = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
+    mass = mass if sharpness == 1 else mass.pow(sharpness)
+    mass = mass / _at_least_tiny(mass.sum(dim=(1, 2), keepdim=True))
     centers = [_cell_centers(heat, axis) for axis in (2, 1)]
     means, variances = [], []
     for profile, center in zip((mass.sum(dim=1), mass.sum(dim=2)), centers, strict=True):
-        mean = profile @ center
+        mean = (profile * center).sum(dim=1)  # elementwise: a matrix product may round to TF32
         variance = (profile * (center - mean[:, None]).square()).sum(dim=1)
         means.append(mean)
         variances.append(variance + 1 / (12 * len(center) ** 2))  # a cell has a width of its own

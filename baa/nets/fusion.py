@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from baa.patient import Sex
@@ -18,12 +19,37 @@ from baa.patient import Sex
 Streams = Float[Tensor, "stream batch width"]
 
 NORM_MOMENTUM = 0.02
-"""Of the projections' batch norm: pooled features follow the age, and the mean of ten small batches is months off."""
+"""Least share of a batch in the statistics of `PatientNorm`."""
 
 KNOWN = (Sex.FEMALE, Sex.MALE)
 
 NEGLIGIBLE_SCALE = 1e-2
 """A batch norm scale below which a channel counts as empty, as in Wang et al.'s released configuration."""
+
+
+class PatientNorm(nn.BatchNorm1d):
+    """Batch norm whose statistics are the mean over the first batches, then a moving average of many.
+
+    Batch n has a share of 1 / n in them, and never less than `momentum`. Pooled features follow the age: with a large
+    `momentum` the statistics would be those of the last ages, with a small one alone they would long be those of the start.
+
+    Shapes:
+        [B, width] -> [B, width]
+    """
+
+    def forward(self, input: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        if not self.training:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)  # of the batch
+        normal = F.batch_norm(input, mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
+        self.num_batches_tracked += 1
+        share = self.num_batches_tracked.reciprocal().clamp(min=self.momentum)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+        return normal
 
 
 class Exchange(nn.Module):
@@ -52,7 +78,7 @@ class Exchange(nn.Module):
         super().__init__()
         self.mode = mode if len(features) > 1 else "none"
         self.project = nn.ModuleList(nn.Linear(n, width, bias=False) for n in features)
-        self.norms = nn.ModuleList(nn.BatchNorm1d(width, momentum=NORM_MOMENTUM) for _ in features)
+        self.norms = nn.ModuleList(PatientNorm(width, momentum=NORM_MOMENTUM) for _ in features)
         self.weight = nn.Parameter(torch.tensor(exchange), requires_grad=learned and self.mode == "whole")
         owner = torch.arange(width) * len(features) // width
         self.register_buffer("own", owner == torch.arange(len(features))[:, None], persistent=False)  # S width

@@ -1,8 +1,8 @@
 """Views of radiographs: rotated, scaled, mirrored, exposed. Every picture of a view is one resampling of its source.
 
 An affine map [B, 3, 3] takes places of one picture to places of another. A place is (x, y, 1); x and y are shares of the side,
-counted from edge to edge, so the center of pixel i of S lies at (i + 0.5) / S. Maps compose by `@`: augmentation, view and crop
-together cost one interpolation.
+counted from edge to edge, so the center of pixel i of S lies at (i + 0.5) / S. Maps compose: augmentation, view and crop together
+cost one interpolation.
 """
 
 import math
@@ -75,7 +75,7 @@ class View(NamedTuple):
             px: side of the crops.
             max_side: side of the largest possible box, a share of the view. It sets how finely all crops are sampled.
         """
-        affine = self.affine @ box_affine(boxes)
+        affine = compose(self.affine, box_affine(boxes))
         crop = self._expose(resample(self.source, affine, px, _samples(self.source, max_side, px)))
         if self.erased is None:
             return crop
@@ -94,7 +94,7 @@ class View(NamedTuple):
         linear = torch.stack([cos * x_sign, -sin, sin * x_sign, cos], dim=1).view(-1, 2, 2).to(self.affine)
         turn = about_center(linear)
         erased = self.erased if self.erased is None else map_boxes(self.erased, invert(turn))
-        return self._replace(affine=self.affine @ turn, erased=erased)
+        return self._replace(affine=compose(self.affine, turn), erased=erased)
 
     def boxes_in_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
         """Convert boxes [B, ..., 4] of the view to places in the source.
@@ -200,23 +200,33 @@ def box_affine(boxes: Boxes) -> Affine:
     return affine_of(torch.diag_embed(boxes[:, 2:] - boxes[:, :2]), boxes[:, :2])
 
 
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """Make the affine map [B, 3, 3] that applies `inner`, then `outer`: their matrix product, without TF32."""
+    return (outer[:, :, :, None] * inner[:, None]).sum(dim=2)
+
+
 def invert(affine: Affine) -> Affine:
     """Invert affine maps [B, 3, 3] in closed form: `torch.linalg.inv` would make the host wait for a GPU."""
     (a, b), (c, d) = (row.unbind(dim=1) for row in affine[:, :2, :2].unbind(dim=1))
     linear = torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / _determinant(affine)[:, None, None]
-    return affine_of(linear, -(linear @ affine[:, :2, 2:])[:, :, 0])
+    return affine_of(linear, -(linear * affine[:, None, :2, 2]).sum(dim=2))
 
 
 def map_boxes(boxes: Float[Tensor, "batch *regions 4"], affine: Affine) -> Float[Tensor, "batch *regions 4"]:
     """Find the smallest upright boxes [B, ..., 4] around boxes moved by `affine` [B, 3, 3]; NaN stays NaN."""
     flat = boxes.reshape(boxes.shape[0], -1, 4)
     center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, affine)
-    half = (flat[:, :, 2:] - flat[:, :, :2]) / 2 @ affine[:, :2, :2].abs().mT
+    half = _product((flat[:, :, 2:] - flat[:, :, :2]) / 2, affine[:, :2, :2].abs())
     return torch.cat([center - half, center + half], dim=2).view_as(boxes)
 
 
 def _map_points(points: Float[Tensor, "batch n 2"], affine: Affine) -> Float[Tensor, "batch n 2"]:
-    return points @ affine[:, :2, :2].mT + affine[:, None, :2, 2]
+    return _product(points, affine[:, :2, :2]) + affine[:, None, :2, 2]
+
+
+def _product(vectors: Float[Tensor, "batch n 2"], linear: Float[Tensor, "batch 2 2"]) -> Float[Tensor, "batch n 2"]:
+    """Apply linear maps elementwise: a matrix product may round to TF32, which is a third of a pixel in 640."""
+    return (linear[:, None] * vectors[:, :, None]).sum(dim=3)
 
 
 def _determinant(affine: Affine) -> Float[Tensor, " batch"]:

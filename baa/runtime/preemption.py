@@ -141,11 +141,13 @@ class Preemption(Callback):
     Args:
         handler: the run's handler.
         file: where the checkpoint goes.
+        every: optimizer steps after which several processes ask each other; one process asks itself after each.
     """
 
-    def __init__(self, handler: SignalHandler, file: Path) -> None:
+    def __init__(self, handler: SignalHandler, file: Path, every: int) -> None:
         self.handler = handler
         self.file = file
+        self.every = every
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.handler.deferred = True
@@ -159,7 +161,8 @@ class Preemption(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.handler.batch_ended()
-        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+        asks = trainer.world_size == 1 or trainer.global_step % self.every == 0
+        if asks and not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self._stop_if_signaled(trainer, save=True)
 
     def on_validation_batch_end(

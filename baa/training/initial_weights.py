@@ -144,7 +144,7 @@ def _copy_all(own: nn.Module, source: nn.Module | None, model: str) -> None:
     try:
         own.load_state_dict(source.state_dict() | fixed)
     except RuntimeError as error:
-        first = (str(error).splitlines()[1:] or [str(error)])[0].strip()
+        first = (str(error).splitlines()[1:] or [str(error)])[0].partition('", "')[0].strip()
         raise InputError(
             f"weights: {model} does not fit the networks of the other settings ({first}); remove those settings"
         ) from error

@@ -8,9 +8,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, WeightAveraging
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from baa.assembly.data import first_batches, load_splits, refuse_fewer_than_processes, refuse_untrainable
 from baa.assembly.modules import (
@@ -44,6 +43,7 @@ from baa.runtime.cost import COST, Cost
 from baa.runtime.distributed import job_fault, rank_and_world_size
 from baa.runtime.preemption import ExitOnSignal, Preempted, Preemption, SignalHandler, handle_signals
 from baa.runtime.stray import refuse_stray_ranks
+from baa.runtime.weight_average import ExponentialAverage
 from baa.runtime.tracking import begin_tracking, end_stopped_run, finish_run, keep_bundle, wandb_logger
 from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
@@ -246,9 +246,8 @@ def _trainer(
         _checkpoint(folder, "last", monitor=None),
     ]
     if fit.ema is not None:
-        average = get_ema_multi_avg_fn(fit.ema)
-        callbacks.append(WeightAveraging(compute_device(config), use_buffers=True, multi_avg_fn=average))
-    callbacks += [ExitOnSignal(signals), Preemption(signals, folder / "last.ckpt")]  # after weight averaging
+        callbacks.append(ExponentialAverage(compute_device(config), fit.ema))
+    callbacks += [ExitOnSignal(signals), Preemption(signals, folder / "last.ckpt", config.trainer.signal_every)]  # after weight averaging
     logger = wandb_logger(stage, config) if config.wandb.enabled else None
     if logger is not None:
         logger.start()  # not in the middle of a fit, where other processes would wait for this one

@@ -1,7 +1,9 @@
 """Heat map to box, against boxes computed by hand."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import label
 from torch.testing import assert_close
 
 from baa.nets.boxes import (
@@ -128,3 +130,28 @@ def test_a_flood_fills_a_winding_region_and_no_other():
 
     assert torch.equal(flood(hot, seed), winding)
     assert not flood(hot, torch.zeros_like(hot)).any()
+
+
+def serpentine():
+    """Cells [48, 48] that run to and fro through the whole grid."""
+    path = torch.zeros(48, 48, dtype=torch.bool)
+    path[::2] = True
+    path[1:46:4, -1] = path[3:46:4, 0] = True
+    return path
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_a_flood_follows_the_longest_path_to_its_end(turn):
+    path = serpentine().rot90(turn)[None].contiguous()
+    for start in (0, -1):
+        seed = torch.zeros_like(path)
+        seed[0].view(-1)[path[0].view(-1).nonzero()[start]] = True
+        assert torch.equal(flood(path, seed), path)
+
+
+def test_a_flood_keeps_the_components_of_random_maps_that_hold_a_seed():
+    shares = torch.tensor([0.2, 0.35, 0.4, 0.41, 0.45, 0.6]).repeat(20)[:, None, None]  # regions wind most at 0.41
+    hot, seed = torch.rand(120, 48, 48) < shares, torch.rand(120, 48, 48) < 0.003
+    for cells, seeds, found in zip(hot.numpy(), seed.numpy(), flood(hot, seed).numpy(), strict=True):
+        component, _ = label(cells, np.ones((3, 3)))
+        assert (found == (np.isin(component, component[seeds & cells]) & cells)).all()

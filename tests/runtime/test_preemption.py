@@ -129,7 +129,7 @@ def test_a_signal_after_the_last_batch_ends_the_run_before_its_evaluation(tmp_pa
     trainer.fit_loop.epoch_progress.current.completed = 3
     trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
     handler = SignalHandler()
-    callback = Preemption(handler, tmp_path / "last.ckpt")
+    callback = Preemption(handler, tmp_path / "last.ckpt", every=10)
     handler.deferred = True
     handler._on_signal(signal.SIGUSR1, None)
     callback.on_train_batch_end(trainer, module, None, None, 0)
