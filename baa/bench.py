@@ -12,6 +12,7 @@ names
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
   loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
   start    time to the help text, to a config error and to the first training step
+  counts   kernels of a training step on a simulated GPU, and how often it waits for one; nothing is timed
   predict  image files to a table of ages and boxes, against the networks only
   ddp      two processes with one thread each, against one process
   growth   time and memory with 100, 1,000 and 10,000 cases (predict: also 100,000), as slopes in a log-log plot:
@@ -29,7 +30,7 @@ examples
   python -m baa.bench all --json speed.json --figure growth.png --radiographs boneage-training-dataset.tar
 """
 
-NAMES = ("crops", "step", "loader", "start", "predict", "ddp", "growth")
+NAMES = ("crops", "step", "loader", "start", "counts", "predict", "ddp", "growth")
 GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step", "predict")}
 PARTS = {
     "crops-attention": "crops",

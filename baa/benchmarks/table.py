@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 
-from baa.benchmarks import cropping, growing, loading, predicting, ranks, starting, stepping
+from baa.benchmarks import counts, cropping, growing, loading, predicting, ranks, starting, stepping
 from baa.benchmarks.costs import PARTS
 from baa.benchmarks.pairs import Row
 
@@ -21,6 +21,7 @@ def benchmarks(
         "step": stepping.bench,
         "loader": partial(loading.bench, deeplasia),
         "start": starting.bench,
+        "counts": counts.bench,
         "predict": predicting.bench,
         "ddp": ranks.bench,
         "growth": partial(growing.bench, radiographs, figure, parts),

@@ -32,7 +32,7 @@ class EpochMean(Metric):
         self.add_state("cases", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, mean: Float[Tensor, ""], cases: int) -> None:
-        self.total += mean * cases
+        self.total.add_(mean, alpha=cases)
         self.cases += cases
 
     def compute(self) -> Tensor:

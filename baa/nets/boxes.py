@@ -148,7 +148,7 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
     """
     grid = upsample(heat, HEAT_GRID)
     highest = grid.amax(dim=(1, 2), keepdim=True)
-    seed = grid == highest if points is None else _disc(*(_cell_centers(grid, axis) for axis in (1, 2)), points, SEED)
+    seed = grid == highest if points is None else _disc(_cell_centers(grid, 1), _cell_centers(grid, 2), points, SEED)
     blob = flood(grid >= threshold * highest, seed)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges

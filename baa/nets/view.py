@@ -1,8 +1,8 @@
 """Views of radiographs: rotated, scaled, mirrored, exposed. Every picture of a view is one resampling of its source.
 
 An affine map [B, 3, 3] takes places of one picture to places of another. A place is (x, y, 1); x and y are shares of the side,
-counted from edge to edge, so the center of pixel i of S lies at (i + 0.5) / S. Maps compose: augmentation, view and crop together
-cost one interpolation.
+counted from edge to edge, so the center of pixel i of S lies at (i + 0.5) / S. Maps compose: augmentation, view and crop cost
+one interpolation.
 """
 
 import math
@@ -75,12 +75,12 @@ class View(NamedTuple):
             px: side of the crops.
             max_side: side of the largest possible box, a share of the view. It sets how finely all crops are sampled.
         """
-        affine = compose(self.affine, box_affine(boxes))
+        corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+        affine = within(self.affine, corner, sides)
         crop = self._expose(resample(self.source, affine, px, _samples(self.source, max_side, px)))
         if self.erased is None:
             return crop
-        corner, sides = boxes[:, :2].repeat(1, 2), (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        return black_out(crop, (self.erased - corner) / sides)
+        return black_out(crop, (self.erased - corner.repeat(1, 2)) / sides.repeat(1, 2))
 
     def turned(self, quarters: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]) -> "View":
         """Rotate the view counterclockwise by quarters of a circle, then mirror it left to right where `mirrored`.
@@ -109,10 +109,11 @@ class View(NamedTuple):
 
     def boxes_from_source(self, boxes: Float[Tensor, "batch *regions 4"]) -> Float[Tensor, "batch *regions 4"]:
         """Convert square boxes [B, ..., 4] of the source to squares on the view, with the same center and scale."""
-        inverse = invert(self.affine)
+        inverse, determinant = _inverse(self.affine[:, :2, :2])
         flat = boxes.reshape(boxes.shape[0], -1, 4)
-        center = _map_points((flat[:, :, :2] + flat[:, :, 2:]) / 2, inverse)
-        half = (flat[:, :, 2:] - flat[:, :, :2]) / 2 * _determinant(inverse).abs().sqrt()[:, None, None]
+        middle = (flat[:, :, :2] + flat[:, :, 2:]) / 2
+        center = _product(middle - self.affine[:, None, :2, 2], inverse)
+        half = (flat[:, :, 2:] - middle) / determinant.abs().sqrt()[:, None, None]
         return torch.cat([center - half, center + half], dim=2).view_as(boxes)
 
     def maps_in_source(self, heat: Maps) -> Maps:
@@ -133,19 +134,21 @@ def _samples(source: Tensor, share: float, px: int) -> int:
     return max(1, math.ceil(source.shape[-1] * share / px - SLACK))
 
 
-def resample(source: GrayImage, affine: Affine, px: int, samples: int = 1) -> Picture:
+def resample(source: GrayImage, affine: Float[Tensor, "batch _ 3"], px: int, samples: int = 1) -> Picture:
     """Render the picture [B, 1, px, px] whose places `affine` takes to the source; black outside of it.
 
     Args:
         source: [B, 1, S, S].
-        affine: [B, 3, 3], places of the picture to places of the source.
+        affine: [B, 3, 3] or its first two rows, places of the picture to places of the source.
         px: side of the picture.
         samples: bilinear samples a side, averaged into one pixel.
     """
     return average(_warp(source, affine, px * samples, px * samples, "bilinear"), samples)
 
 
-def _warp(image: Maps, affine: Affine, height: int, width: int, mode: str) -> Float[Tensor, "batch channels {height} {width}"]:
+def _warp(
+    image: Maps, affine: Float[Tensor, "batch _ 3"], height: int, width: int, mode: str
+) -> Float[Tensor, "batch channels {height} {width}"]:
     """Kornia's `remap` at the places that `affine` takes a picture's pixels to.
 
     Of kornia's functions it is the cheapest here: the x and y of an affine map are sums of a row and a column. Its normalized
@@ -153,14 +156,16 @@ def _warp(image: Maps, affine: Affine, height: int, width: int, mode: str) -> Fl
     """
     linear = affine[:, :2, :2]
     shift = 2 * affine[:, :2, 2:] + linear.sum(dim=2, keepdim=True) - 1
-    along_x = linear[:, :, :1] * _centers(width, affine) + shift  # B 2 W
-    along_y = linear[:, :, 1:] * _centers(height, affine)  # B 2 H
+    across = _centers(width, affine)
+    along_x = linear[:, :, :1] * across + shift  # B 2 W
+    along_y = linear[:, :, 1:] * (across if height == width else _centers(height, affine))  # B 2 H
     x, y = (along_x[:, :, None, :] + along_y[:, :, :, None]).unbind(dim=1)
     return remap(image, x, y, mode=mode, align_corners=False, normalized_coordinates=True)
 
 
 def _centers(px: int, like: Tensor) -> Float[Tensor, " px"]:
-    return (torch.arange(px, device=like.device, dtype=like.dtype) + 0.5) * (2 / px) - 1
+    """Middles of pixels, from -1 to 1 from edge to edge."""
+    return torch.arange(1 - px, px, 2, device=like.device, dtype=like.dtype) / px
 
 
 def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
@@ -178,7 +183,7 @@ def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
     """Return images [B, 1, H, W] with a black rectangle over a box [B, 4] of each; a box of NaN hides nothing."""
     height, width = view.shape[-2:]
     x = (torch.arange(width, device=view.device) + 0.5) / width
-    y = (torch.arange(height, device=view.device) + 0.5) / height
+    y = x if height == width else (torch.arange(height, device=view.device) + 0.5) / height
     x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
     columns = (x >= x0) & (x < x1)  # B W
     rows = (y >= y0) & (y < y1)  # B H
@@ -195,9 +200,11 @@ def about_center(linear: Float[Tensor, "batch 2 2"]) -> Affine:
     return affine_of(linear, 0.5 - 0.5 * linear.sum(dim=2))
 
 
-def box_affine(boxes: Boxes) -> Affine:
-    """Make the affine map [B, 3, 3] from places of a box [B, 4] to places of the picture that it lies on."""
-    return affine_of(torch.diag_embed(boxes[:, 2:] - boxes[:, :2]), boxes[:, :2])
+def within(affine: Affine, corner: Float[Tensor, "batch 2"], sides: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2 3"]:
+    """Make the first two rows of the map of places of a box, given by its corner and sides, from that of its picture."""
+    linear = affine[:, :2, :2]
+    shift = (linear * corner[:, None]).sum(dim=2) + affine[:, :2, 2]
+    return torch.cat([linear * sides[:, None], shift[:, :, None]], dim=2)
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
@@ -207,9 +214,15 @@ def compose(outer: Affine, inner: Affine) -> Affine:
 
 def invert(affine: Affine) -> Affine:
     """Invert affine maps [B, 3, 3] in closed form: `torch.linalg.inv` would make the host wait for a GPU."""
-    (a, b), (c, d) = (row.unbind(dim=1) for row in affine[:, :2, :2].unbind(dim=1))
-    linear = torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / _determinant(affine)[:, None, None]
+    linear, _ = _inverse(affine[:, :2, :2])
     return affine_of(linear, -(linear * affine[:, None, :2, 2]).sum(dim=2))
+
+
+def _inverse(linear: Float[Tensor, "batch 2 2"]) -> tuple[Float[Tensor, "batch 2 2"], Float[Tensor, " batch"]]:
+    """The inverse of linear maps, and their determinant."""
+    (a, b), (c, d) = (row.unbind(dim=1) for row in linear.unbind(dim=1))
+    determinant = a * d - b * c
+    return torch.stack([d, -b, -c, a], dim=1).view(-1, 2, 2) / determinant[:, None, None], determinant
 
 
 def map_boxes(boxes: Float[Tensor, "batch *regions 4"], affine: Affine) -> Float[Tensor, "batch *regions 4"]:
@@ -227,7 +240,3 @@ def _map_points(points: Float[Tensor, "batch n 2"], affine: Affine) -> Float[Ten
 def _product(vectors: Float[Tensor, "batch n 2"], linear: Float[Tensor, "batch 2 2"]) -> Float[Tensor, "batch n 2"]:
     """Apply linear maps elementwise: a matrix product may round to TF32, which is a third of a pixel in 640."""
     return (linear[:, None] * vectors[:, :, None]).sum(dim=3)
-
-
-def _determinant(affine: Affine) -> Float[Tensor, " batch"]:
-    return affine[:, 0, 0] * affine[:, 1, 1] - affine[:, 0, 1] * affine[:, 1, 0]

@@ -5,7 +5,7 @@ from itertools import chain
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
@@ -38,20 +38,23 @@ class AverageOfSteps(AveragedModel):
     """
 
     def __init__(self, model: nn.Module, device: torch.device | int | None, *, decay: float) -> None:
-        super().__init__(model, device, use_buffers=True)  # type: ignore[arg-type]
+        super().__init__(model, device, use_buffers=True)
         self.decay = decay
         self.begun = False
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        averages, values = (list(chain(part.parameters(), part.buffers())) for part in (self.module, model))
-        pairs = list(zip(averages, values, strict=True))
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
         self.begun = self.begun or bool(self.n_averaged)  # of a resumed run; asked once
-        if self.begun:
-            floating = [pair for pair in pairs if pair[0].is_floating_point()]
-            torch._foreach_lerp_(*map(list, zip(*floating, strict=True)), 1 - self.decay)
+        averaged = [pair for pair in pairs if self.begun and pair[0].is_floating_point()]
         copied = [pair for pair in pairs if not (self.begun and pair[0].is_floating_point())]
+        if averaged:
+            torch._foreach_lerp_([own for own, _ in averaged], [value for _, value in averaged], 1 - self.decay)
         if copied:
-            torch._foreach_copy_(*map(list, zip(*copied, strict=True)))
+            torch._foreach_copy_([own for own, _ in copied], [value for _, value in copied])
         self.begun = True
         self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> chain[Tensor]:
+    return chain(module.parameters(), module.buffers())

@@ -43,8 +43,8 @@ from baa.runtime.cost import COST, Cost
 from baa.runtime.distributed import job_fault, rank_and_world_size
 from baa.runtime.preemption import ExitOnSignal, Preempted, Preemption, SignalHandler, handle_signals
 from baa.runtime.stray import refuse_stray_ranks
-from baa.runtime.weight_average import ExponentialAverage
 from baa.runtime.tracking import begin_tracking, end_stopped_run, finish_run, keep_bundle, wandb_logger
+from baa.runtime.weight_average import ExponentialAverage
 from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
 from baa.training.initial_weights import SourceModels, take_weights
@@ -247,7 +247,10 @@ def _trainer(
     ]
     if fit.ema is not None:
         callbacks.append(ExponentialAverage(compute_device(config), fit.ema))
-    callbacks += [ExitOnSignal(signals), Preemption(signals, folder / "last.ckpt", config.trainer.signal_every)]  # after weight averaging
+    callbacks += [
+        ExitOnSignal(signals),
+        Preemption(signals, folder / "last.ckpt", config.trainer.signal_every),
+    ]  # after weight averaging
     logger = wandb_logger(stage, config) if config.wandb.enabled else None
     if logger is not None:
         logger.start()  # not in the middle of a fit, where other processes would wait for this one

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from baa.nets.view import View, about_center, affine_of, average, black_out, box_affine, invert, resample
+from baa.nets.view import View, about_center, affine_of, average, black_out, invert, resample, within
 
 TURNS = list(itertools.product(range(4), (False, True)))
 QUARTERS = torch.tensor([quarters for quarters, _ in TURNS])
@@ -111,10 +111,11 @@ def test_crops_are_differentiable_in_the_boxes(source):
     assert torch.autograd.gradcheck(lambda b: view.crop(b, 8, 0.5), boxes, eps=1e-8, atol=1e-4)
 
 
-def test_a_box_affine_takes_corners_to_corners():
-    affine = box_affine(torch.tensor([[0.1, 0.2, 0.4, 0.8]]))
+def test_places_of_a_box_are_places_of_its_picture_moved_as_the_picture_is():
+    half_size = affine_of(0.5 * torch.eye(2)[None], torch.tensor([[0.25, 0.0]]))
+    affine = within(half_size, torch.tensor([[0.1, 0.2]]), torch.tensor([[0.3, 0.6]]))
     corners = torch.tensor([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]).T[None]
-    assert_close(affine @ corners, torch.tensor([[[0.1, 0.4], [0.2, 0.8], [1.0, 1.0]]]))
+    assert_close(affine @ corners, torch.tensor([[[0.3, 0.45], [0.1, 0.4]]]))
 
 
 def test_black_out_blackens_the_box_and_nothing_else():
