@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief import shorten_finish
 from filelock import FileLock
 from tiny_run import settings
 
@@ -77,14 +78,6 @@ def brief_finish(finished):
 
     `finished` is trained before, with both.
     """
-    from baa.evaluation import split
-    from baa.training import input_check, laterality
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "save", lambda *_: None)
-        patch.setattr(split, "heat_map_figure", lambda *_: None)
-        for name in ("MOST_HANDS", "MOST_PHANTOMS", "MOST_RADIOGRAPHS"):
-            patch.setattr(input_check, name, 8)
-        patch.setattr(input_check, "STEPS", 10)
-        patch.setattr(laterality, "EPOCHS", 2)
+        shorten_finish(patch.setattr)
         yield
