@@ -1,6 +1,7 @@
 """Shared: a small real locator, a batch of phantoms, the folder of real radiographs where there is one."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sigint():
+    """Let processes of tests obey SIGINT, which a job in the background of a shell ignores."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

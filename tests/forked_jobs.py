@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -72,7 +71,6 @@ def _become(job):
     log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(file, stream)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     os.environ.update(job.variables)
     if job.largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest, resource.RLIM_INFINITY))

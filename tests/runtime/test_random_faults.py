@@ -225,6 +225,8 @@ def finish(start, table):
             (start.folder / "ours.csv").write_text(start.world.tables[table])
         elif "remove it" in line:
             file.unlink()
+        elif f"remove {file.parent.relative_to(start.folder)} to train this stage again" in line:
+            shutil.rmtree(file.parent)
         else:
             return line
     return line
