@@ -240,5 +240,7 @@ def test_the_next_start_reaches_the_results_of_an_undisturbed_run_or_says_why_no
     start = Start(world, tmp_path, stages)
     fault(start, rng)
     outcome = finish(start, "changed" if fault is changed_table else "given")
-    world.counts[fault.__name__, f"equal after {outcome} refusals" if isinstance(outcome, int) else outcome] += 1
+    said = f"equal after {outcome} refusals" if isinstance(outcome, int) else outcome
+    print(said)  # noqa: T201
+    world.counts[fault.__name__, said] += 1
     shutil.rmtree(tmp_path)
