@@ -1,10 +1,12 @@
 """Shared: a small real locator, a batch of phantoms, the folder of real radiographs where there is one."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from brief import shorten_finish
 from filelock import FileLock
 from tiny_run import settings
 
@@ -22,6 +24,12 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sigint():
+    """Let processes of tests obey SIGINT, which a job in the background of a shell ignores."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +85,6 @@ def brief_finish(finished):
 
     `finished` is trained before, with both.
     """
-    from baa.evaluation import split
-    from baa.training import input_check, laterality
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(split, "save", lambda *_: None)
-        patch.setattr(split, "heat_map_figure", lambda *_: None)
-        for name in ("MOST_HANDS", "MOST_PHANTOMS", "MOST_RADIOGRAPHS"):
-            patch.setattr(input_check, name, 8)
-        patch.setattr(input_check, "STEPS", 10)
-        patch.setattr(laterality, "EPOCHS", 2)
+        shorten_finish(patch.setattr)
         yield

@@ -153,7 +153,7 @@ def _merge(layers: Sequence[_Layer]) -> Config:
     whole = OmegaConf.structured(Config)
     for layer in layers:
         try:
-            whole = OmegaConf.merge(whole, layer.settings)
+            whole.merge_with(layer.settings)  # `OmegaConf.merge` would copy the whole for each override
         except (OmegaConfBaseException, TypeError) as error:
             key = getattr(error, "full_key", None) or layer.key
             raise InputError(": ".join(filter(None, [layer.place, key, _reason(error, key or "")]))) from error
@@ -179,7 +179,7 @@ def _reason(error: Exception, key: str) -> str:
 
 def to_plain(config: Config) -> dict[str, Any]:
     """The settings as nested dicts of lists, strings, numbers and None."""
-    return _plain(OmegaConf.structured(config))
+    return asdict(config)
 
 
 def _plain(settings: DictConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How the processes of a job work together: rank, world size, validation, lost peers."""
 
+import atexit
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed import DistNetworkError, DistStoreError, broadcast
 
 from baa.config.schema import TrainerConfig
+from baa.runtime.elastic import attempt_store, has_agent_store
 from baa.runtime.srun import SrunEnvironment
 from baa.runtime.stray import unmark_processes
 
@@ -96,6 +98,8 @@ class JobStrategy(DDPStrategy):
     batch. Validation repeats no case, so one process may have one batch more than the others, and its broadcast would meet a
     different collective. This strategy broadcasts the buffers once, before the first batch.
 
+    The processes of torchrun meet in the store of one attempt; Lightning would let them meet where dead processes have met.
+
     A process that connects to a port where another program listens would wait for its answer for ever. This strategy ends the
     process.
     """
@@ -110,6 +114,24 @@ class JobStrategy(DDPStrategy):
             super().setup_environment()
         finally:
             overdue.cancel()
+
+    def setup_distributed(self) -> None:
+        if has_agent_store() and not torch.distributed.is_initialized():
+            assert self.cluster_environment is not None
+            assert self._timeout is not None
+            backend = self._get_process_group_backend()
+            rank, world_size = self.cluster_environment.global_rank(), self.cluster_environment.world_size()
+            torch.distributed.init_process_group(
+                backend,
+                store=attempt_store(rank, world_size, self._timeout),
+                rank=rank,
+                world_size=world_size,
+                timeout=self._timeout,
+                device_id=None if self.root_device.type == "cpu" else self.root_device,
+            )
+            if backend == "nccl":  # as Lightning does for a group that it makes
+                atexit.register(torch.distributed.destroy_process_group)
+        super().setup_distributed()
 
     def validation_step(self, batch: Any, batch_idx: int, *more: Any) -> Any:
         assert self.lightning_module is not None

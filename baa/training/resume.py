@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Size
+from torch.nn import Module
 
 from baa.checkpoints.load import CROPS, RECORD, read_checkpoint
 from baa.config.networks import SCALE
@@ -14,12 +16,15 @@ from baa.errors import InputError
 CASES = "cases"
 """Part of a checkpoint's record: digest of the cases of its run."""
 
-NEWEST_FIRST = ("last.ckpt", "best.ckpt")
+BEST = "best.ckpt"
+TRAINING_STATE = {"state_dict", "loops", "optimizer_states", "lr_schedulers"}
+NEWEST_FIRST = ("last.ckpt", BEST)
 
 
 class ResumePoint(NamedTuple):
     """A stage that has begun: its checkpoint, the record in it, and how many epochs, batches and processes it had.
 
+    shapes: of all tensors of its module, by name.
     locator_source: file and digest of the locator that cut its crops; empty for a stage without.
     """
 
@@ -28,6 +33,7 @@ class ResumePoint(NamedTuple):
     epochs: int
     batches: int
     processes: int
+    shapes: Mapping[str, Size] = MappingProxyType({})
     locator_source: Mapping[str, str] = MappingProxyType({})
 
     def refuse_other_start(self, networks: Mapping[str, Mapping[str, Any]], locator_source: Mapping[str, str]) -> None:
@@ -54,6 +60,19 @@ class ResumePoint(NamedTuple):
                         f"{self.file}: its {name} has {key}={former[key]}, the model that it started from now has {value}; "
                         "restore that model, or give another name="
                     )
+
+    def refuse_other_shapes(self, module: Module) -> None:
+        """Refuse a checkpoint whose weights do not fit, as that of another version of timm or of this project.
+
+        Raises:
+            InputError: names or shapes of tensors differ.
+        """
+        own = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if different := sorted(name for name in own.keys() | self.shapes.keys() if own.get(name) != self.shapes.get(name)):
+            raise InputError(
+                f"{self.file}: its networks differ ({different[0]}) from those that this version of baa and timm builds; "
+                "continue with the versions that wrote it, or give another name="
+            )
 
     def refuse_other_cases(self, cases: str) -> None:
         """Refuse other cases than those that the stage has been trained on.
@@ -92,7 +111,7 @@ def find_resume_point(folder: Path) -> ResumePoint | None:
         None if there is no whole checkpoint. Broken ones are logged.
 
     Raises:
-        InputError: the disk cannot be read.
+        InputError: the disk cannot be read, or the best checkpoint of an epoch before is lost.
     """
     for file in (folder / name for name in NEWEST_FIRST):
         if not file.exists():
@@ -104,8 +123,24 @@ def find_resume_point(folder: Path) -> ResumePoint | None:
                 raise  # it may well be whole
             rank_zero_info(f"skipped: {error}")
             continue
+        if missing := TRAINING_STATE - checkpoint.keys():
+            rank_zero_info(f"skipped: {file}: it has no {min(missing)}, so no training can be resumed from it")
+            continue
         loop, record = checkpoint["loops"]["fit_loop"], checkpoint[RECORD]
         epochs, batches = loop["epoch_progress"]["current"]["processed"], loop["epoch_loop.batch_progress"]
+        if epochs and file.name != BEST:
+            _refuse_lost_best(folder / BEST)
         into = 0 if batches["is_last_batch"] else batches["current"]["processed"]
-        return ResumePoint(file, record, epochs, into, record["processes"], checkpoint.get(CROPS, {}).get("source", {}))
+        shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+        return ResumePoint(file, record, epochs, into, record["processes"], shapes, checkpoint.get(CROPS, {}).get("source", {}))
     return None
+
+
+def _refuse_lost_best(file: Path) -> None:
+    try:
+        read_checkpoint(file)
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        remedy = f"restore it, or remove {file.parent} to train this stage again"
+        raise InputError(f"{file}: lost or cut short, and the best epoch with it; {remedy}") from error

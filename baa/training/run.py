@@ -148,6 +148,7 @@ def _run_stage(
     else:
         resume_point.refuse_other_cases(cases)
         resume_point.refuse_other_start(networks, sources.locator_source() if reads_crops else {})
+        resume_point.refuse_other_shapes(module)
         into = f" and {resume_point.batches} batches" if resume_point.batches else ""
         rank_zero_info(f"{stage}: resumes after epoch {resume_point.epochs} of {fit.epochs}{into}")
     prepare(module, config)

@@ -137,3 +137,49 @@ def test_the_mend_of_each_file_reaches_the_results_of_before(again, short):
         (again / "tiny" / name).unlink()
 
     assert fit(again, *LOCATOR, "locator.fit.epochs=1") == short[1]
+
+
+@pytest.mark.parametrize("share", [None, 0, 0.5])
+def test_a_lost_best_checkpoint_is_refused_before_training_with_the_mend(share, again):
+    (again / "tiny" / "metrics.json").unlink()  # as before the end of its stage
+    best = again / "tiny" / "locator" / "best.ckpt"
+    content = best.read_bytes()
+    best.unlink()
+    if share is not None:
+        best.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError) as refusal:
+        fit(again, *LOCATOR, "locator.fit.epochs=1")
+    mend = f"restore it, or remove {best.parent} to train this stage again"
+    assert str(refusal.value) == f"{best}: lost or cut short, and the best epoch with it; {mend}"
+
+
+@pytest.fixture
+def rewritten(again):
+    """Change the last checkpoint of a run that has not ended; return a function that continues the run."""
+    (again / "tiny" / "metrics.json").unlink()
+    file = again / "tiny" / "locator" / "last.ckpt"
+
+    def change(edit):
+        checkpoint = torch.load(file, weights_only=True)
+        edit(checkpoint)
+        torch.save(checkpoint, file)
+        return fit(again, *LOCATOR, "locator.fit.epochs=1")
+
+    return change
+
+
+def test_a_checkpoint_of_other_networks_is_refused(rewritten):
+    def narrow(checkpoint):
+        for name, tensor in checkpoint["state_dict"].items():
+            checkpoint["state_dict"][name] = tensor[:1] if tensor.ndim else tensor
+
+    with pytest.raises(InputError, match=r"last\.ckpt: its networks differ \(locator\..*or give another name="):
+        rewritten(narrow)
+
+
+@pytest.mark.parametrize("part", ["state_dict", "loops", "optimizer_states"])
+def test_a_checkpoint_without_the_state_of_a_training_is_skipped(part, rewritten, short, caplog):
+    caplog.set_level("INFO")
+    assert rewritten(lambda checkpoint: checkpoint.pop(part)) == short[1]
+    assert f"last.ckpt: it has no {part}, so no training can be resumed from it" in caplog.text
+    assert "resumes after epoch 1 of 1" in caplog.text  # from the best one
