@@ -10,7 +10,8 @@ names
   crops    both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV; both heat maps of
            middle layers (crops-attention)
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
-  loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
+  loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache); decoding in
+           a process apart, against decoding in this one (decoder)
   start    time to the help text, to a config error and to the first training step
   predict  image files to a table of ages and boxes, against the networks only
   ddp      two processes with one thread each, against one process
@@ -34,6 +35,7 @@ GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step
 PARTS = {
     "crops-attention": "crops",
     "cache": "loader",
+    "decoder": "loader",
     "step-live": "step",
     "step-boxes": "step",
     **dict.fromkeys(GROWING, "growth"),
