@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -67,7 +68,9 @@ def evaluate(checkpoint, films, folder, monkeypatch):
     (folder / "cases.csv").write_text("file,sex\n" + "".join(f"{film.name},female\n" for film in films))
     table = ["data.source=table", f"data.table.file={folder / 'cases.csv'}", "data.table.image=file", "data.table.sex=sex"]
     table += [f"data.root={films[0].parent}", "data.table.months=null", f"data.cache={folder / 'cache'}"]
-    baa.load_model(checkpoint, device="cpu").evaluate(table, split="unseen", out=folder / "evaluated")
+    baa.load_model(checkpoint, device="cpu").evaluate(table, split="test", out=folder / "evaluated")
+    table = pd.read_csv(folder / "evaluated" / "predictions.csv")
+    assert len(table) == len(films)  # the source has no split, so the model has seen none of it: it is judged whole
 
 
 @pytest.mark.parametrize(

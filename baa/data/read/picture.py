@@ -118,7 +118,7 @@ def _exif(image: Image.Image) -> bytes:
 
 def _check_chunks(data: bytes) -> None:
     place, count = len(PNG_START), 0
-    while data.startswith(PNG_START) and place + 8 <= len(data):
+    while data.startswith(PNG_START) and place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
         place += 12 + int.from_bytes(data[place : place + 4])
         count += 1
         if count > MAX_CHUNKS:

@@ -58,7 +58,10 @@ def test_a_decoder_that_dies_costs_one_file(film, decoder):
     assert ImageFile(film).load(64).pixels.any()
 
 
-def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypatch):
+@pytest.mark.parametrize("more", [0, 1 << 20], ids=["a small file", "a file that fills the pipe"])
+def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypatch, more):
+    whole = film.read_bytes()
+    monkeypatch.setattr(ImageFile, "read", lambda self: whole + bytes(more))
     monkeypatch.setattr(process, "DEADLINE_SECONDS", 0.5)
     os.kill(decoder.process.pid, signal.SIGSTOP)
     start = time.monotonic()
