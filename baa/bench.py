@@ -10,8 +10,8 @@ names
   crops    both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV; both heat maps of
            middle layers (crops-attention)
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
-  loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache); decoding in
-           a process apart, against decoding in this one (decoder)
+  loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
+  decoder  reading PNG files in the process that may die, against decoding them in this one
   start    time to the help text, to a config error and to the first training step
   predict  image files to a table of ages and boxes, against the networks only
   ddp      two processes with one thread each, against one process
@@ -30,12 +30,11 @@ examples
   python -m baa.bench all --json speed.json --figure growth.png --radiographs boneage-training-dataset.tar
 """
 
-NAMES = ("crops", "step", "loader", "start", "predict", "ddp", "growth")
+NAMES = ("crops", "step", "loader", "decoder", "start", "predict", "ddp", "growth")
 GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step", "predict")}
 PARTS = {
     "crops-attention": "crops",
     "cache": "loader",
-    "decoder": "loader",
     "step-live": "step",
     "step-boxes": "step",
     **dict.fromkeys(GROWING, "growth"),
