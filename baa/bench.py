@@ -11,6 +11,7 @@ names
            middle layers (crops-attention)
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
   loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
+  decoder  reading PNG files in the process that may die, against decoding them in this one
   start    time to the help text, to a config error and to the first training step
   counts   kernels of a training step on a simulated GPU, and how often it waits for one; nothing is timed
   predict  image files to a table of ages and boxes, against the networks only
@@ -30,7 +31,7 @@ examples
   python -m baa.bench all --json speed.json --figure growth.png --radiographs boneage-training-dataset.tar
 """
 
-NAMES = ("crops", "step", "loader", "start", "counts", "predict", "ddp", "growth")
+NAMES = ("crops", "step", "loader", "decoder", "start", "counts", "predict", "ddp", "growth")
 GROWING = {f"growth-{part}": part for part in ("cache", "loader", "crops", "step", "predict")}
 PARTS = {
     "crops-attention": "crops",

@@ -56,6 +56,23 @@ def phantom_batch():
     return torch.stack(pixels)[:, None].float() / 255
 
 
+@pytest.fixture
+def decoded_apart(monkeypatch):
+    """Collect the bytes that decoder processes get. This process cannot decode anything."""
+    from baa.data.read import decode, process
+
+    given = []
+
+    def send(decoder, data, px, send=process._Decoder.decode):
+        given.append(bytes(data))
+        return send(decoder, data, px)
+
+    monkeypatch.setattr(process._Decoder, "decode", send)
+    for name in ("read_dicom", "read_picture"):
+        monkeypatch.setattr(decode, name, None)
+    return given
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Return the folder of real radiographs, from the environment variable BAA_DATA."""

@@ -268,7 +268,7 @@ def test_every_problem_of_a_bad_folder_is_reported(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.usefixtures("brief_finish")
-def test_a_run_trains_on_a_parquet_table_and_skips_its_bad_rows(tmp_path):
+def test_a_run_trains_on_a_parquet_table_and_skips_its_bad_rows(tmp_path, decoded_apart):
     from baa.config.load import load
     from baa.data.sources.phantom import phantom_cases
     from baa.training.run import run
@@ -285,6 +285,7 @@ def test_a_run_trains_on_a_parquet_table_and_skips_its_bad_rows(tmp_path):
     place = ["data.source=table", f"data.table.file={tmp_path}/ours.parquet", f"data.root={tmp_path}", "data.on_bad=skip"]
     run(load([], settings(tmp_path, *place, *columns, "stages=[locator]", "locator.fit.epochs=1")))
 
+    assert set(decoded_apart) == {(tmp_path / f"{i}.png").read_bytes() for i in range(40) if i != 5}
     skipped = pd.read_csv(tmp_path / "tiny" / "skipped.csv")
     assert set(skipped.id.astype(str)) == {"3", "5"}
     no_image = "not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM"

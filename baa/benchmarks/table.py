@@ -20,6 +20,7 @@ def benchmarks(
         "crops": cropping.bench,
         "step": stepping.bench,
         "loader": partial(loading.bench, deeplasia),
+        "decoder": loading.bench_decoder,
         "start": starting.bench,
         "counts": counts.bench,
         "predict": predicting.bench,

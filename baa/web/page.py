@@ -16,6 +16,7 @@ from gradio.utils import LRUCache
 from baa.api import Model
 from baa.inference.inputs import InputFile
 from baa.inference.prediction import Prediction, Predictions
+from baa.names import printable, safe_path
 from baa.patient import Sex
 from baa.web.folder import KEPT_SECONDS
 from baa.web.pictures import figure, overlays_zip
@@ -165,7 +166,8 @@ def answer(model: Model, files: Sequence[Path], sex: str, strict: bool, folder: 
         for file in files:
             file.unlink(missing_ok=True)
     table = predictions.to_pandas()
-    table["file"] = names = [file.name for file in files]
+    names = [printable(file.name) for file in files]
+    table["file"] = list(map(safe_path, names))
     made = Path(tempfile.mkdtemp(dir=folder))
     (made / "predictions.csv").write_text(table.to_csv(index=False))
     (made / "overlays.zip").write_bytes(overlays_zip(predictions, names))

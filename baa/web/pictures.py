@@ -11,8 +11,12 @@ import numpy as np
 from PIL import Image
 
 from baa.inference.prediction import Prediction
+from baa.names import file_stem
 from baa.plots.figures import region_color
 from baa.plots.overlay import PANEL_PX, heat_layer
+
+MOST_BYTES = 200
+"""Of the name of a picture. File systems take 255."""
 
 
 def overlays_zip(predictions: Sequence[Prediction], names: Sequence[str]) -> bytes:
@@ -23,7 +27,7 @@ def overlays_zip(predictions: Sequence[Prediction], names: Sequence[str]) -> byt
             if not prediction.error:
                 picture = io.BytesIO()
                 prediction.plot().save(picture, "PNG")
-                pictures.writestr(f"{place}_{Path(name).stem}.png", picture.getvalue())
+                pictures.writestr(f"{place}_{file_stem(Path(name).stem, MOST_BYTES)}.png", picture.getvalue())
     return archive.getvalue()
 
 

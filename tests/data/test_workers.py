@@ -5,7 +5,10 @@ import sys
 import time
 
 import pytest
+from PIL import Image
+from tiny_run import settings
 
+from baa.data.sources.phantom import phantom_cases
 from baa.data.workers import loader_fault
 
 COMMAND = """
@@ -89,6 +92,52 @@ def test_a_command_ends_soon_after_its_loader_fails(fault, code, message):
         assert len(errors.splitlines()) == 1, errors
         assert errors.startswith("baa: a process that reads radiographs failed: ")
         assert errors.endswith("more open files (ulimit -n)\n")
+
+
+KILLED = """
+import os, signal, sys, time
+from importlib import import_module
+from pathlib import Path
+from baa.cli import run_command
+
+command, killed = sys.argv.pop(1), sys.argv.pop(1)
+if command == "predict":
+    from baa.inference.files import FileDataset as Dataset
+else:
+    from baa.data.batch import RadiographDataset as Dataset
+
+
+def planted(self, index):
+    try:
+        Path(killed).touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(3600)  # and this process ignores SIGTERM
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+setattr(Dataset, "__getitem__" if command == "predict" else "__getitems__", planted)
+run_command(import_module(f"baa.{command}").main)
+"""
+
+
+@pytest.mark.parametrize("command", ["predict", "fit"])
+def test_predict_and_fit_end_after_a_process_of_theirs_is_killed(command, finished, tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    (tmp_path / "tiny.yaml").write_text("stages: [locator]\n")
+    arguments = ["--config", tmp_path / "tiny.yaml", *settings(tmp_path, "data.workers=2", "locator.fit.batch_size=8")]
+    if command == "predict":
+        for case in phantom_cases(4, seed=5):
+            Image.fromarray(case.image.load(96).pixels).save(tmp_path / f"{case.id}.png")
+        arguments = [tmp_path, "--checkpoint", finished[0] / "tiny" / "estimator" / "best.ckpt", "--workers", 2]
+        arguments += ["--out", tmp_path / "out", "--batch-size", 1]
+    killed = tmp_path / "killed"
+    start = [sys.executable, "-W", "ignore", tmp_path / "killed.py", command, killed, *arguments]
+    done = subprocess.run([*map(str, start)], capture_output=True, text=True, timeout=600)
+    assert killed.exists()
+    assert done.returncode == 2, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("baa: ")]
+    assert line.startswith("baa: a process that reads radiographs failed: DataLoader worker (pid")
+    assert "Traceback" not in done.stderr
 
 
 FULL = """

@@ -1,9 +1,11 @@
 """Which files a prediction reads, and where sex and age of each patient come from."""
 
+import io
 import os
 import unicodedata
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from dicom_file import dicom
@@ -52,6 +54,26 @@ def test_dicom_files_are_found_whatever_their_names(films):
     film.rename(films / "b" / "1.2.840.113619.2.5.1762")
     (films / "b" / "DICOMDIR").write_bytes((films / "b" / "1.2.840.113619.2.5.1762").read_bytes())
     assert names(find_images([films / "b"]).files, films) == ["b/1.2.840.113619.2.5.1762", "b/hand.png"]
+
+
+@pytest.mark.parametrize("kind", ["no preamble", "no meta", "big endian without meta"])
+def test_old_archives_without_a_suffix_are_found_in_a_folder_and_read(films, kind):
+    film = (films / "b" / "IM0001").read_bytes()
+    if kind == "no preamble":
+        old = film[132:]
+    else:
+        dataset, stream = pydicom.dcmread(io.BytesIO(film)), io.BytesIO()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        big = kind.startswith("big")
+        pydicom.dcmwrite(stream, dataset, implicit_vr=not big, little_endian=not big, enforce_file_format=False)
+        old = stream.getvalue()
+    (films / "b" / "IM0001").write_bytes(old)
+    found = find_images([films])
+    assert names(found.files, films) == ["a/hand.png", "b/IM0001", "b/hand.png"]
+    plain, sample, _ = FileDataset([InputFile(file) for file in found.files], range(3), 64)
+    assert sample.error == ""
+    assert torch.equal(sample.image, plain.image)
+    assert (sample.sex, sample.months) == (Sex.MALE, 120)
 
 
 def test_a_missing_file_and_a_folder_without_images_are_refused(films):

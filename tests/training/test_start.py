@@ -1,6 +1,10 @@
 """A stage takes over the settings of networks that it does not build; a resumed one keeps its locator."""
 
+import json
+import shutil
+
 import pytest
+import torch
 from tiny_run import settings
 
 from baa.errors import InputError
@@ -69,6 +73,22 @@ def test_a_resumed_stage_refuses_another_locator_or_network(finished):
     other = networks | {"locator": networks["locator"] | {"px": 96}}
     with pytest.raises(InputError, match=r"its locator has px=64, the model that it started from now has 96; restore"):
         point.refuse_other_start(other, moved)
+
+
+def test_a_run_refuses_a_locator_that_was_exchanged_since_its_estimator_began(finished, tmp_path):
+    from baa.config.load import load
+    from baa.training.run import run
+
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    stage = tmp_path / "tiny"
+    checkpoint = torch.load(stage / "locator" / "best.ckpt", weights_only=True)
+    name = next(name for name, tensor in checkpoint["state_dict"].items() if tensor.is_floating_point())
+    checkpoint["state_dict"][name] += 1
+    torch.save(checkpoint, stage / "locator" / "best.ckpt")
+    metrics = json.loads((stage / "metrics.json").read_text())
+    (stage / "metrics.json").write_text(json.dumps({"locator": metrics["locator"]}))
+    with pytest.raises(InputError, match=r"last.ckpt: it was trained on crops of the locator .*, now .*best.ckpt has"):
+        run(load([], settings(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,14 @@ def test_the_archive_holds_a_picture_for_each_file_that_was_read(model, inputs):
         assert Image.open(io.BytesIO(pictures.read(pictures.namelist()[0]))).width == 1024
 
 
+EVIL = ("<script>alert(1)<.png", "=HYPERLINK(1)\N{RIGHT-TO-LEFT OVERRIDE}.png")
+
+
 def test_the_page_shows_each_file_and_deletes_it(model, inputs, tmp_path_factory):
     from baa.web.page import SHOWN, answer
 
-    evil = inputs[0].file.with_name("<script>alert(1)<.png")
-    inputs[0].file.rename(evil)
-    files = [evil, *(given.file for given in inputs[1:])]
+    evil, formula = (inputs[i].file.rename(inputs[i].file.with_name(name)) for i, name in enumerate(EVIL))
+    files = [evil, formula, inputs[2].file]
     kept = tmp_path_factory.mktemp("kept")
     films, table, csv, pictures = answer(model, files, "female", False, kept)
 
@@ -71,6 +73,10 @@ def test_the_page_shows_each_file_and_deletes_it(model, inputs, tmp_path_factory
     assert list(table) == list(SHOWN)
     assert set(table.sex) == {"female"}
     assert not any(file.exists() for file in files)
+    assert list(table.file) == [EVIL[0], r"./=HYPERLINK(1)\u202e.png", "text.png"]
+    assert "\N{RIGHT-TO-LEFT OVERRIDE}" not in films
+    [written] = kept.rglob("predictions.csv")
+    assert list(pd.read_csv(written).file) == list(table.file)
     assert csv.value
     assert pictures.value
 

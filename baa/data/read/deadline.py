@@ -3,12 +3,13 @@
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-PATIENCE = 6.0
-"""A decoder that computes may take this many times longer by the clock, if others use the cores too."""
+PATIENCE = 60.0
+"""A decoder that could compute may take this many times longer by the clock, if others use the cores."""
 
-IDLE_SHARE = 0.01
-"""A process that gets less than this share of a core is stopped or waits for something, whatever the load."""
+BUSY = "RD"
+"""States of a process that has a core, waits for one, or waits for the disk. Others are stopped or wait for something."""
 
 
 class Deadline:
@@ -26,26 +27,31 @@ class Deadline:
 
     def __init__(self, process: int, seconds: float) -> None:
         self.process, self.seconds = process, seconds
-        self.begun, self.computed = time.monotonic(), _computed(process)
+        self.begun, self.used = time.monotonic(), _used(process)
 
     def left(self) -> float:
         """The seconds after which to ask again; 0 if the time is over."""
         waited = time.monotonic() - self.begun
         if waited < self.seconds:
             return self.seconds - waited
-        now = _computed(self.process)
-        if now is None or self.computed is None:
+        now = _used(self.process)
+        if now is None or self.used is None or now.state not in BUSY:
             return 0.0
-        computed, longest = now - self.computed, PATIENCE * self.seconds
-        if computed < IDLE_SHARE * waited:
-            return 0.0
-        return max(0.0, min(self.seconds - computed, longest - waited))
+        computed = now.computed - self.used.computed
+        return max(0.0, min(self.seconds - computed, PATIENCE * self.seconds - waited))
 
 
-def _computed(process: int) -> float | None:
-    """Seconds that a process has computed, all its threads together; None where the system does not tell (Linux does)."""
+class _Used(NamedTuple):
+    """Seconds that a process has computed, all its threads together, and its state, a letter."""
+
+    computed: float
+    state: str
+
+
+def _used(process: int) -> _Used | None:
+    """Read what a process has used; None where the system does not tell (Linux does)."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return _Used((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0])

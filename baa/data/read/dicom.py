@@ -3,17 +3,17 @@
 The order is the standard's (PS3.3, C.11): modality LUT or rescale, VOI LUT or window, then the photometric interpretation.
 """
 
+import io
 import warnings
 
 import numpy as np
-from PIL import Image
 from pydicom.dataset import Dataset
 
 from baa.data.read.header import Layout, number, numbers, parse, read_layout, text, texts
 from baa.data.read.luts import apply_modality, apply_window
 from baa.data.read.polarity import is_negative
 from baa.data.read.radiograph import LUMINANCE, Gray
-from baa.data.read.shrink import bands
+from baa.data.read.shrink import bands, resized_width
 from baa.data.read.stored import read_stored
 from baa.errors import InputError
 from baa.patient import MAX_CHRONOLOGICAL_MONTHS, MONTHS_PER, Patient, Sex
@@ -37,11 +37,11 @@ SHAPES = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}
 """Which photometric interpretation goes with a presentation LUT shape."""
 
 
-def read_dicom(data: bytes, max_pixels: int) -> Gray:
+def read_dicom(file: io.BytesIO, max_pixels: int) -> Gray:
     """Read a DICOM file of one radiograph.
 
     Args:
-        data: the bytes of the file.
+        file: it is closed once it is parsed.
         max_pixels: the largest accepted image.
 
     Raises:
@@ -56,13 +56,15 @@ def read_dicom(data: bytes, max_pixels: int) -> Gray:
         >>> dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.BitsAllocated = 4, 6, 1, 8
         >>> dataset.PhotometricInterpretation, dataset.PixelData = "MONOCHROME2", bytes(range(24))
         >>> _ = pydicom.dcmwrite(file, dataset, implicit_vr=True, little_endian=True)
-        >>> gray = read_dicom(file.getvalue(), max_pixels=100)
+        >>> gray = read_dicom(file, max_pixels=100)
         >>> gray.levels.shape, gray.patient
         ((4, 6), Patient(sex=<Sex.FEMALE: 0>, months=120.0))
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # they quote values
-            return _read(parse(data), max_pixels)
+            dataset = parse(file.getvalue())
+            file.close()
+            return _read(dataset, max_pixels)
     except (InputError, MemoryError):
         raise
     except Exception:  # its text may quote values; raised outside of `except`, so that it is not the context
@@ -88,9 +90,7 @@ def _read(dataset: Dataset, max_pixels: int) -> Gray:
     del stored
     size = levels.shape[::-1]
     if (shape := _square_pixels(dataset, size)) != size:
-        picture = Image.fromarray(levels)
-        del levels
-        levels = np.asarray(picture.resize(shape, Image.Resampling.BILINEAR))
+        levels = resized_width(levels, shape[0]) if shape[0] != size[0] else resized_width(levels.T, shape[1]).T
         notes += (f"pixels were not square: boxes refer to an image resized to {shape[0]} x {shape[1]}",)
     patient, more = _patient(dataset)
     return Gray(levels, declared, patient, (*notes, *more, *_other_part(dataset)))

@@ -80,9 +80,12 @@ def is_dicom(data: bytes) -> bool:
         return True
     if len(data) < 8:
         return False
-    group, element, length = struct.unpack("<HHI", data[:8])
     explicit = data[4:6].isalpha() and data[4:6].isupper()
-    return group in FIRST_GROUPS and element <= 0x0100 and (explicit or length < 256)
+    for order in "<>":
+        group, element, length = struct.unpack(f"{order}HHI", data[:8])
+        if group in FIRST_GROUPS and element <= 0x0100 and (explicit or (order == "<" and length < 256)):
+            return True
+    return False
 
 
 def parse(data: bytes) -> Dataset:

@@ -5,8 +5,10 @@ import io
 import warnings
 from collections.abc import Callable
 
+import imagecodecs
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from baa.data.read.codestream import check_size, read_stream
 from baa.data.read.radiograph import LUMINANCE, Gray
@@ -20,6 +22,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 EXIF_START = b"Exif\0\0"
 EXIF_TEXT = "Raw profile type exif"
 ORIENTATION = 0x0112
+SAMPLE_FORMAT, SIGNED = 339, 2
 
 BMP_START, RUN_LENGTHS, MAX_RUN_BYTES = b"BM", (b"\1\0\0\0", b"\2\0\0\0"), 4 << 20
 """How a bitmap begins, its compressions by run lengths, and their largest size."""
@@ -50,12 +53,13 @@ THUMBNAIL = 0.5
 """Pages of a TIFF with sides of at most this share of the largest page's are thumbnails."""
 
 
-def read_picture(data: bytes, max_pixels: int) -> Gray:
-    """Read an image file that is no DICOM file.
+def read_picture(file: io.BytesIO, max_pixels: int) -> Gray:
+    """Read an image file that is no DICOM file, and close it.
 
     Raises:
         InputError: it is no such image, is damaged, holds several images or too many pixels.
     """
+    data = file.getvalue()
     page = _only_page(read_pages(data)) if data.startswith(TIFF_STARTS) else None
     if (stream := read_stream(data)) is not None:
         check_size(stream, max_pixels)
@@ -63,8 +67,9 @@ def read_picture(data: bytes, max_pixels: int) -> Gray:
             _check_exif(data[start : start + (1 << 16)])
     _check_runs(data)
     _check_chunks(data)
+    del data
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
             if page is not None:
                 image.seek(page.number)
             elif getattr(image, "is_animated", False) and image.format != "MPO":
@@ -74,10 +79,12 @@ def read_picture(data: bytes, max_pixels: int) -> Gray:
                 raise InputError(f"the image has {image.width} x {image.height} pixels; {limit}")
             if image.mode not in GRAY_OR_RGB and not image.mode.startswith("I"):
                 raise InputError(f"the color mode is {image.mode}; store the radiograph as gray or RGB")
-            return _gray(image, page)
+            return _gray(image, page, file)
     except (InputError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
+        if page is not None:
+            raise InputError("the TIFF has unusual pixels; store it as gray of 8 or 16 bits, black is zero") from None
         raise InputError("not an image in PNG, JPEG, TIFF, WebP, BMP or DICOM") from None
     except Exception as error:  # a damaged file may make a decoder raise anything
         raise InputError(f"the image is damaged: {error}" if str(error) else "the image cannot be decoded") from None
@@ -111,7 +118,7 @@ def _exif(image: Image.Image) -> bytes:
 
 def _check_chunks(data: bytes) -> None:
     place, count = len(PNG_START), 0
-    while data.startswith(PNG_START) and place + 8 <= len(data):
+    while data.startswith(PNG_START) and place + 8 <= len(data) and data[place + 4 : place + 8] != b"IEND":
         place += 12 + int.from_bytes(data[place : place + 4])
         count += 1
         if count > MAX_CHUNKS:
@@ -125,15 +132,23 @@ def _check_runs(data: bytes) -> None:
         raise InputError(f"the run-length encoded bitmap has {len(data) >> 20} MiB; {limit}; store it as PNG")
 
 
-def _gray(image: Image.Image, page: Page | None) -> Gray:
-    image.load()  # turns a TIFF, and takes its orientation away
+def _gray(image: Image.Image, page: Page | None, file: io.BytesIO) -> Gray:
+    if image.format != "WEBP":
+        image.load()  # turns a TIFF, and takes its orientation away
     if page is None and (exif := _exif(image)):
         _check_exif(exif)
     orientation = image.getexif().get(ORIENTATION, 1)
+    if image.format == "WEBP":  # Pillow needs 16 bytes a pixel
+        image = Image.fromarray(imagecodecs.webp_decode(file.getvalue()))
+    file.close()
     levels = gray_levels(image)
+    if isinstance(image, TiffImageFile):  # Pillow takes values of 8 bits for unsigned ones, those of 32 for signed ones
+        signed = image.tag_v2.get(SAMPLE_FORMAT) == (SIGNED,)
+        if signed and image.mode == "L":
+            levels ^= 0x80
+        elif not signed and image.mode == "I":
+            levels = levels.view(np.uint32)
     if page is not None and page.white_is_zero and image.mode not in ("1", "L"):  # Pillow inverts those itself
-        if levels.dtype.kind == "i":
-            levels = levels.astype(np.float32)  # a difference may exceed the range of integers
         np.subtract(levels.max(), levels, out=levels)
     return Gray(TURNED.get(orientation, np.asarray)(levels), declared=page is not None)
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -84,8 +84,11 @@ class _Decoder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,
             env=os.environ | SINGLE_THREADED,
         )
+        assert self.process.stdin is not None
+        os.set_blocking(self.process.stdin.fileno(), False)
 
     def wait_until_started(self) -> None:
         """Wait for its first answer.
@@ -97,13 +100,8 @@ class _Decoder:
 
     def decode(self, data: bytes, px: int) -> Radiograph:
         deadline = Deadline(self.process.pid, DEADLINE_SECONDS)
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps({"px": px, "bytes": len(data)}).encode() + b"\n")
-            self.process.stdin.write(data)
-            self.process.stdin.flush()
-        except OSError:
-            raise DecoderDiedError(self._ending()) from None
+        self._write(json.dumps({"px": px, "bytes": len(data)}).encode() + b"\n", deadline)
+        self._write(data, deadline)
         answer, pixels = self._receive(deadline)
         if "error" in answer:
             raise InputError(answer["error"])
@@ -123,13 +121,21 @@ class _Decoder:
         answer = json.loads(self._read(int(self._read(HEADER_BYTES, deadline)), deadline))
         return answer, self._read(answer.get("pixels", 0), deadline)
 
+    def _write(self, data: bytes, deadline: Deadline) -> None:
+        assert self.process.stdin is not None
+        left = memoryview(data)
+        while left:
+            _wait(deadline, [], [self.process.stdin])
+            try:
+                left = left[os.write(self.process.stdin.fileno(), left) :]
+            except OSError:
+                raise DecoderDiedError(self._ending()) from None
+
     def _read(self, count: int, deadline: Deadline) -> bytes:
         assert self.process.stdout is not None
         parts, left = list[bytes](), count
         while left:
-            while not select.select([self.process.stdout], [], [], deadline.left())[0]:
-                if not deadline.left():
-                    raise DecoderDiedError(f"it takes longer than {deadline.seconds:g} seconds")
+            _wait(deadline, [self.process.stdout], [])
             part = os.read(self.process.stdout.fileno(), left)
             if not part:
                 raise DecoderDiedError(self._ending())
@@ -150,6 +156,17 @@ class _Decoder:
                 if pipe is not None:
                     pipe.close()
         self.process.wait()
+
+
+def _wait(deadline: Deadline, readable: list[IO[bytes]], writable: list[IO[bytes]]) -> None:
+    """Wait until a pipe can be read or written.
+
+    Raises:
+        DecoderDiedError: the time is over.
+    """
+    while not any(select.select(readable, writable, [], deadline.left())):
+        if not deadline.left():
+            raise DecoderDiedError(f"it takes longer than {deadline.seconds:g} seconds")
 
 
 @dataclass

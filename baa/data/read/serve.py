@@ -1,6 +1,7 @@
 """The decoder process: read files from standard input, write radiographs to standard output."""
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -46,12 +47,12 @@ def serve(memory_bytes: int, seconds: float) -> None:
         if not request.endswith(b"\n"):
             return
         asked = json.loads(request)
-        data = requests.read(asked["bytes"])
-        if len(data) < asked["bytes"]:
+        file = io.BytesIO(requests.read(asked["bytes"]))  # nothing else holds its bytes
+        if len(file.getvalue()) < asked["bytes"]:
             return
         allow(SLACK * seconds)
-        _answer(answers, *_decoded(data, asked["px"]))
-        del data
+        _answer(answers, *_decoded(file, asked["px"]))
+        file.close()
 
 
 def _limit(memory_bytes: int) -> None:
@@ -72,9 +73,9 @@ def allow(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
-def _decoded(data: bytes, px: int) -> tuple[dict[str, Any], bytes]:
+def _decoded(file: io.BytesIO, px: int) -> tuple[dict[str, Any], bytes]:
     try:
-        radiograph = decode(data, px)
+        radiograph = decode(file, px)
     except InputError as error:
         return {"error": str(error)}, b""
     except MemoryError:

@@ -45,6 +45,24 @@ def resized(levels: np.ndarray, size: tuple[int, int], box: Box, resample: Image
     return np.asarray(Image.fromarray(blocks).resize(size, resample, inner))
 
 
+def resized_width(levels: np.ndarray, width: int) -> np.ndarray:
+    """Resize each row by itself: float32.
+
+    Args:
+        levels: [H, W] float32.
+        width: of the result.
+
+    Example:
+        >>> resized_width(np.array([[0, 4, 8, 12]], np.float32), 2)
+        array([[2.857143, 9.142858]], dtype=float32)
+    """
+    result = np.empty((len(levels), width), np.float32)
+    for rows in bands((len(levels), max(width, levels.shape[1]))):
+        band = Image.fromarray(levels[rows])
+        result[rows] = np.asarray(band.resize((width, band.height), Image.Resampling.BILINEAR))
+    return result
+
+
 def block_means(levels: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     """Average blocks of pixels: float32. Those at the right and lower edge may be smaller.
 

@@ -1,6 +1,7 @@
 """A large film takes at most 12 bytes a pixel at the peak, the file itself included."""
 
 import io
+import logging
 from pathlib import Path
 
 import imagecodecs
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from dicom_file import dicom
+from fuzzed import peak_bytes
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
@@ -75,6 +77,12 @@ MORE = {
     "BMP": lambda film: saved(eight(film), "BMP"),
     "TIFF of 16 bits, white is zero": lambda film: tiff(film, photometric="miniswhite"),
     "TIFF, LZW": lambda film: tiff(film, compression="lzw"),
+    "TIFF of 32 bits": lambda film: tiff(film.astype(np.uint32) << 20),
+    "float TIFF": lambda film: tiff(film.astype(np.float32)),
+    "WebP": lambda film: saved(eight(film), "WEBP", lossless=True, method=0, quality=0),
+    "transparent WebP": lambda film: saved(np.stack([eight(film)] * 4, 2), "WEBP", quality=50, method=0),
+    "DICOM, flat pixels": lambda film: twelve(film, PixelSpacing=[0.102, 0.1], **WINDOW),
+    "DICOM, tall pixels": lambda film: twelve(film, PixelSpacing=[0.1, 0.102], **WINDOW),
 }
 
 
@@ -90,10 +98,5 @@ def test_a_large_film_takes_12_bytes_a_pixel(film, kind):
     finally:
         decoder.close()
     assert np.ptp(radiograph.pixels) > 200
+    logging.getLogger(__name__).info("%s: %.1f bytes a pixel", kind, peak / PX**2)
     assert peak / PX**2 < MOST_BYTES
-
-
-def peak_bytes(process):
-    """The most memory that a process has had until now."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

@@ -40,6 +40,12 @@ KINDS = {
     "tiled TIFF": lambda hand: tiff(hand, tile=(64, 64)),
     "TIFF of 16 bits": lambda hand: tiff(hand.astype(np.uint16) * 100),
     "signed TIFF of 16 bits": lambda hand: tiff(hand.astype(np.int16) * 100 - 9000),
+    "signed TIFF of 8 bits": lambda hand: tiff((hand ^ 0x80).view(np.int8)),
+    "TIFF of 32 bits": lambda hand: tiff(hand.astype(np.uint32) << 24),
+    "signed TIFF of 32 bits": lambda hand: tiff((hand.astype(np.int32) - 128) << 24),
+    "transparent WebP": lambda hand: encode(
+        Image.fromarray(np.dstack([np.full_like(hand, 255)] * 3 + [hand])), "WEBP", lossless=True, exact=True
+    ),
     "big TIFF": lambda hand: tiff(hand, bigtiff=True),
     "TIFF, white is zero": lambda hand: tiff(255 - hand, photometric="miniswhite"),
     "TIFF of 16 bits, white is zero": lambda hand: tiff(25500 - hand.astype(np.uint16) * 100, photometric="miniswhite"),
@@ -147,6 +153,11 @@ def test_a_hostile_tiff_is_refused_before_it_is_decoded(kind, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     with pytest.raises(InputError, match=reason):
         decode(data, 64)
+
+
+def test_a_tiff_of_unusual_pixels_is_refused_with_a_mend(hand):
+    with pytest.raises(InputError, match="unusual pixels; store it as gray of 8 or 16 bits"):
+        decode(tiff(hand.astype(np.float64)), 64)
 
 
 def test_hostile_exif_in_a_jpeg_is_refused(hand):

@@ -58,7 +58,10 @@ def test_a_decoder_that_dies_costs_one_file(film, decoder):
     assert ImageFile(film).load(64).pixels.any()
 
 
-def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypatch):
+@pytest.mark.parametrize("more", [0, 1 << 20], ids=["a small file", "a file that fills the pipe"])
+def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypatch, more):
+    whole = film.read_bytes()
+    monkeypatch.setattr(ImageFile, "read", lambda self: whole + bytes(more))
     monkeypatch.setattr(process, "DEADLINE_SECONDS", 0.5)
     os.kill(decoder.process.pid, signal.SIGSTOP)
     start = time.monotonic()
@@ -71,14 +74,25 @@ def test_a_decoder_that_stalls_is_ended_at_the_deadline(film, decoder, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("waited", "computed", "left"),
-    [(4, 0, 6), (10, 10, 0), (10, 4, 6), (55, 4, 5), (60, 4, 0), (11, 0.05, 0), (10, None, 0)],
+    ("waited", "computed", "state", "left"),
+    [
+        (4, 0, "S", 6),
+        (10, 10, "R", 0),
+        (10, 4, "R", 6),
+        (11, 4, "S", 0),
+        (11, 0, "T", 0),
+        (300, 0.5, "R", 9.5),  # others have the cores
+        (300, 0.5, "D", 9.5),
+        (595, 0.5, "R", 5),
+        (600, 0.5, "R", 0),
+        (10, None, "", 0),
+    ],
 )
-def test_on_a_busy_machine_the_time_that_a_decoder_has_computed_counts(monkeypatch, waited, computed, left):
+def test_on_a_busy_machine_the_time_that_a_decoder_has_computed_counts(monkeypatch, waited, computed, state, left):
     now = iter([100, 100 + waited])
-    used = iter([7.0, None if computed is None else 7.0 + computed])
+    used = iter([deadline._Used(7.0, "R"), None if computed is None else deadline._Used(7.0 + computed, state)])
     monkeypatch.setattr(deadline.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(deadline, "_computed", lambda _: next(used))
+    monkeypatch.setattr(deadline, "_used", lambda _: next(used))
     assert deadline.Deadline(1, 10.0).left() == left
 
 
