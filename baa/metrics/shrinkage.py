@@ -1,6 +1,6 @@
 """Estimated ages lie closer to the mean than true ones: a line that spreads them again.
 
-A network that is unsure answers with the mean of what it deems possible. So it reads the youngest too old, the oldest too young.
+A network that is unsure answers with the mean of what it deems possible: the youngest are read too old, the oldest too young.
 """
 
 from collections.abc import Sequence
