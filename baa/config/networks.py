@@ -15,9 +15,6 @@ SCALE = {"mean_months": 127.0, "std_months": 41.0}
 """Arguments that are no settings, and their defaults."""
 
 
-MAX_OFFSET, MAX_SLOPE = 60.0, 1.5
-"""Of the line that a model applies to its ages."""
-
 MAX_SIDE = 4096
 """Pixels of the largest image of a network with a fixed side."""
 
@@ -45,7 +42,6 @@ def network_settings(stage: str, networks: Mapping[str, Any]) -> dict[str, Any]:
             sides = given.pop("sides", {})  # settings of crops
             if not (set(sides) <= set(backbones) and all(type(px) is int and 0 < px <= MAX_SIDE for px in sides.values())):
                 raise InputError("networks: sides that no stream has")
-            _refuse_other_line(given.pop("line", (0.0, 1.0)))
             given.pop("auxiliary", None)  # whether streams have ages of their own; the setting is the weight of their loss
             if not set(with_pool) <= set(backbones):
                 raise InputError("networks: conv_pool names another stream")
@@ -54,12 +50,6 @@ def network_settings(stage: str, networks: Mapping[str, Any]) -> dict[str, Any]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError("networks: not the arguments of this version's networks") from error
     return settings
-
-
-def _refuse_other_line(line: Any) -> None:
-    offset, slope = line
-    if not (abs(float(offset)) <= MAX_OFFSET and 1 / MAX_SLOPE <= float(slope) <= MAX_SLOPE):
-        raise InputError(f"networks: line is no offset up to {MAX_OFFSET:g} months and slope up to {MAX_SLOPE:g}")
 
 
 def _without_scale(arguments: Mapping[str, Any]) -> dict[str, Any]:

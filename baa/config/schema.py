@@ -241,7 +241,6 @@ class EstimatorConfig:
     auxiliary: float = setting(0.0, "weight of the loss of each stream's own age", low=0)
     random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
     flip_average: bool = setting(True, "evaluation: average the ages of a radiograph and its mirror image")
-    spread_ages: bool = setting(False, "end: a line, learned on validation cases, against ages too close to the mean")
     fit: FitConfig = group(FitConfig, "its optimization")
 
 

@@ -32,8 +32,8 @@ class Line(NamedTuple):
     shift: Any
     slope: Any
 
-    def of(self, months: Any) -> Any:
-        """Apply the line to ages in months, of any shape [...]."""
+    def of(self, months: np.ndarray) -> np.ndarray:
+        """Apply the line to ages [N] in months."""
         return months + self.shift + (self.slope - 1) * (months - MIDDLE_MONTHS)
 
 

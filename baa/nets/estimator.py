@@ -53,7 +53,6 @@ class Estimator(nn.Module):
         dropout: share of features dropped before the last layer in training.
         auxiliary: whether each stream also gives an age of its own, in `alone`. A loss on these keeps one stream from relying
             on another (Wang et al., "What makes training multi-modal classification networks hard?", CVPR 2020).
-        line: offset and slope that a model applies to all ages, see `baa.metrics.shrinkage`.
 
     Shapes:
         {stream: [B, 1, H, W] in [0, 1]}, sex [B] of `Sex` -> AgePrediction of [B]
@@ -72,10 +71,8 @@ class Estimator(nn.Module):
         hidden: int = 0,
         dropout: float = 0.0,
         auxiliary: bool = False,
-        line: Sequence[float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        self.line = tuple(line)
         sides = sides or {}
         streams = {
             name: Stream(backbone, conv_pool=name in conv_pool, px=sides.get(name)) for name, backbone in backbones.items()

@@ -117,11 +117,9 @@ class BoneAgeModel(nn.Module):
         return self._averaged(prediction, other, sex)
 
     def _averaged(self, one: AgePrediction, other: AgePrediction, sex: Tensor) -> AgePrediction:
-        """Average the ages of an image and its mirror image, also those of each stream; apply the lines and clamp them."""
+        """Average the ages of an image and of its mirror image, also those of each stream; make them local and clamp them."""
         alone = [self._averaged(*both, sex) for both in zip(one.alone, other.alone, strict=True)]
-        assert self.estimator is not None
-        offset, slope = self.estimator.line
-        months = self._local(offset + slope * (one.months + other.months) / 2, sex)
+        months = self._local((one.months + other.months) / 2, sex)
         return one._replace(months=clamp_to_age_range(months), alone=alone)
 
     def _local(self, months: Float[Tensor, " batch"], sex: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -17,14 +17,11 @@ from baa.data.cache import Radiographs
 from baa.data.datamodules import HandDataModule
 from baa.evaluation.split import draw_curve, evaluate_split, evaluation_data, predictions_table, region_names
 from baa.metrics.conformal import calibrate
-from baa.metrics.local_line import Line
 from baa.metrics.predictions import Predictions
 from baa.metrics.saturation import saturated
-from baa.metrics.shrinkage import spreading_line
 from baa.metrics.stream_ages import stream_errors
 from baa.modules.evaluation import EvaluationModule
 from baa.nets.input_check import InputCheck
-from baa.patient import MAX_MONTHS
 from baa.runtime.checkpoint_io import AtomicCheckpointIO
 from baa.training.input_check import shared_input_check
 
@@ -68,9 +65,10 @@ def finish_stage(
         trained.model.input_check = check
     batch_size = getattr(config, stage).fit.batch_size
     data = evaluation_data(trained, splits, batch_size=batch_size, workers=config.data.workers)
-    trained, validated = _calibrate(trained, data, trainer, spread=config.estimator.spread_ages)
+    calibration, validated = _calibrate(trained, data, trainer)
     if trainer.is_global_zero:
         write_atomic(folder / VALIDATED, _validation_table(trained, data, validated).to_csv(index=False))
+    trained = trained._replace(calibration=calibration)
     result = evaluate_split(trained, data, trainer, folder, figure_loggers=figure_loggers)
     if trainer.is_global_zero:
         _write(trained, checkpoint, file, splits, result.metrics)
@@ -85,14 +83,11 @@ def _validation_table(trained: TrainedModel, data: HandDataModule, predictions: 
     return predictions_table(radiographs.cases, radiographs.frames(), predictions, {}, region_names(data), streams)
 
 
-def _calibrate(
-    trained: TrainedModel, data: HandDataModule, trainer: L.Trainer, *, spread: bool
-) -> tuple[TrainedModel, Predictions]:
-    """Learn line, errors and ends of the ages on the validation split, with sex and, for a model that reads sex, without.
+def _calibrate(trained: TrainedModel, data: HandDataModule, trainer: L.Trainer) -> tuple[dict[str, list[float]], Predictions]:
+    """Compute errors and ends of the ages on the validation split, with sex and, for a model that reads sex, without.
 
     Also return the predictions with sex.
     """
-    trained = _with_line(trained, (0.0, 1.0))
     module, dataset, split = EvaluationModule(trained.model), data.datasets[CALIBRATION], data.eval_split
     data.eval_split = CALIBRATION
     found = []
@@ -101,34 +96,10 @@ def _calibrate(
         trainer.test(module, datamodule=data, verbose=False)
         found.append(module.take_predictions())
     data.datasets[CALIBRATION], data.eval_split = dataset, split
-    cases = dataset.radiographs.cases
-    if spread and trained.model.estimator is not None:
-        line = spreading_line(cases, found[0].months)
-        trained = _with_line(trained, (line.of(0.0), line.slope))
-        found = [_spread(predictions, line) for predictions in found]
-    months = [predictions.months for predictions in found]
+    cases, months = dataset.radiographs.cases, [predictions.months for predictions in found]
     table = calibrate(cases, *months) | saturated(cases, *months)
     alone = [predictions.alone for predictions in found if predictions.alone is not None]
-    if alone:
-        table |= stream_errors(cases, trained.model.streams_with_ages, *alone)
-    return trained._replace(calibration=table), found[0]
-
-
-def _with_line(trained: TrainedModel, line: tuple[float, float]) -> TrainedModel:
-    """Let the estimator of a model apply a line, in place; the identity is not recorded."""
-    if (estimator := trained.model.estimator) is None:
-        return trained
-    estimator.line = line
-    arguments = {name: value for name, value in trained.networks["estimator"].items() if name != "line"}
-    if line != (0.0, 1.0):
-        arguments["line"] = list(line)
-    return trained._replace(networks={**trained.networks, "estimator": arguments})
-
-
-def _spread(predictions: Predictions, line: Line) -> Predictions:
-    """Apply a line to predicted ages, also to those of the streams."""
-    alone = None if predictions.alone is None else line.of(predictions.alone).clamp(0, MAX_MONTHS)
-    return predictions._replace(months=line.of(predictions.months).clamp(0, MAX_MONTHS), alone=alone)
+    return (table | stream_errors(cases, trained.model.streams_with_ages, *alone) if alone else table), found[0]
 
 
 def _write(
@@ -138,7 +109,7 @@ def _write(
     splits: Mapping[str, Radiographs],
     metrics: Mapping[str, Any],
 ) -> None:
-    checkpoint[RECORD] |= {"calibration": trained.calibration, "networks": trained.networks}
+    checkpoint[RECORD] |= {"calibration": trained.calibration}
     if trained.model.input_check is not None:
         checkpoint[RECORD] |= {"input_check": {k: v.cpu() for k, v in trained.model.input_check.state_dict().items()}}
     AtomicCheckpointIO().save_checkpoint(checkpoint, file)

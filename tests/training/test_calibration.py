@@ -52,29 +52,3 @@ def test_intervals_widen_with_the_coverage_and_are_absent_where_it_is_too_high(f
         widths.append(table.upper_months - table.lower_months)
     assert ((widths[0] > 0) & (widths[0] < widths[1])).all()
     assert widths[2].isna().all()
-
-
-def test_ages_are_spread_by_a_line_that_checkpoint_and_bundle_hold(finished, brief_finish, tmp_path, monkeypatch):
-    from tiny_run import settings
-
-    from baa.checkpoints.load import load_model
-    from baa.config.load import load
-    from baa.metrics import shrinkage
-    from baa.training.run import run
-
-    monkeypatch.setattr(shrinkage, "FEWEST", 5)
-    locator = f"locator.checkpoint={finished[0]}/tiny/locator/best.ckpt"
-    metrics = {}
-    for name in ("plain", "spread"):
-        more = ("stages=[estimator]", locator, "estimator.auxiliary=1", f"estimator.spread_ages={name == 'spread'}".lower())
-        metrics[name] = run(load([], settings(tmp_path / name, *more)))["estimator"]
-    plain, spread = (pd.read_csv(tmp_path / name / "tiny" / "estimator" / "predictions.csv") for name in metrics)
-    for form in ("best.ckpt", "bundle"):
-        model = load_model(tmp_path / "spread" / "tiny" / "estimator" / form)
-        offset, slope = model.model.estimator.line
-        assert 1 <= slope <= 1.1
-        assert (offset, slope) != (0, 1)
-        for column in ("predicted_months", "carpal_months", "hand_months"):
-            expected = (offset + slope * plain[column]).clip(0, 240)
-            assert (spread[column] - expected).abs().max() < 0.02
-    assert load_model(tmp_path / "plain" / "tiny" / "estimator" / "bundle").model.estimator.line == (0, 1)
