@@ -108,13 +108,13 @@ def test_its_intervals_are_those_of_predict(estimator):
 
 
 def test_a_json_file_describes_inputs_and_limits(exported):
-    file = exported("pt2")
+    file = exported("onnx")
     described = json.loads(file.with_suffix(".json").read_text())
     assert "[batch, 1, 96, 96]" in described["inputs"]["source"]
     assert "2 unknown" in described["inputs"]["sex"]
     assert "not a medical device" in described["limits"][0]
     assert "without a warning" in described["limits"][1]
-    assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.pt2", "preprocess.py"]
+    assert sorted(file.name for file in file.parent.iterdir()) == ["model.json", "model.onnx", "preprocess.py"]
     assert "BILINEAR" in described["inputs"]["filter"]
     assert "preprocess.py" in described["inputs"]["source"]
 

@@ -12,16 +12,14 @@ def process():
         yield process
 
 
-@pytest.mark.parametrize(("name", "kernels"), [("locator", 50), ("estimator-boxes", 105), ("estimator-live", 720)])
-def test_a_step_never_waits_and_asks_for_few_kernels_beside_those_of_its_networks(process, name, kernels):
-    step = process.submit(count_small, name).result()
+@pytest.mark.parametrize(
+    ("name", "erasing", "kernels"), [("locator", 0.0, 50), ("estimator-boxes", 0.5, 145), ("estimator-live", 0.0, 720)]
+)
+def test_a_step_never_waits_and_asks_for_few_kernels_beside_those_of_its_networks(process, name, erasing, kernels):
+    step = process.submit(count_small, name, erasing).result()
     assert not step.waits
     assert step.networks > 100
     assert step.rest <= kernels
-
-
-def test_random_erasing_never_waits(process):
-    assert not process.submit(count_small, "estimator-boxes", 0.5).result().waits
 
 
 @pytest.mark.parametrize(
