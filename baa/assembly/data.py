@@ -98,7 +98,8 @@ def refuse_untrainable(splits: dict[str, Radiographs]) -> None:
     for split in ("train", "val"):
         if sizes[split] < FEWEST:
             raise InputError(
-                f"data.split: {sizes[split]} of {sum(sizes.values())} cases in the split {split}; give it at least {FEWEST}"
+                f"data.split: {sizes[split]} of {sum(sizes.values())} cases in the split {split}; give it at least {FEWEST}, "
+                "for example by data.split.val=0.25 data.split.test=0.2, or by a column that data.table.split names"
             )
         if ageless := [case for case in splits[split].cases if case.months is None]:
             raise InputError(

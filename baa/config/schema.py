@@ -27,7 +27,7 @@ class TableConfig:
     file: str | None = setting(None, "a CSV, Parquet or Excel file, one row per radiograph")
     image: str = setting("image", "column: image file, relative to data.root")
     id: str | None = setting(None, "column: id; null takes the image's stem")
-    months: str | None = setting("age", "column: age")
+    months: str | None = setting("age", "column: bone age, in age_unit")
     sex: str | None = setting("sex", "column: sex")
     split: str | None = setting(None, "column: train, val or test; keeps all radiographs of a child together")
     patient: str | None = setting(None, "column: patient; all radiographs of a patient get the same split")
@@ -290,7 +290,7 @@ class WandbConfig:
     project: str = setting("baa", "W&B project")
     entity: str | None = setting(None, "W&B account or team; null: your default")
     detail: Literal["shared", "full"] = setting(
-        "shared", "settings as in a shared bundle, no console; or all: console, folders, columns, host and command line too"
+        "shared", "settings as in a shared bundle; or full: also console, folders, columns, host and command line"
     )
     figures: bool = setting(
         False, "send figures and the table of predictions too. They show radiographs and ids: this exports patient data"

@@ -112,6 +112,8 @@ def _rows(table: Path) -> list[tuple[str, dict[str, str]]]:
         raise InputError(f"--table: {table} does not exist")
     frame = read_rows(table)
     if missing := [column for column in (FILE, SEX) if column not in frame]:
-        raise InputError(f"--table: {table} has no column {missing[0]}; it needs {FILE}, {SEX} and optionally {MONTHS}")
+        raise InputError(
+            f"--table: {table} has no column {missing[0]}; rename its columns to {FILE}, {SEX} and optionally {MONTHS}"
+        )
     rows: list[dict[str, str]] = frame.to_dict("records")  # type: ignore[assignment]
     return list(zip(frame.index, rows, strict=True))

@@ -178,7 +178,8 @@ def _differing(table: Errors, ages: Mapping[str, StreamAge]) -> str | None:
     if abs(apart) <= usual:
         return None
     return (
-        f"{one} and {other} differ: {one} alone is {apart:+.0f} months from {other} alone; {UNUSUAL:.0%} of hands differ less"
+        f"{one} and {other} differ: the {one} crop alone is {abs(apart):.0f} months {'older' if apart > 0 else 'younger'} than "
+        f"the {other} crop alone; {UNUSUAL:.0%} of hands differ less"
     )
 
 

@@ -36,6 +36,9 @@ from baa.search.trials import TrialProcess, resource_share
 STARTUP_TRIALS = 4
 """Random trials before the sampler uses results."""
 
+ERROR = "baa: "
+"""How a line begins with which a command refuses settings or data."""
+
 POLL_SECONDS = 0.5
 MAX_FAILURES_IN_A_ROW = 3
 DEFINITION = "definition"
@@ -210,6 +213,12 @@ class Study:
     def _log(self, number: int) -> Path:
         return self.folder / f"trial-{number:03}.log"
 
+    def _error(self, number: int) -> str:
+        """The line with which the run of a trial refused its settings or data; empty without one."""
+        log = self._log(number)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return next((f": {line.removeprefix(ERROR)}" for line in reversed(lines) if line.startswith(ERROR)), "")
+
     def _advice(self) -> str:
         """Where to look after failures: the log of the last failed trial, and its last line."""
         log = self._log(max(trial.number for trial in self._trials() if trial.state == TrialState.FAIL))
@@ -235,7 +244,7 @@ class Study:
             self._tell(trial, value, TrialState.COMPLETE, f"{self.sweep.metric} {value:.3f}")
         else:
             reason = f"exit code {code}" if code else f"{self.sweep.metric} is {value}"
-            self._tell(trial, None, TrialState.FAIL, f"failed ({reason}), see {self._log(number)}")
+            self._tell(trial, None, TrialState.FAIL, f"failed ({reason}), see {self._log(number)}{self._error(number)}")
 
     def _tell(self, trial: optuna.Trial, value: float | None, state: TrialState, outcome: str) -> None:
         self.optuna.tell(trial, value, state=state)

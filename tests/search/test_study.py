@@ -240,6 +240,14 @@ def test_a_resumed_grid_tries_each_point_once(sweep_file, scripted):
     assert len(points) == len(set(points)) == 4
 
 
+def test_the_line_that_a_trial_was_refused_with_is_found_among_others(sweep_file):
+    search = study(sweep_file)
+    assert search._error(0) == ""
+    search._log(0).parent.mkdir(parents=True, exist_ok=True)
+    search._log(0).write_text("decoding\nbaa: data.root: RSNA is no folder\nwandb: synced\n")
+    assert search._error(0) == ": data.root: RSNA is no folder"
+
+
 def test_a_diverged_trial_fails_and_the_others_continue(sweep_file, scripted, monkeypatch):
     monkeypatch.setattr(Scripted, "final", lambda self, metric: float("nan") if self.exchange == 1.0 else 10.0)
     search = study(sweep_file)

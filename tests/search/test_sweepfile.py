@@ -35,7 +35,7 @@ def test_fit_accepts_the_trials_of_every_sweep(file, monkeypatch):
     points = sweep.grid() if sweep.method == "grid" else [{}]
     configs = [sweep.config(sweep.trial(point), "abc") for point in points]
 
-    assert {config.data.root for config in configs} == {"/data/rsna"}
+    assert {config.data.root for config in configs} == {None if file.stem == "quickstart" else "/data/rsna"}
     assert {config.name for config in configs} == {f"{file.stem}/abc"}
 
 
