@@ -40,7 +40,7 @@ def main() -> None:
     settings_argument(parser, over="the sweep file")
     arguments = parse_with_settings(parser)
 
-    from baa.search.results import results_table, write_results
+    from baa.search.results import best_model, results_table, write_results
     from baa.search.study import Study  # neither Optuna nor torch is imported for --help
     from baa.search.sweepfile import read_sweep
 
@@ -53,6 +53,8 @@ def main() -> None:
     finally:
         write_results(study.optuna, sweep.metric, folder)
     print(results_table(study.optuna, sweep.metric).to_string(index=False))
+    if model := best_model(study.optuna):
+        print(f"best model: {model}")
     print(f"written to {folder}")
 
 

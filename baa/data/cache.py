@@ -23,7 +23,7 @@ from baa.data.read.radiograph import Frame, Radiograph
 from baa.errors import InputError
 from baa.nets.view import whole_factor
 
-FORMAT = 10
+FORMAT = 11
 """Part of the cache's key. Increase it whenever the same file decodes to other pixels."""
 
 BATCH = 64

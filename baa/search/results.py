@@ -16,6 +16,9 @@ from baa.plots.figures import save
 RUN = "run"
 """User attribute of a started trial: the id of its W&B run."""
 
+MODEL = "model"
+"""User attribute of a started trial: the path of its best checkpoint."""
+
 
 def results_table(study: optuna.Study, metric: str) -> pd.DataFrame:
     """One row per trial, best first: number, state, metric, searched settings, id of the W&B run."""
@@ -29,6 +32,12 @@ def results_table(study: optuna.Study, metric: str) -> pd.DataFrame:
     minimize = study.direction == StudyDirection.MINIMIZE
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["trial", metric])
     return table.sort_values(metric, ascending=minimize, ignore_index=True)
+
+
+def best_model(study: optuna.Study) -> str | None:
+    """Return the path of the best trial's checkpoint; None before a trial is complete."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return study.best_trial.user_attrs.get(MODEL) if complete else None
 
 
 def write_results(study: optuna.Study, metric: str, folder: Path) -> None:

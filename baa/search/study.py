@@ -29,7 +29,7 @@ from baa.config.load import to_plain
 from baa.errors import InputError
 from baa.search.journal import repair_journal
 from baa.search.metrics import check_metric
-from baa.search.results import RUN
+from baa.search.results import MODEL, RUN
 from baa.search.sweepfile import FLAGS, Sweep, allows
 from baa.search.trials import TrialProcess, resource_share
 
@@ -196,11 +196,13 @@ class Study:
         run = trial.user_attrs[RUN]
         slot = min(set(range(workers)) - {taken for _, _, taken in self.running.values()})
         command = self.sweep.trial(trial.params, self.overrides)
+        config = self.sweep.config(command, run)
+        trial.set_user_attr(MODEL, str(config.folder / config.stages[-1] / "best.ckpt"))
         self.running[trial.number] = (
             trial,
             TrialProcess(
                 command,
-                self.sweep.config(command, run),
+                config,
                 run=run,
                 group=self.sweep.file.stem,
                 log=self._log(trial.number),

@@ -26,7 +26,7 @@ class SourceModels:
         config: the run's settings.
 
     Raises:
-        InputError: a model that the settings name cannot be loaded.
+        InputError: a model that the settings name cannot be loaded, or has no locator where one is needed.
     """
 
     def __init__(self, config: Config) -> None:
@@ -40,6 +40,8 @@ class SourceModels:
         self.named = {setting: model_path(model) for setting, model in settings.items() if model}
         for setting, path in self.named.items():
             self.load(path, setting)
+        if config.locator.checkpoint:
+            self.locator()
 
     def load(self, path: Path, setting: str) -> TrainedModel:
         """Load a model, or return it if it has been loaded."""

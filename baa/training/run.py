@@ -111,11 +111,11 @@ def _try_out(config: Config) -> dict[str, Any]:
 
 def _run_stages(config: Config, signals: SignalHandler, longer: str | None) -> dict[str, Any]:
     refuse_small_inputs(config)
+    sources = SourceModels(config)
     splits = load_splits(config.data, config.folder)
     sizes = {split: len(radiographs.cases) for split, radiographs in splits.items()}
     rank_zero_info("cases: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     refuse_untrainable(splits)
-    sources = SourceModels(config)
     log_seen_cases(sources.provenance(config.stages), splits)
     cases, metrics_file = RunCases(config.folder, splits), config.folder / METRICS
     begun = begun_stages(config.folder)

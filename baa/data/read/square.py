@@ -1,5 +1,7 @@
 """Gray levels to the square that the networks read: margins cut, levels stretched, bones bright."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
@@ -15,6 +17,12 @@ COARSE_PX = 96
 
 COARSE_RANGE, COARSE_PERCENTILES = 0.03, (2, 98)
 """A coarse row belongs to the margin if most of it differs by at most this share of the range of the image's levels."""
+
+NOISE_SPREAD = 5.5
+"""Times the mean step between neighbors: half as much again as the spread of `COARSE_PERCENTILES` of white noise (3.6)."""
+
+PASSES = 4
+"""Under a noisy margin may lie the film's own."""
 
 EXACT_RANGE = 0.01
 """A row of the image itself belongs to the margin if all of it does."""
@@ -66,19 +74,62 @@ def levels_on_square(levels: np.ndarray, px: int) -> np.ndarray:
 
 def content(levels: np.ndarray) -> Box:
     """Find the exposed film inside its margins: padding, and what collimation left dark, gray or bright."""
-    left, top, right, bottom = _inside(levels, EXACT_RANGE, (0, 100))
+    box = _inside(levels, EXACT_RANGE, (0, 100))
+    for _ in range(PASSES):
+        inner = _coarse_content(levels, box)
+        if inner == box:
+            break
+        box = inner
+    return box
+
+
+def _coarse_content(levels: np.ndarray, box: Box) -> Box:
+    left, top, right, bottom = box
     scale = COARSE_PX / max(right - left, bottom - top)
     if scale >= 0.5:
-        return left, top, right, bottom
+        return box
     size = max(2, round((right - left) * scale)), max(2, round((bottom - top) * scale))
-    coarse = resized(levels, size, (left, top, right, bottom), Image.Resampling.BOX)
-    inner = _inside(coarse, COARSE_RANGE, COARSE_PERCENTILES)
-    x, y = (right - left) / size[0], (bottom - top) / size[1]
-    edges = [round(edge * unit) for edge, unit in zip(inner, (x, y, x, y), strict=True)]
-    return left + edges[0], top + edges[1], left + edges[2], top + edges[3]
+    coarse = resized(levels, size, box, Image.Resampling.BOX)
+    part = levels[top:bottom, left:right]
+    inner = _inside(coarse, COARSE_RANGE, COARSE_PERCENTILES, _noise(part, size))
+    (left, right), (top, bottom) = (
+        (
+            first + _exact_edge(lines, inner[axis] * unit, unit),
+            last - _exact_edge(lines[::-1], (size[axis] - inner[axis + 2]) * unit, unit),
+        )
+        for axis, (lines, first, last) in enumerate(((part.T, left, right), (part, top, bottom)))
+        for unit in [len(lines) / size[axis]]
+    )
+    return left, top, right, bottom
 
 
-def _inside(levels: np.ndarray, most: float, percentiles: tuple[int, int]) -> Box:
+def _exact_edge(lines: np.ndarray, edge: float, unit: float) -> int:
+    """Where the margin above `edge` ends, which is known to one coarse row of `unit` lines."""
+    margin = lines[: max(0, math.floor(edge - unit))]
+    if not len(margin):
+        return round(edge)
+    low, high = np.percentile(margin[-math.ceil(unit) :], COARSE_PERCENTILES)
+    near = lines[len(margin) : math.ceil(edge + unit)]
+    slack = max((high - low) / 2, 1)
+    lowest, highest = np.percentile(near, COARSE_PERCENTILES, axis=1)
+    film = np.flatnonzero((lowest < low - slack) | (highest > high + slack))
+    return len(margin) + (int(film[0]) if len(film) else len(near))
+
+
+def _noise(levels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The spread that noise alone gives to each column and row of the image, once it is shrunk to `size`."""
+    spreads = []
+    cell = math.sqrt(levels.size / (size[0] * size[1]))
+    for lines, count in ((levels.T, size[0]), (levels, size[1])):
+        middles = ((np.arange(count) + 0.5) * len(lines) / count).astype(int)
+        steps = np.abs(np.diff(lines[middles].astype(np.float32), axis=1))
+        spreads.append(NOISE_SPREAD * steps.mean(axis=1) / cell)
+    return spreads[0], spreads[1]
+
+
+def _inside(
+    levels: np.ndarray, most: float, percentiles: tuple[int, int], noise: tuple[np.ndarray, np.ndarray] | None = None
+) -> Box:
     """The part of an image between its outermost rows and columns whose levels differ by more than a share of all levels'."""
     low, high = (float(levels.min()), float(levels.max())) if percentiles == (0, 100) else np.percentile(levels, (1, 99))
     edges = []
@@ -87,7 +138,8 @@ def _inside(levels: np.ndarray, most: float, percentiles: tuple[int, int]) -> Bo
             spread = levels.max(axis=axis).astype(np.float32) - levels.min(axis=axis).astype(np.float32)
         else:
             spread = np.subtract(*np.percentile(levels, percentiles[::-1], axis=axis))
-        varied, side = np.flatnonzero(spread > most * (high - low)), levels.shape[1 - axis]
+        limit = most * (high - low) if noise is None else np.maximum(most * (high - low), noise[axis])
+        varied, side = np.flatnonzero(spread > limit), levels.shape[1 - axis]
         first, last = (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, side)
         first, last = (first if first >= MARGIN * side else 0), (last if side - last >= MARGIN * side else side)
         edges.append((first, last) if last - first >= MARGIN_KEPT * side else (0, side))

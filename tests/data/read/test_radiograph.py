@@ -105,6 +105,19 @@ def test_several_images_other_colors_and_too_many_pixels_are_refused(hand):
         decode(encode(Image.new("1", (9000, 9000))), 64)
 
 
+@pytest.mark.parametrize("inner", [0, 20], ids=["film", "film with a margin of its own"])
+@pytest.mark.parametrize(("share", "level", "noise"), [(0.25, 4, 3), (0.3, 245, 4), (0.12, 128, 6), (0.3, 255, 0)])
+def test_a_noisy_margin_is_cut_to_the_pixel(share, level, noise, inner):
+    film = np.asarray(phantom_cases(1, seed=3)[0].image.load(384).pixels)[:, 100:-60].astype(float)
+    film[:inner] = 9
+    rows, columns = (round(share * side) for side in film.shape)
+    wide = np.pad(film, ((rows, rows), (columns, columns)), constant_values=np.nan)
+    noisy = level + np.random.default_rng(0).normal(0, noise, wide.shape)
+    stored = np.where(np.isnan(wide), noisy, wide).clip(0, 255).astype(np.uint8)
+    found = np.subtract(content(stored), [columns, rows, columns, rows])
+    assert np.abs(found - content(film.astype(np.uint8))).max() <= 2
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path, hand, kind):
     a, b, c = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
