@@ -145,14 +145,13 @@ def _plausible(raw: np.ndarray, layout: Layout) -> Stored:
     if stored < bits and not _sign_extended(raw, stored) and _continue_above(some, stored):
         stored, notes = bits, [*notes, "the values use more bits than BitsStored in the header"]
     signed, carry = layout.signed, _carry((some >> (stored - 1)) & 1, some, stored - 1)
-    if (
-        (stored > 8 or signed)
-        and abs(carry) > CARRIED
-        and signed != (carry > 0)
-        and _is_smoother(some, bits - stored, carry > 0)
-    ):
-        signed = carry > 0
-        notes.append(f"the values are {'signed' if signed else 'unsigned'}, unlike PixelRepresentation in the header")
+    if (stored > 8 or signed) and abs(carry) > CARRIED and signed != (carry > 0):
+        meant = "signed" if carry > 0 else "unsigned"
+        if _is_smoother(some, bits - stored, carry > 0):
+            signed = carry > 0
+            notes.append(f"the values are {meant}, unlike PixelRepresentation in the header")
+        else:
+            notes.append(f"the values may be {meant}, unlike PixelRepresentation in the header: compare with a viewer")
     unused = bits - stored
     if unused:
         raw = raw << unused

@@ -79,6 +79,15 @@ def test_what_is_declared_rightly_is_obeyed(hand, plain):
     assert decode(high, 240).notes == ()
 
 
+def test_values_whose_sign_cannot_be_told_are_noted(hand):
+    """Of a dark film only one bright place reaches the bit of the sign."""
+    y, x = np.mgrid[:240, :200]
+    dark = (hand // 3 + 1800 * np.exp(-((x - 100) ** 2 + (y - 120) ** 2) / 50)).astype(np.uint16)
+    notes = decode(twelve(dark, PixelRepresentation=1), 240).notes
+    assert any("may be unsigned" in note for note in notes)
+    assert decode(twelve(dark), 240).notes == ()
+
+
 def test_swapped_bytes_are_read(hand, plain):
     swapped = decode(twelve(hand.byteswap()), 240)
     assert np.abs(swapped.pixels.astype(int) - plain.pixels).mean() < 1

@@ -121,8 +121,11 @@ def test_pictures_that_are_small_or_square_are_noted(hand):
     assert decode(encode(Image.fromarray(hand)), 256).notes == ()
     [small] = decode(encode(Image.fromarray(hand)), 384).notes
     assert "only 196 x 256 pixels" in small
-    [square] = decode(encode(Image.fromarray(hand).resize((300, 300))), 256).notes
-    assert "exactly square" in square
+    for size in ((300, 300), (600, 610)):
+        [square] = decode(encode(Image.fromarray(hand).resize(size)), 256).notes
+        assert "square or nearly so" in square
+    padded = np.pad(hand, ((0, 0), (30, 30)))
+    assert decode(encode(Image.fromarray(padded)), 256).notes == ()
 
 
 def ifd(tags, at=8):
