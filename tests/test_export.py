@@ -177,6 +177,22 @@ def test_the_graph_reads_the_scripts_pixels_as_the_packages(exported, tmp_path, 
     np.testing.assert_allclose(months, expected, atol=0.1)
 
 
+@pytest.mark.parametrize("deep", [1, 200], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize(("level", "noise"), [(4, 3), (245, 4), (128, 6)])
+def test_the_script_cuts_a_noisy_margin_where_the_package_does(script, level, noise, deep):
+    from baa.data.read.square import content
+
+    rng = np.random.default_rng(0)
+    film = phantoms(1, 300)[0][0, 0].numpy() * 200 + rng.normal(0, 1, (300, 300))
+    framed = level + rng.normal(0, noise, (460, 420))
+    framed[90:390, 60:360] = film
+    levels = (framed.clip(0, 255) * deep).astype(np.uint8 if deep == 1 else np.uint16)
+    found = script["find_film"](levels.astype(np.float32))
+    assert found == content(levels)
+    assert found[0] >= 60
+    assert found[3] <= 390
+
+
 def test_its_filter_averages_what_a_pixel_covers(script):
     """Stripes one pixel wide become gray; interpolation without averaging would keep some of them black or white."""
     stripes = np.zeros((1920, 1920), np.float32)

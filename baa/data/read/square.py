@@ -21,6 +21,9 @@ COARSE_RANGE, COARSE_PERCENTILES = 0.03, (2, 98)
 NOISE_SPREAD = 5.5
 """Times the mean step between neighbors: half as much again as the spread of `COARSE_PERCENTILES` of white noise (3.6)."""
 
+LEAST_STEP = 0.005
+"""The film begins where levels leave those of its margin by this share of the range of the image's levels."""
+
 PASSES = 4
 """Under a noisy margin may lie the film's own."""
 
@@ -98,10 +101,11 @@ def _coarse_content(levels: np.ndarray, box: Box) -> Box:
     coarse = resized(levels, size, box, Image.Resampling.BOX)
     part = levels[top:bottom, left:right]
     inner = _inside(coarse, COARSE_RANGE, COARSE_PERCENTILES, _noise(part, size))
+    least = LEAST_STEP * float(np.ptp(coarse))
     (left, right), (top, bottom) = (
         (
-            first + _exact_edge(lines, inner[axis] * unit, unit),
-            last - _exact_edge(lines[::-1], (size[axis] - inner[axis + 2]) * unit, unit),
+            first + _exact_edge(lines, inner[axis] * unit, unit, least),
+            last - _exact_edge(lines[::-1], (size[axis] - inner[axis + 2]) * unit, unit, least),
         )
         for axis, (lines, first, last) in enumerate(((part.T, left, right), (part, top, bottom)))
         for unit in [len(lines) / size[axis]]
@@ -109,14 +113,14 @@ def _coarse_content(levels: np.ndarray, box: Box) -> Box:
     return left, top, right, bottom
 
 
-def _exact_edge(lines: np.ndarray, edge: float, unit: float) -> int:
-    """Where the margin above `edge` ends, which is known to one coarse row of `unit` lines."""
+def _exact_edge(lines: np.ndarray, edge: float, unit: float, least: float) -> int:
+    """Where the margin above `edge` ends, which is known to one coarse row of `unit` lines: levels step by `least` or more."""
     margin = lines[: max(0, math.floor(edge - unit))]
     if not len(margin):
         return round(edge)
     low, high = np.percentile(margin[-math.ceil(unit) :], COARSE_PERCENTILES)
     near = lines[len(margin) : math.ceil(edge + unit)]
-    slack = max((high - low) / 2, 1)
+    slack = max((high - low) / 2, least)
     lowest, highest = np.percentile(near, COARSE_PERCENTILES, axis=1)
     film = np.flatnonzero((lowest < low - slack) | (highest > high + slack))
     return len(margin) + (int(film[0]) if len(film) else len(near))
