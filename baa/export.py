@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from baa.cli import checkpoint_option, command_parser, coverage_option, keep_libraries_quiet, run_command
+from baa.cli import command_parser, coverage_option, keep_libraries_quiet, models_option, run_command
 
 EPILOG = """\
 what it writes
@@ -15,6 +15,7 @@ examples
   python -m baa.export --out model.onnx
   python -m baa.export --checkpoint runs/rsna/estimator/bundle --out model.pt2
   python -m baa.export --checkpoint ours --coverage 0.8 --out ours.onnx
+  python -m baa.export --checkpoint runs/folds/*/estimator/best.ckpt --out ensemble.onnx
 """
 
 
@@ -22,14 +23,14 @@ def main() -> None:
     """Parse, export, print the difference between graph and torch."""
     parser = command_parser("export", "Write the two-stage model as one graph for other runtimes.", EPILOG)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="ends in .onnx or .pt2")
-    checkpoint_option(parser)
+    models_option(parser)
     coverage_option(parser)
     arguments = parser.parse_args()
 
     from baa.api import load_model  # torch is not imported for --help
 
     keep_libraries_quiet()
-    model = load_model(arguments.checkpoint, device="cpu", coverage=arguments.coverage)
+    model = load_model(arguments.checkpoint, weights=arguments.weights, device="cpu", coverage=arguments.coverage)
     apart = model.export(arguments.out)
     print(f"{arguments.out}: at most {apart['months']:.4f} months and {apart['pixels']:.3f} px of boxes from torch")
 

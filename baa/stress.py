@@ -12,6 +12,7 @@ from baa.cli import (
     split_option,
     take_models,
 )
+from baa.errors import InputError
 
 EPILOG = """\
 what it does
@@ -37,6 +38,7 @@ what it writes, in DIR
 examples
   python -m baa.stress --out stressed data.root=/data/rsna
   python -m baa.stress --checkpoint runs/rsna/estimator/best.ckpt --out stressed data.limit=100
+  python -m baa.stress --checkpoint model.onnx --out stressed data.root=/data/rsna
   python -m baa.stress --out clinic data.source=table data.table.file=ours.csv data.root=images data.table.image=file
 """
 
@@ -52,11 +54,17 @@ def main() -> None:
     take_models(arguments, "settings")
 
     from baa.api import load_model  # torch is not imported for --help
+    from baa.inference.graph import SUFFIX, ExportedGraph
+    from baa.inference.stress import stress_graph
 
     keep_libraries_quiet()
-    table = load_model(arguments.checkpoint, weights=arguments.weights).stress(
-        arguments.settings, split=arguments.split, out=arguments.out
-    )
+    how = {"split": arguments.split, "out": arguments.out}
+    if arguments.checkpoint[0].endswith(SUFFIX):
+        if len(arguments.checkpoint) > 1:
+            raise InputError("--checkpoint: an ONNX file is tested alone; export the ensemble as one file")
+        table = stress_graph(ExportedGraph(Path(arguments.checkpoint[0])), arguments.settings, **how)
+    else:
+        table = load_model(arguments.checkpoint, weights=arguments.weights).stress(arguments.settings, **how)
     shown = [name for name in ("transformation", "mae", "mean_change", "changed_over_12", "not_recognized") if name in table]
     print(table[shown].to_string(index=False, float_format="{:.2f}".format))
     print(f"written to {arguments.out}")

@@ -193,6 +193,48 @@ def test_the_script_cuts_a_noisy_margin_where_the_package_does(script, level, no
     assert found[3] <= 390
 
 
+def test_a_stress_test_reads_the_graph(exported, finished, tmp_path, monkeypatch):
+    import sys
+
+    import pandas as pd
+
+    from baa.assembly.data import load_splits
+    from baa.config.load import load
+    from baa.data.transformations import TRANSFORMATIONS
+    from baa.inference.graph import ExportedGraph
+    from baa.stress import main
+
+    few = {name: TRANSFORMATIONS[name] for name in ("rotated by 20 degrees", "inverted")}
+    for module in ("baa.data.transformations", "baa.inference.stress"):
+        monkeypatch.setattr(f"{module}.TRANSFORMATIONS", few)
+    settings = [f"data.cache={finished[0]}/cache", "trainer.progress=false", "data.workers=0"]
+    arguments = ["--checkpoint", str(exported("onnx")), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["baa.stress", *arguments, *settings])
+    main()
+    table = pd.read_csv(tmp_path / "out" / "stress.csv")
+    assert table.transformation.tolist() == ["none", *few]
+    assert table.mean_absolute_change[1] > 0
+    assert "not_recognized" not in table
+
+    graph = ExportedGraph(exported("onnx"))
+    test = load_splits(load([], settings, base=graph.settings).data, tmp_path)["test"]
+    pixels = np.stack([test.pixels(i) for i in range(len(test.cases))])[:, None]
+    months = graph.months(torch.from_numpy(pixels).float() / 255, torch.tensor([int(case.sex) for case in test.cases]))
+    true = np.array([case.months for case in test.cases])
+    assert table.mae[0] == pytest.approx(np.abs(months.numpy() - true).mean(), abs=0.01)
+
+    monkeypatch.setattr(sys, "argv", ["baa.stress", *arguments, "--split", "unseen", *settings])
+    with pytest.raises(InputError, match="--split: an exported graph does not record its training cases"):
+        main()
+    monkeypatch.setattr(sys, "argv", ["baa.stress", "--checkpoint", str(tmp_path / "none.onnx"), "--out", str(tmp_path)])
+    with pytest.raises(InputError, match=r"none\.onnx does not exist; baa.export writes none.onnx and none.json"):
+        main()
+    for name in ("text.onnx", "text.json"):
+        (tmp_path / name).write_text('{"settings": {"data": {}}}')
+    with pytest.raises(InputError, match=r"text\.onnx is no ONNX file"):
+        ExportedGraph(tmp_path / "text.onnx")
+
+
 def test_its_filter_averages_what_a_pixel_covers(script):
     """Stripes one pixel wide become gray; interpolation without averaging would keep some of them black or white."""
     stripes = np.zeros((1920, 1920), np.float32)

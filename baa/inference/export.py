@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from baa.atomic_io import atomic_path, write_atomic
 from baa.checkpoints.bundle import describe
 from baa.checkpoints.trained_model import TrainedModel, cropper_arguments, with_lines
+from baa.config.load import to_share
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
 from baa.inference import preprocess
@@ -24,6 +25,7 @@ from baa.metrics.conformal import CALIBRATED_BANDS_MONTHS, half_width
 from baa.metrics.saturation import OLDEST, YOUNGEST, end_of
 from baa.nets.backbone import GrayImage
 from baa.nets.cropper import RegionCropper
+from baa.nets.ensemble import Ensemble
 from baa.nets.heads import clamp_to_age_range
 from baa.nets.two_stage import BoneAgeModel
 from baa.nets.view import View
@@ -68,7 +70,7 @@ class ExportedModel(nn.Module):
     """The two-stage model and its interval as one module. It neither rotates radiographs nor warns.
 
     Args:
-        trained: an estimator that reads crops.
+        trained: an estimator that reads crops, or an ensemble of such.
         coverage: of the interval, on data like the validation split.
 
     Shapes:
@@ -85,16 +87,11 @@ class ExportedModel(nn.Module):
 
     def __init__(self, trained: TrainedModel, coverage: float) -> None:
         super().__init__()
-        own = trained.model
-        if trained.members:
-            raise InputError("export: an ensemble is not exported as one graph; export each model and average their ages")
-        if own.estimator is None or trained.locator is None:
-            raise InputError("export: only an estimator that reads crops can be exported; this model is not one")
-        arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}
-        self.needs_gradients = arguments["attribution"].method != "grad_cam"
-        cropper = RegionCropper(trained.locator, **arguments, closed_form=not self.needs_gradients)
-        model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
-        self.model = with_lines(model, trained.lines)
+        members = [_without_autograd_where_possible(one) for one in trained.members or (trained,)]
+        self.model = members[0]
+        if isinstance(trained.model, Ensemble):
+            self.model = Ensemble(members, trained.model.weights.tolist())
+        self.needs_gradients = not all(one.cropper.closed_form for one in members if one.cropper)
         middles = [(low + end) / 2 for low, end in CALIBRATED_BANDS_MONTHS.values()]
         widths = [[half_width(trained.calibration, sex, months, coverage) for months in middles] for sex in Sex]
         known = [[torch.nan if width is None else width for width in row] for row in widths]
@@ -127,6 +124,17 @@ class ExportedModel(nn.Module):
         return self.half_widths[sex, band]
 
 
+def _without_autograd_where_possible(trained: TrainedModel) -> BoneAgeModel:
+    """The model without its input check, its heat maps in closed form where they have one."""
+    own = trained.model
+    if own.estimator is None or trained.locator is None:
+        raise InputError("export: only an estimator that reads crops can be exported; this model is not one")
+    arguments = cropper_arguments(trained.settings["crops"]) | {"half_precision": False}
+    cropper = RegionCropper(trained.locator, **arguments, closed_form=arguments["attribution"].method == "grad_cam")
+    model = BoneAgeModel(cropper, own.estimator, whole_px=own.whole_px, flip_average=own.flip_average)
+    return with_lines(model, trained.lines)
+
+
 def _in_range(source: GrayImage) -> Bool[Tensor, " batch"]:
     """Return whether all levels are numbers in 0 to 1, and some are bright."""
     level = source.flatten(1)
@@ -137,7 +145,7 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
     """Write a model as one graph, and beside it a JSON file on inputs, outputs and limits, and a script that makes inputs.
 
     Args:
-        trained: an estimator that reads crops.
+        trained: an estimator that reads crops, or an ensemble of such.
         out: a file that ends in .onnx or .pt2.
         coverage: of the intervals.
 
@@ -164,6 +172,7 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
         if not (difference["months"] <= MOST_MONTHS and difference["pixels"] <= MOST_PIXELS):
             raise InputError(f"export: the graph differs from torch by {difference['months']:.2f} months; nothing was written")
     description = _description(px, coverage, tuple(cropper_regions(model))) | describe(trained, checks_input=False)
+    description |= {"settings": {"data": to_share(trained.settings)["data"]}}
     write_atomic(out.with_suffix(".json"), json.dumps(description, indent=2))
     write_atomic(script, preprocess_script(px))
     return difference

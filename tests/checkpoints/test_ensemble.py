@@ -1,16 +1,19 @@
 """An ensemble averages the ages of its models; regions, heat maps and warnings are those of the first."""
 
 import argparse
+import copy
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from baa.checkpoints.ensemble import ensemble_of, pooled
 from baa.cli import models_option, take_models
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
+from baa.nets.view import View
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +120,51 @@ def test_the_command_evaluates_an_ensemble(finished, paths, tmp_path, monkeypatc
         main()
 
 
-def test_an_ensemble_is_not_exported(models, tmp_path):
-    from baa.inference.export import export
+@pytest.fixture(scope="module")
+def two(models):
+    """The tiny model, and one with other weights."""
+    one = models[0].trained
+    other = one._replace(model=copy.deepcopy(one.model))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for parameter in other.model.estimator.parameters():
+            parameter.data += 0.1 * parameter.abs().mean() * torch.randn_like(parameter)
+    return one, other
 
-    with pytest.raises(InputError, match="export: an ensemble is not exported as one graph; export each model and average"):
-        export(ensemble_of([models[0].trained] * 2), tmp_path / "model.onnx", 0.9)
-    assert list(tmp_path.iterdir()) == []
+
+@pytest.fixture(scope="module")
+def batch(films):
+    """Radiographs, sexes."""
+    return torch.from_numpy(np.stack(films))[:, None].float() / 255, torch.tensor([0, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def expected(two, batch):
+    """Their ages, averaged with weights of 3 and 1."""
+    source, sex = batch
+    with torch.no_grad():
+        first, second = (trained.model(View.of(source), sex).months for trained in two)
+    assert (first - second).abs().min() > 0.1
+    return (3 * first + second) / 4
+
+
+def test_the_module_that_is_exported_averages_an_ensemble(two, batch, expected):
+    from baa.inference.export import ExportedModel, Outputs
+
+    months = Outputs(*ExportedModel(ensemble_of(two, [3.0, 1.0]), 0.9)(*batch)).months
+    np.testing.assert_allclose(months, expected, atol=0.01)
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_exported_as_one_graph(two, batch, expected, tmp_path, monkeypatch):
+    import jaxtyping
+
+    from baa.inference.export import export
+    from baa.inference.graph import ExportedGraph
+
+    monkeypatch.setitem(jaxtyping.config.__dict__, "jaxtyping_disable", True)  # in a traced graph a size is a symbol, no int
+    export(ensemble_of(two, [3.0, 1.0]), tmp_path / "model.onnx", 0.9)
+    np.testing.assert_allclose(ExportedGraph(tmp_path / "model.onnx").months(*batch), expected, atol=0.02)
 
 
 @pytest.mark.parametrize(
