@@ -13,8 +13,7 @@ what it writes
 
 examples
   python -m baa.export --out model.onnx
-  python -m baa.export --checkpoint runs/rsna/estimator/bundle --out model.pt2
-  python -m baa.export --checkpoint ours --coverage 0.8 --out ours.onnx
+  python -m baa.export --checkpoint ours --coverage 0.8 --out model.pt2
   python -m baa.export --checkpoint runs/folds/*/estimator/best.ckpt --out ensemble.onnx
 """
 

@@ -37,7 +37,6 @@ what it writes, in DIR
 
 examples
   python -m baa.stress --out stressed data.root=/data/rsna
-  python -m baa.stress --checkpoint runs/rsna/estimator/best.ckpt --out stressed data.limit=100
   python -m baa.stress --checkpoint model.onnx --out stressed data.root=/data/rsna
   python -m baa.stress --out clinic data.source=table data.table.file=ours.csv data.root=images data.table.image=file
 """
