@@ -166,7 +166,8 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG."""
+def save(figure: Figure, file: Path, *, grow: bool = False) -> None:
+    """Write a figure as PNG; `grow` makes room for labels that reach beyond it."""
+    FigureCanvasAgg(figure)
     with atomic_path(file) as temporary:
-        FigureCanvasAgg(figure).print_png(str(temporary))
+        figure.savefig(temporary, format="png", bbox_inches="tight" if grow else None)

@@ -45,7 +45,10 @@ def write_results(study: optuna.Study, metric: str, folder: Path) -> None:
     write_atomic(folder / "trials.csv", results_table(study, metric).to_csv(index=False))
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) > 1:
         plt.switch_backend("agg")  # Optuna draws by pyplot, whose backend MPLBACKEND names
-        figures.plot_parallel_coordinate(study, target_name=metric)
-        save(plt.gcf(), folder / "parallel.png")
+        settings = sorted(study.best_params)
+        lines = figures.plot_parallel_coordinate(study, params=settings, target_name=metric)
+        lines.set_xticks(lines.get_xticks(), [metric, *settings])  # Optuna cuts long names
+        plt.gcf().set_size_inches(2 + 2 * len(settings), 4.8)
+        save(plt.gcf(), folder / "parallel.png", grow=True)
         figures.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-        save(plt.gcf(), folder / "importance.png")
+        save(plt.gcf(), folder / "importance.png", grow=True)

@@ -91,6 +91,7 @@ class Study:
         self._enqueue()
         self.running: dict[int, tuple[optuna.Trial, TrialProcess, int]] = {}
         self.failures_in_a_row = 0
+        self.refusals: set[str] = set()
 
     def _check_commands(self) -> None:
         """Check before the first trial that settings and metric are valid and that each trial has its own folder."""
@@ -158,7 +159,7 @@ class Study:
         """Run trials, `workers` at a time, until `count` are finished. Trials of an earlier call count too.
 
         Raises:
-            InputError: several trials failed in a row, or none was completed.
+            InputError: two trials were refused for the same reason, several failed in a row, or none was completed.
         """
         if self.sweep.method == "grid":
             count = min(count, sum(1 for _ in self.sweep.grid()))
@@ -245,8 +246,11 @@ class Study:
         if value is not None and math.isfinite(value):
             self._tell(trial, value, TrialState.COMPLETE, f"{self.sweep.metric} {value:.3f}")
         else:
-            reason = f"exit code {code}" if code else f"{self.sweep.metric} is {value}"
-            self._tell(trial, None, TrialState.FAIL, f"failed ({reason}), see {self._log(number)}{self._error(number)}")
+            reason, refusal = f"exit code {code}" if code else f"{self.sweep.metric} is {value}", self._error(number)
+            self._tell(trial, None, TrialState.FAIL, f"failed ({reason}), see {self._log(number)}{refusal}")
+            if refusal in self.refusals:
+                raise InputError(f"{self.folder}: two trials were refused for the same reason{refusal}")
+            self.refusals |= {refusal} - {""}
 
     def _tell(self, trial: optuna.Trial, value: float | None, state: TrialState, outcome: str) -> None:
         self.optuna.tell(trial, value, state=state)

@@ -100,6 +100,15 @@ def test_three_failed_trials_in_a_row_end_the_sweep_with_the_last_error(sweep_fi
         search.run(5, workers=3, progress=False)
 
 
+def test_the_same_refusal_twice_ends_the_sweep(sweep_file):
+    command = yaml.safe_load(sweep_file.read_text())["command"]
+    refusing = ["${interpreter}", "-c", "import sys; sys.stderr.write('baa: no data\\n'); sys.exit(2)", *command[1:]]
+    search = study(sweep_file, command=refusing)
+    with pytest.raises(InputError, match="two trials were refused for the same reason: no data"):
+        search.run(5, workers=1, progress=False)
+    assert len(search.optuna.trials) == 2
+
+
 def test_a_second_or_different_sweep_in_the_same_folder_is_refused(sweep_file):
     search = study(sweep_file)
     with pytest.raises(InputError, match="another process runs this sweep"):
