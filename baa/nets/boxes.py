@@ -90,13 +90,12 @@ def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) ->
     """
     heat = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
     y, x = (_cell_centers(heat, axis) for axis in (1, 2))
+    parts = torch.stack([heat * x, heat * y[:, None], heat], dim=1)  # of the sums of each step
     points = start.detach()
     for step in range(SHIFT_STEPS):
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == SHIFT_STEPS - 1):
-            near = heat * _disc(y, x, points.detach(), radius)
-            columns, rows = near.sum(dim=1), near.sum(dim=2)
-            sums = torch.stack([(columns * x).sum(dim=1), (rows * y).sum(dim=1)], dim=1)
-            points = sums / _at_least_tiny(rows.sum(dim=1, keepdim=True))
+            sums = (parts * _disc(y, x, points.detach(), radius)[:, None]).sum(dim=(2, 3))
+            points = sums[:, :2] / _at_least_tiny(sums[:, 2:])
     return points
 
 
@@ -131,7 +130,7 @@ def _disc(
 
 def _cell_centers(heat: HeatMap, axis: int) -> Float[Tensor, " cells"]:
     cells = heat.shape[axis]
-    return (torch.arange(cells, device=heat.device, dtype=heat.dtype) + 0.5) / cells
+    return torch.linspace(0.5 / cells, 1 - 0.5 / cells, cells, device=heat.device, dtype=heat.dtype)
 
 
 def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Tensor, "batch 2"] | None = None) -> Boxes:
@@ -220,16 +219,15 @@ def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch
 
 def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
     """Detect maps [B, h, w] without a peak: flat, not finite, or hottest in the outermost half cell. Returns bool [B]."""
-    no_peak = flat(heat)
-    border = 0.5 / max(heat.shape[1:])
-    top = peak(heat.nan_to_num())
-    return no_peak | (top < border).any(dim=1) | (top > 1 - border).any(dim=1)
+    inside = 0.5 - 0.5 / max(heat.shape[1:])
+    from_middle = (peak(heat.nan_to_num()) - 0.5).abs()
+    return flat(heat) | (from_middle > inside).any(dim=1)
 
 
 def flat(heat: HeatMap) -> Bool[Tensor, " batch"]:
     """Detect maps [B, h, w] that have the same value everywhere, or one that is not finite. Returns bool [B]."""
-    cells = heat.flatten(1)
-    return ~cells.isfinite().all(dim=1) | (cells.amax(dim=1) - cells.amin(dim=1) <= 1e-6 * cells.abs().amax(dim=1))
+    highest, lowest = heat.amax(dim=(1, 2)), heat.amin(dim=(1, 2))
+    return ~(highest - lowest > 1e-6 * torch.maximum(highest, -lowest))  # also where a value is not finite
 
 
 def square_inside(boxes: Boxes, min_side: float, max_side: float) -> Boxes:

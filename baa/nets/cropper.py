@@ -232,8 +232,9 @@ class _Located(NamedTuple):
 def _or_expected(place: Places, fallback: Bool[Tensor, " batch"], expected: Float[Tensor, "batch 2"], region: Region) -> Places:
     """Replace the box of a degenerate heat map by one of typical size where the region is expected, and its point by NaN."""
     half = region.fallback_side / 2
-    typical: Boxes = torch.cat([expected - half, expected + half], dim=1)
-    boxes = torch.where(fallback[:, None], square_inside(typical, region.fallback_side, region.fallback_side), place.boxes)
+    center = expected.clamp(half, 1 - half)  # inside the image
+    typical: Boxes = torch.cat([center - half, center + half], dim=1)
+    boxes = torch.where(fallback[:, None], typical, place.boxes)
     return Places(boxes, place.points.masked_fill(fallback[:, None], torch.nan))
 
 
