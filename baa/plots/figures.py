@@ -159,11 +159,20 @@ def curve_figure(curve: pd.DataFrame, title: str) -> Figure:
     for name in ("train/mae", "val/mae"):
         left.plot(curve["epoch"] + 1, curve[name], marker=".", label=name)
     right.plot(curve["epoch"] + 1, curve["train/loss"], marker=".")
-    left.set(xlabel="epoch", ylabel="MAE (months)", yscale="log")
+    left.set(xlabel="epoch", ylabel="MAE (months)")
     left.set_title(_shown(title), parse_math=False)
-    right.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    right.set(xlabel="epoch", ylabel="training loss")
+    for axis in (left, right):
+        logarithmic(axis)
     left.legend()
     return figure
+
+
+def logarithmic(axis: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers beside it."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
 
 
 def save(figure: Figure, file: Path, *, grow: bool = False) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from baa.plots.figures import logarithmic
+
 
 def curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """The validation MAE by epoch, one line per run.
@@ -16,7 +18,8 @@ def curves_figure(curves: Mapping[str, pd.DataFrame]) -> Figure:
     axis = figure.subplots()
     for name, curve in curves.items():
         axis.plot(curve["epoch"] + 1, curve["val/mae"], marker=".", label=name)
-    axis.set(xlabel="epoch", ylabel="validation MAE (months)", title="learning curves", yscale="log")
+    axis.set(xlabel="epoch", ylabel="validation MAE (months)", title="learning curves")
+    logarithmic(axis)
     axis.legend(fontsize="x-small")
     return figure
 
