@@ -59,7 +59,7 @@ def main() -> None:
     keep_libraries_quiet()
     how = {"split": arguments.split, "out": arguments.out}
     if arguments.checkpoint[0].endswith(SUFFIX):
-        if len(arguments.checkpoint) > 1:
+        if len(arguments.checkpoint) > 1 or arguments.weights:
             raise InputError("--checkpoint: an ONNX file is tested alone; export the ensemble as one file")
         table = stress_graph(ExportedGraph(Path(arguments.checkpoint[0])), arguments.settings, **how)
     else:

@@ -93,6 +93,7 @@ def content(levels: np.ndarray) -> Box:
 
 
 def _coarse_content(levels: np.ndarray, box: Box) -> Box:
+    """Search a part of an image on a coarse grid, which averages noise; then find the exact edges."""
     left, top, right, bottom = box
     scale = COARSE_PX / max(right - left, bottom - top)
     if scale >= 0.5:
@@ -102,14 +103,12 @@ def _coarse_content(levels: np.ndarray, box: Box) -> Box:
     part = levels[top:bottom, left:right]
     inner = _inside(coarse, COARSE_RANGE, COARSE_PERCENTILES, _noise(part, size))
     least = LEAST_STEP * float(np.ptp(coarse))
-    (left, right), (top, bottom) = (
-        (
-            first + _exact_edge(lines, inner[axis] * unit, unit, least),
-            last - _exact_edge(lines[::-1], (size[axis] - inner[axis + 2]) * unit, unit, least),
-        )
-        for axis, (lines, first, last) in enumerate(((part.T, left, right), (part, top, bottom)))
-        for unit in [len(lines) / size[axis]]
-    )
+    found = []
+    for axis, (lines, first, last) in enumerate(((part.T, left, right), (part, top, bottom))):
+        unit = len(lines) / size[axis]
+        before, after = inner[axis] * unit, (size[axis] - inner[axis + 2]) * unit
+        found.append((first + _exact_edge(lines, before, unit, least), last - _exact_edge(lines[::-1], after, unit, least)))
+    (left, right), (top, bottom) = found
     return left, top, right, bottom
 
 
