@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from baa.benchmarks.inputs import untrained
 from baa.benchmarks.pairs import Row, alternate, quotient
 from baa.benchmarks.processes import printed_numbers
+from baa.checkpoints.load import load_model
 from baa.data.sources.phantom import phantom_cases
 from baa.errors import InputError
+from baa.model_card import SHIPPED_IN
 from baa.nets.cropper import RegionCropper
 from baa.nets.locator import Locator
 from baa.nets.regions import Region
@@ -20,22 +22,6 @@ from baa.nets.view import View
 
 BATCH, SOURCE_PX, PX = 16, 640, 300
 SAME = 0.05
-ATTENTION_PX = 320
-FLIPS = {"plain": False, "flipped": True}
-ATTENTION = (
-    f"locator.px={ATTENTION_PX}",
-    "locator.backbone.name=tf_efficientnet_lite0",
-    "locator.head=distribution",
-    "locator.auxiliary_stride=16",
-    "crops.cam_method=gradient_x_activation",
-    "crops.cam_layers=['8',blocks.3]",
-    "crops.cam_mode=absolute",
-    "crops.cam_smoothing=0.06",
-    "crops.box_method=moments",
-    "crops.carpal.lowest_mode=true",
-)
-"""As in `conf/pretrained.yaml`."""
-
 RESET_PEAK = "5"
 """Written to /proc/self/clear_refs, it resets the peak resident size (Linux)."""
 
@@ -61,22 +47,23 @@ def bench() -> list[Row]:
 
 
 def _attention(film: View) -> list[Row]:
-    """Measure the heat maps of middle layers that the packaged recipe reads, without and with mirror images."""
-    croppers = {name: untrained([*ATTENTION, f"crops.carpal.flip_average={flip}"]).cropper for name, flip in FLIPS.items()}
-    view = film.render(ATTENTION_PX).contiguous(memory_format=torch.channels_last)
-    runs = {name: partial(cropper.localize, view) for name, cropper in croppers.items()}
-    seconds = alternate({"forward": lambda: _forward(croppers["plain"], view), **runs})
-    plain, flipped = seconds["plain"], seconds["flipped"]
-    what = "both heat maps of middle layers{} / one forward pass of the locator"
+    """Measure the packaged model, which reads heat maps of middle layers, without and with mirror images."""
+    cropper = load_model(SHIPPED_IN).model.cropper
+    assert cropper is not None
+    cropper.to(memory_format=torch.channels_last)
+    view = film.render(cropper.locator.px).contiguous(memory_format=torch.channels_last)
+
+    def localize(*, flip_average: bool) -> None:
+        cropper.regions["carpal"] = cropper.regions["carpal"]._replace(flip_average=flip_average)
+        cropper.localize(view)
+
+    plain, flipped = partial(localize, flip_average=False), partial(localize, flip_average=True)
+    seconds = alternate({"forward": lambda: _forward(cropper, view), "plain": plain, "flipped": flipped})
+    what = "both heat maps of middle layers / one forward pass of the locator"
+    mirrored = what.replace("layers", "layers, one averaged with its mirror image's")
     return [
-        quotient("crops-attention", what.format(""), plain, seconds["forward"], 4.0),
-        quotient(
-            "crops-attention-flip",
-            what.format(", the first averaged with its mirror image's"),
-            flipped,
-            seconds["forward"],
-            7.5,
-        ),
+        quotient("crops-attention", what, seconds["plain"], seconds["forward"], 4.0),
+        quotient("crops-attention-flip", mirrored, seconds["flipped"], seconds["forward"], 7.5),
     ]
 
 

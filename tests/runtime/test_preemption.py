@@ -7,7 +7,6 @@ import signal
 import time
 
 import lightning as L
-import pandas as pd
 import pytest
 import torch
 from tiny_run import command, settings
