@@ -1,5 +1,6 @@
 """Many starts of `baa.fit`: a process that has imported torch forks a job at each request. Its stages end briefly."""
 
+import importlib
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from brief import shorten_finish
 
+import baa
 from baa.cli import run_command
 from baa.fit import main
 
@@ -72,6 +74,7 @@ def _become(job):
     for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(file, stream)
     os.environ.update(job.variables)
+    importlib.reload(baa)  # as imported by a process that has these variables
     if job.largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest, resource.RLIM_INFINITY))
     sys.argv[1:] = job.arguments

@@ -15,16 +15,25 @@ from baa.errors import InputError
 class LearningCurve(Callback):
     """Write one row per epoch to a CSV file.
 
-    The rows are part of the checkpoint, so the file of a resumed run has neither gaps nor repetitions. (Lightning's CSVLogger
-    deletes the file of the run that it resumes.)
+    The rows are part of the checkpoint, so the file of a resumed run has neither gaps nor repetitions, and is whole again if
+    it was cut short. (Lightning's CSVLogger deletes the file of the run that it resumes.)
+
+    Args:
+        file: to write.
+        fit: name of the stage's settings, such as `locator.fit`.
 
     Raises:
         InputError: the training loss or the validation MAE of an epoch is not finite. That epoch is not kept.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, fit: str) -> None:
         self.file = file
+        self.fit = fit
         self.rows: list[dict[str, float]] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.rows:
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if "/" in name}
@@ -32,9 +41,12 @@ class LearningCurve(Callback):
         if not all(math.isfinite(values[name]) for name in ("train/loss", "val/mae")):
             raise InputError(
                 f"training: the loss or the validation MAE is not finite after epoch {trainer.current_epoch + 1}; "
-                "lower fit.lr or set fit.gradient_clip_val, and choose another name="
+                f"lower {self.fit}.lr or set {self.fit}.gradient_clip_val, and give another name="
             )
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": learning_rate, **values})
+        self._write(trainer)
+
+    def _write(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero:
             write_atomic(self.file, pd.DataFrame(self.rows).to_csv(index=False))
 

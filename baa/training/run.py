@@ -47,6 +47,7 @@ from baa.runtime.tracking import begin_tracking, end_stopped_run, finish_run, ke
 from baa.runtime.weight_average import ExponentialAverage
 from baa.training.cached_boxes import cache_boxes
 from baa.training.finish import finish_stage
+from baa.training.finished import is_finished, record_files
 from baa.training.initial_weights import SourceModels, take_weights
 from baa.training.resume import CASES, find_resume_point
 from baa.training.run_folder import METRICS, begun_stages, keep_precision, locked_run_folder
@@ -125,7 +126,7 @@ def _run_stages(config: Config, signals: SignalHandler, longer: str | None) -> d
                 point.refuse_other_cases(cases.digest)
     cases.keep(begun=bool(begun or read_json(metrics_file)))
     for stage in config.stages:
-        if stage != longer and stage in read_json(metrics_file):
+        if stage != longer and is_finished(config.folder / stage, metrics_file):
             rank_zero_info(f"{stage}: finished in an earlier run, kept")
             continue
         result = _run_stage(stage, config, splits, cases.digest, sources, signals)
@@ -176,6 +177,7 @@ def _run_stage(
     figure_loggers = list(trainer.loggers) if config.wandb.figures else []
     trained, metrics = finish_stage(stage, config, splits, trainer, check, figure_loggers)
     cost.write(trainer, folder / COST)
+    rank_zero_only(record_files)(folder)
     sources.add(stage, trained)
     if config.wandb.enabled and config.wandb.artifacts:
         keep_bundle(folder / "bundle", f"{config.name}-{stage}")
@@ -238,7 +240,7 @@ def _trainer(
 ) -> L.Trainer:
     folder = config.folder / stage
     callbacks: list[Callback] = [
-        LearningCurve(folder / "metrics.csv"),
+        LearningCurve(folder / "metrics.csv", f"{stage}.fit"),
         cost,
         CheckpointRecord(record),
         CheckSameStart(),

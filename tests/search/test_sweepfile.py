@@ -28,11 +28,19 @@ def write(tmp_path):
     return write
 
 
+def highest(sweep):
+    """The point of the last choices and the highest values."""
+    return {
+        name: space.choices[-1] if isinstance(space, CategoricalDistribution) else space.high
+        for name, space in sweep.searched.items()
+    }
+
+
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_fit_accepts_the_trials_of_every_sweep(file, monkeypatch):
     monkeypatch.setenv("RSNA", "/data/rsna")
     sweep = read_sweep(file)
-    points = sweep.grid() if sweep.method == "grid" else [{}]
+    points = sweep.grid() if sweep.method == "grid" else [{}, sweep.example(), highest(sweep)]
     configs = [sweep.config(sweep.trial(point), "abc") for point in points]
 
     assert {config.data.root for config in configs} == {None if file.stem == "quickstart" else "/data/rsna"}

@@ -57,6 +57,30 @@ def test_a_run_continued_with_more_epochs_equals_an_unbroken_one(continued, shor
     assert json.loads((continued[0] / "tiny" / "metrics.json").read_text()) == metrics
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "predictions.csv", "best.ckpt", "bundle/weights.safetensors"])
+def test_a_file_of_a_finished_stage_that_was_cut_short_is_refused_and_trained_again(name, again):
+    file = again / "tiny" / "locator" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=rf"locator/{name}: cut short or changed .*, or remove .*/locator to train this stage"):
+        fit(again, *LOCATOR, "locator.fit.epochs=1")
+
+    if name == "metrics.csv":
+        shutil.rmtree(file.parent)
+        fit(again, *LOCATOR, "locator.fit.epochs=1")
+        assert file.read_bytes() == whole
+
+
+def test_a_learning_curve_that_was_cut_short_is_whole_after_the_stage_finishes(again):
+    curve = again / "tiny" / "locator" / "metrics.csv"
+    whole = curve.read_text()
+    (again / "tiny" / "metrics.json").unlink()  # as if it had been stopped after its last epoch
+    curve.write_text(whole[:20])
+    fit(again, *LOCATOR, "locator.fit.epochs=1")
+
+    assert curve.read_text() == whole
+
+
 def test_the_next_call_keeps_a_continued_run(continued):
     folder, metrics = continued
     written = (folder / "tiny" / "locator" / "best.ckpt").stat().st_mtime_ns
