@@ -263,7 +263,19 @@ class Model:
             self.trained.model.to(self.device)  # Lightning leaves it on the CPU
 
     def stress(self, settings: Sequence[str] = (), *, out: Path, split: str = "test") -> pd.DataFrame:
-        """Read a split under changes of the image that occur in practice; see `baa.inference.stress.stress`."""
+        """Read a split under changes of the image that occur in practice; see `baa.inference.stress.stress`.
+
+        Args:
+            settings: that override the model's, such as `data.root=FOLDER`.
+            out: folder of the table and the figure.
+            split: whose radiographs are read.
+
+        Returns:
+            One row per transformation; errors in months.
+
+        Raises:
+            InputError: a setting or the data cannot be used, or the split has no case.
+        """
         return stress(self.trained, settings, split=split, out=out, device=self.device)
 
     def export(self, out: str | Path) -> dict[str, float]:

@@ -14,9 +14,10 @@ from baa.model_card import model_path
 
 EPILOG = """\
 what it does
-  Reads 30 or more radiographs with the ages of local readers. It learns a line per sex, shrunk to the identity, and new
-  prediction intervals. Cross-validation measures the gain of the lines. Lines with a gain below its standard error are left
-  out: the ages then stay the same. The networks do not change; conf/finetune.yaml trains them.
+  Reads 30 or more radiographs with the ages of local readers, in months (else data.table.age_unit). Radiographs that the
+  model has seen are left out. It learns a line per sex, shrunk to the identity, and new prediction intervals.
+  Cross-validation measures the gain of the lines. Lines with a gain below its standard error are left out: the ages then
+  stay the same. The networks do not change; conf/finetune.yaml trains them.
 
 what it writes, in DIR
   card.json, weights.safetensors   a complete bundle: give DIR as --checkpoint to predict, evaluate and export
@@ -32,7 +33,7 @@ examples
 def main() -> None:
     """Parse, calibrate, print what it gains."""
     parser = command_parser("calibrate", "Calibrate a model on local radiographs.", EPILOG)
-    checkpoint_option(parser)
+    checkpoint_option(parser, "a bundle, such as runs/NAME/estimator/bundle")
     parser.add_argument(
         "--table", type=Path, required=True, metavar="T", help="a CSV, Excel or Parquet file with columns image, age, sex"
     )

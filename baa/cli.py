@@ -45,13 +45,13 @@ def help_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-h", "--help", action=Help, nargs="?", metavar="KEY", help=what)
 
 
-def checkpoint_option(parser: argparse.ArgumentParser) -> None:
+def checkpoint_option(parser: argparse.ArgumentParser, what: str = "runs/NAME/STAGE/best.ckpt, or a bundle") -> None:
     """Add `--checkpoint`, for commands that load a model."""
     parser.add_argument(
         "--checkpoint",
         default=SHIPPED,
         metavar="F",
-        help="runs/NAME/STAGE/best.ckpt, or a bundle (default: pretrained, the model that comes with baa)",
+        help=f"{what} (default: pretrained, the model that comes with baa)",
     )
 
 

@@ -27,7 +27,7 @@ what it does
   (crops.box_method=peak). Settings of trained networks cannot change, except estimator.flip_average.
 
 what it writes, in DIR
-  metrics.json       as in a run: {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}; also the coverage of
+  metrics.json       as in a run (Metrics in conf/README.md); also the coverage of
                      intervals of 50 to 95 %, and the trained fusion weights
   predictions.csv    id, sex, true and predicted months, interval, both bounding boxes in pixels of the file, fallback
   report.html        all results on one page: published figures, error by subgroup, intervals, largest errors

@@ -19,7 +19,7 @@ what it does
 what it writes, in runs/NAME/
   config.yaml            all settings of the run
   cases.csv              id, split, age, sex and digests of each case; a later start with other cases is refused
-  metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}
+  metrics.json           {stage: {"test/mae": months, "test/mae_ci": [low, high], ...}}, see Metrics in conf/README.md
   refused.csv            bad rows and images that stopped the run; skipped.csv with data.on_bad=skip
   inverted.csv           radiographs with a bright background, which were inverted
   STAGE/best.ckpt        complete checkpoint with the lowest validation MAE, for `python -m baa.evaluate`
@@ -29,6 +29,7 @@ what it writes, in runs/NAME/
   STAGE/predictions.csv  test split: id, sex, true and predicted months, intervals, bounding boxes
   STAGE/validation.csv   the same of the validation split, without intervals
   STAGE/cost.json        core-hours, and hours from start to end
+  STAGE/finished.json    digests of these files, which a later start compares
   STAGE/*.png            heat maps with bounding boxes, predicted against true age, learning curve
 
 examples
@@ -60,12 +61,11 @@ def main() -> None:
         rank_zero_info(
             f"{key}={taken}, not {given}: as weights={config.weights} has it; on the command line {key} overrides both"
         )
-    rank_zero_only(_tell)(config, run(config))
+    rank_zero_only(_print_results)(config, run(config))
 
 
-def _tell(config: Config, results: dict[str, Any]) -> None:
+def _print_results(config: Config, results: dict[str, Any]) -> None:
     if config.trainer.fast_dev_run:
-        print("all stages ran on two batches of each split; nothing was kept")
         return
     for stage, metrics in results.items():
         if "test/mae" not in metrics:
@@ -74,7 +74,7 @@ def _tell(config: Config, results: dict[str, Any]) -> None:
         low, high = metrics["test/mae_ci"]
         print(f"{stage}: test MAE {metrics['test/mae']:.2f} months (95 % {low:.2f} to {high:.2f})", end="")
         pointing = metrics.get("test/carpal_pointing")
-        print("" if pointing is None else f", carpal pointing game {pointing:.2f}")
+        print("" if pointing is None else f", carpal point inside the annotated box: {pointing:.2f}")
     print(f"numbers: {config.folder / 'metrics.json'}")
     print(f"figures: {', '.join(str(file) for file in sorted(config.folder.glob('*/*.png')))}")
 

@@ -26,9 +26,9 @@ what it writes, in DIR
     carpal_months ... hand_upper_months   age of each stream alone and its interval; less accurate than both together
     streams_differ_months                 age of the carpal stream minus age of the hand stream
     carpal_x0 ... hand_y1                 both bounding boxes, in pixels of the file
-    mirrored, ood_score                   above 0: not recognized as one whole upright hand. Mirrored hands are flipped
-    warnings, error, model                error: why this file has no prediction (exit code 1; all others are predicted)
-  left_out.csv        files and table rows without a prediction, with the reason
+    mirrored, ood_score                   yes or no; above 0: not recognized as one whole upright hand
+    warnings, error, model                error: why this file has no prediction (exit code 1; 2: the command cannot run)
+  left_out.csv        files and table rows that were not read, with the reason
   overlays/NAME.png   the radiograph with both bounding boxes, the heat maps and the prediction
 
 sex
@@ -46,7 +46,7 @@ examples
 """
 
 SHOWN = 10
-"""How many of the files and rows without a prediction are printed."""
+"""How many of the files and rows that were not read are printed."""
 
 
 def main() -> None:
@@ -54,7 +54,9 @@ def main() -> None:
     parser = command_parser(
         "predict", "Estimate bone ages from hand radiographs. A research tool, not a medical device.", EPILOG
     )
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="PNG, JPEG, TIFF or DICOM files, folders, patterns")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns"
+    )
     models_option(parser)
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--sex", choices=("male", "female", "unknown"), help="sex of all patients")
@@ -69,7 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture per file (default: yes)"
     )
-    parser.add_argument("--strict", action="store_true", help="refuse files other than one whole upright hand")
+    parser.add_argument("--strict", action="store_true", help="refuse images without one whole upright hand")
     parser.add_argument("--disagreement", action="store_true", help="also write the range of ages of slightly moved views")
     parser.add_argument(
         "--batch-size", type=at_least(1), default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"

@@ -87,7 +87,7 @@ def _brief_main():
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["cold"]:
-        import baa.training.run  # noqa: F401
+        import baa.training.run
 
         shorten_finish(setattr)
     _serve()

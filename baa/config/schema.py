@@ -148,7 +148,7 @@ class RegionConfig:
     lowest_mode: bool = setting(False, "the region is the mode of the heat map nearest to the forearm, not the peak")
     flip_average: bool = setting(False, "average the heat maps of the image and its mirror image")
     prior_center: list[float] = setting(
-        [0.5, 0.5], "where it is expected (x, y), from crops.prior_origin: of prior and fallback"
+        [0.5, 0.5], "center (x, y) of the spatial prior and of the fallback box, counted from crops.prior_origin"
     )
     prior_sigma: float = setting(0.0, "standard deviation of the spatial prior; 0: no prior", low=0)
     extent: float = setting(2.0, "box_method=moments: half side in standard deviations of the heat", positive=True)
@@ -169,7 +169,7 @@ class CropsConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = setting("auto", "of the frozen locator; auto: the trainer's")
     cam_mode: Literal["relu", "absolute", "deviation", "class"] = setting(
         "relu",
-        "Grad-CAM: evidence for an older hand, of either sign, for its side of the mean age, or for the likeliest age bin",
+        "evidence in the heat map: for an older hand, of either sign, for its side of the mean age, or the likeliest age bin",
     )
     cam_method: Literal["grad_cam", "gradient_x_activation"] = setting(
         "grad_cam", "heat map: Grad-CAM of the last layer, or gradient times activation, cell by cell, of crops.cam_layers"
@@ -180,9 +180,11 @@ class CropsConfig:
     )
     box_method: Literal["peak", "moments"] = setting("peak", "box of the hottest connected cells, or by mean and spread")
     threshold: float = setting(0.5, "share of the heat map's maximum from which a cell is hot and a mode counts", low=0, high=1)
-    shift_radius: float = setting(0.15, "radius of mean shift about a lowest mode, share of the image", low=0.02, high=1)
+    shift_radius: float = setting(
+        0.15, "lowest_mode: radius of mean shift about the mode, share of the image", low=0.02, high=1
+    )
     margin: float = setting(0.03, "box_method=peak: added on each side, share of the image", low=0, high=0.5)
-    sharpness: float = setting(2.0, "box_method=moments: power of the heat map", low=0.01)
+    sharpness: float = setting(2.0, "box_method=moments, without lowest_mode: power of the heat map", low=0.01)
     prior_origin: Literal["image", "heat_map"] = setting("image", "from the image's corner or the first map's mean")
     prior_floor: float = setting(0.0, "added to the heat map before the prior, share of its maximum", low=0)
 
@@ -251,9 +253,13 @@ class JointConfig:
     start: str | None = setting(None, "an estimator to start from: pretrained, a checkpoint or a bundle; null: this run's")
     locator_lr: float = setting(1e-5, "learning rate of the locator; joint.fit.lr is the estimator's", low=0)
     locator_weight: float = setting(0.1, "weight of the locator's own loss", low=0)
-    channel_weights: Literal["constant", "differentiated"] = setting("constant", "Grad-CAM's, under a loss")
+    channel_weights: Literal["constant", "differentiated"] = setting(
+        "constant", "gradients that weight the heat map: constants of the loss, or differentiated too (second derivatives)"
+    )
     frozen_statistics: bool = setting(True, "keep the estimator's batch norm statistics")
-    locator_frozen: int = setting(0, "groups of its layers that are not trained: 1 the stem, 2 a stage more, ...", low=0)
+    locator_frozen: int = setting(
+        0, "its first groups of layers that are not trained; 1: the stem, 2: and the first stage", low=0
+    )
     estimator_frozen: int = setting(0, "the same for each backbone of the estimator", low=0)
     random_erasing_p: float = setting(0.0, "training: probability of a black rectangle", low=0, high=1)
     fit: FitConfig = group(FitConfig, "its optimization", epochs=6, lr=3e-5, schedule="onecycle")

@@ -55,7 +55,7 @@ class Radiographs(NamedTuple):
     px: side of the pixels in `column`.
     problems: of the images that could not be read.
     inverted: ids of negatives, whose levels have been inverted.
-    digests: of the image of each row of `table`; another image, or other pixels of the same, has another one.
+    digests: per row of `table`; changes with the image file, `px` and `FORMAT`.
     column: `pixels`, or `halved` for half the side.
     """
 
@@ -133,7 +133,9 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
                 _build(cases, target, px, workers)
                 table = _open(target, len(cases), px)
     except OSError as error:
-        raise InputError(f"data.cache: {folder} cannot be written ({error.strerror or error}); give another folder") from error
+        raise InputError(
+            f"data.cache: {folder} {error.strerror or error}; free the disk, check its permissions, or give another"
+        ) from error
     assert table is not None
     errors, inverted = table["error"][:], table["inverted"][:]
     good = [row for row, error in enumerate(errors) if not error]

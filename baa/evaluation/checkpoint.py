@@ -131,7 +131,8 @@ def chosen_cases(
     radiographs = _select(load_splits(config.data, out, is_seen=is_seen), split, trained)
     radiographs = first_batches(radiographs, config.trainer.limit_test_batches, getattr(config, trained.stage).fit.batch_size)
     if not radiographs.cases:
-        raise InputError(f"--split: {split} has no case; change data.split")
+        remedy = "the model has seen all; give other radiographs" if split == UNSEEN else "change data.split, or choose another"
+        raise InputError(f"split: {split} has no case; {remedy}")
     rank_zero_info(f"{trained.stage}: {len(radiographs.cases)} cases ({split})")
     trained.provenance.log_licences()
     return config, trained, radiographs
@@ -184,7 +185,7 @@ def seen_cases(trained: TrainedModel, radiographs: Radiographs, split: str) -> n
     if by_id.any() and split in ("test", UNSEEN):
         rank_zero_info(
             f"{by_id.sum()} of these cases have the id of a case that was trained or chosen on; {advice}. The model recorded "
-            "ids alone: equal ids of another source are counted, radiographs under another id are not"
+            "ids alone: an equal id from another source counts as seen, the same radiograph under another id does not"
         )
     return by_pixels | by_id
 

@@ -1,1 +1,1 @@
-"""What a trained model says: of files, of a split, and as a graph for other runtimes."""
+"""Predictions of a trained model: of files, of a split, and as a graph for other runtimes."""

@@ -170,7 +170,11 @@ def export(trained: TrainedModel, out: Path, coverage: float) -> dict[str, float
         run = (_onnx if kind == "onnx" else _torch)(graph, example, fresh)
         difference = _difference(model, run, example, px)
         if not (difference["months"] <= MOST_MONTHS and difference["pixels"] <= MOST_PIXELS):
-            raise InputError(f"export: the graph differs from torch by {difference['months']:.2f} months; nothing was written")
+            raise InputError(
+                f"--out: the graph differs from torch by {difference['months']:.2f} months (limit {MOST_MONTHS}) and "
+                f"{difference['pixels']:.1f} px (limit {MOST_PIXELS}); nothing was written; try the other format, "
+                f"{' or '.join(SUFFIXES.values())}"
+            )
     description = _description(px, coverage, tuple(cropper_regions(model))) | describe(trained, checks_input=False)
     description |= {"settings": {"data": to_share(trained.settings)["data"]}}
     write_atomic(out.with_suffix(".json"), json.dumps(description, indent=2))
@@ -253,9 +257,11 @@ def _description(px: int, coverage: float, regions: tuple[str, ...]) -> dict[str
             "sex": f"int64 [batch]: {', '.join(f'{sex.value} {sex.name.lower()}' for sex in Sex)}",
         },
         "outputs": {
-            "months": "float32 [batch], bone age; NaN if source is not in 0 to 1 or sex is no code",
-            "lower": f"float32 [batch], months; lower bound of the {100 * coverage:.3g} % interval; NaN without calibration",
-            "upper": "float32 [batch], months; its upper bound",
+            "months": "float32 [batch], bone age; NaN if source is not in 0 to 1, if no level is above "
+            f"{LEAST_BRIGHT}, or if sex is no code",
+            "lower": f"float32 [batch], months; lower bound of the {100 * coverage:.3g} % interval, 0 at an open end; NaN "
+            "without calibration",
+            "upper": f"float32 [batch], months; its upper bound, {MAX_MONTHS:.0f} at an open end",
             "boxes": f"float32 [batch, {count}, 4], {names}: x0, y0, x1, y1 as shares of the square",
             "heat": f"float32 [batch, {count}, rows, columns], heat maps of {names}, not negative",
         },

@@ -11,6 +11,7 @@ from PIL import Image
 
 from baa.atomic_io import atomic_path
 from baa.metrics.greulich_pyle import standard_deviation
+from baa.metrics.saturation import OR_LESS, OR_MORE
 from baa.names import safe_cell, safe_path
 from baa.patient import Sex, years_and_months
 from baa.plots.overlay import Drawing, overlay, prior_note
@@ -52,7 +53,7 @@ class Prediction:
         sex_source: where it comes from: `option`, `table`, `page`, `file` (its DICOM header), or empty.
         age_months: the chronological age, if known.
         months: the bone age; NaN if there is none, see `error`.
-        interval: the prediction interval (lower, upper); None if none can be given.
+        interval: the prediction interval (lower, upper), 0 or 240 at an open end; None if none can be given.
         open_end: `or more` or `or less` at an age beyond which the model does not distinguish ages; the interval is open there.
         coverage: of the intervals, on data like the validation split.
         regions: names of the regions that the model finds.
@@ -119,7 +120,8 @@ class Prediction:
             return row | {"error": safe_cell(self.error)}
         row |= {"bone_age_months": round(self.months, 1), "bone_age": self.bone_age, **self._ahead(), **self._stream_columns()}
         if self.interval is not None:
-            row["lower_months"], row["upper_months"] = (round(edge, 1) for edge in self.interval)
+            edges = zip(("lower_months", "upper_months"), (OR_LESS, OR_MORE), self.interval, strict=True)
+            row |= {name: round(edge, 1) for name, end, edge in edges if end != self.open_end}
         if self.disagreement_months is not None:
             row["disagreement_months"] = round(self.disagreement_months, 1)
         for region, box in self.boxes.items():
@@ -160,7 +162,8 @@ class Prediction:
         estimate = f"bone age {self.bone_age} ({round(self.months, 1):.0f} months)"
         if self.interval is not None:
             low, high = (years_and_months(round(edge, 1)) for edge in self.interval)
-            estimate += f"; {100 * self.coverage:.3g} % interval: {low} to {high}"
+            interval = {OR_LESS: f"{high} {OR_LESS}", OR_MORE: f"{low} {OR_MORE}"}.get(self.open_end, f"{low} to {high}")
+            estimate += f"; {100 * self.coverage:.3g} % interval: {interval}"
         patient = f"sex {self.sex.name.lower()}" + (f" (from {self.sex_source})" if self.sex_source else "")
         if self.age_months is not None:
             ahead = self._ahead()

@@ -66,7 +66,7 @@ class _Stressed(Dataset[_Sample]):
 
 
 class Ages(NamedTuple):
-    """What a model says of a batch: ages [B] in months, and OOD scores [B], NaN without an input check."""
+    """Predictions of a batch: ages [B] in months, and OOD scores [B], NaN without an input check."""
 
     months: Tensor
     scores: Tensor

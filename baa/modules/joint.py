@@ -23,7 +23,7 @@ class JointModule(AgeRegressionModule):
     eval mode: dropout would move the boxes, and its batch norms would learn from images with hidden regions.
 
     Args:
-        model: with cropper and estimator. The cropper's `differentiable` says how far a loss reaches.
+        model: with cropper and estimator. The cropper's `differentiable` states how far a loss reaches.
         locator_lr: learning rate of the locator; `lr` is the estimator's.
         locator_weight, locator_loss: of the locator's own loss.
         auxiliary: weight of the loss of each stream's own age.

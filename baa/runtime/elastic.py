@@ -20,7 +20,7 @@ def attempt_store(rank: int, world_size: int, timeout: timedelta) -> Store:
 
     torchrun restarts all processes, but keeps the store, in which the dead ones have left their addresses
     (https://github.com/pytorch/pytorch/issues/167288). Its count of restarts differs between nodes, so no prefix can come from
-    there. Here the first process names a session and confirms it to each other one, under a word that this one has made up.
+    there. Here the first process names a session and confirms it to each other one, under a random token of that process.
 
     Args:
         rank: of this process.

@@ -30,7 +30,7 @@ STOPPED = """
 query RunStoppedStatus($projectName: String, $entityName: String, $runId: String!) {
   project(name: $projectName, entityName: $entityName) { run(name: $runId) { stopped } }
 }"""
-"""The question of W&B's older clients. The present one is told so by and by, which may be too late."""
+"""The question of W&B's older clients. The present one learns of a stop later, which may be too late."""
 
 
 def wandb_settings() -> wandb.Settings:

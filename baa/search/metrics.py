@@ -54,7 +54,9 @@ def final_metrics(config: Config) -> list[str]:
     if config.stages[-1] != "estimator" or set(config.estimator.streams) & set(REGIONS):
         names += [f"{region}_fallback" for region in REGIONS]
         if data.roi or is_annotated:
-            measured = [f"{name}{suffix}" for name in ("pointing", "iou", "coverage") for suffix in FOUND_BY]
+            has_prior = any(region.prior_sigma for region in config.crops.regions().values())
+            found_by = [suffix for suffix in FOUND_BY if has_prior or suffix != "_prior"]
+            measured = [f"{name}{suffix}" for name in ("pointing", "iou", "coverage") for suffix in found_by]
             names += [f"{region}_{name}" for region in REGIONS for name in ("marked", *measured)]
         if CARPAL in REGIONS and (data.capitate or is_annotated):
             names += [f"capitate_{name}" for name in ("marked", "in_box", "distance", "distance_of_hand")]

@@ -37,7 +37,7 @@ STARTUP_TRIALS = 4
 """Random trials before the sampler uses results."""
 
 ERROR = "baa: "
-"""How a line begins with which a command refuses settings or data."""
+"""Prefix of the line in which a command refuses settings or data."""
 
 POLL_SECONDS = 0.5
 MAX_FAILURES_IN_A_ROW = 3
@@ -123,7 +123,7 @@ class Study:
                 )
 
     def _fail_incomplete(self) -> None:
-        """Mark trials as failed that a kill left without all settings while they were proposed."""
+        """Mark as failed the trials that were killed before all their settings were proposed."""
         for trial in self._trials():
             if trial.state == TrialState.RUNNING and RUN not in trial.user_attrs:
                 self.optuna.tell(trial.number, state=TrialState.FAIL)

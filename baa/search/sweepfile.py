@@ -217,8 +217,8 @@ def _early(file: Path, described: Any) -> tuple[int, int] | None:
     is_flag = known and isinstance(described.get("strict", False), bool)
     if not (isinstance(first, int) and isinstance(eta, int) and first >= 1 and eta >= 2 and is_flag):
         raise InputError(
-            f"{file}: early_terminate is not usable; give type: hyperband, min_iter of 1 or more, eta of 2 or more, and "
-            "strict: true or false"
+            f"{file}: early_terminate: baa.sweep takes type: hyperband, min_iter of 1 or more, eta of 2 or more, and "
+            f"strict: true or false, not {described}; change it, or use W&B's agent"
         )
     return first, eta
 

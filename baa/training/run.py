@@ -59,10 +59,11 @@ def run(config: Config) -> dict[str, Any]:
     """Train every stage that is not yet finished.
 
     Returns:
-        The run's metrics by stage.
+        The run's metrics by stage; none with `trainer.fast_dev_run`.
 
     Raises:
         InputError: settings, data or an earlier run in the same folder that do not fit.
+        Preempted: a signal stopped it.
     """
     refuse_stray_ranks(config.trainer.num_nodes)
     if config.trainer.fast_dev_run:

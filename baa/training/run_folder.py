@@ -20,7 +20,10 @@ from baa.training.resume import NEWEST_FIRST
 
 METRICS = "metrics.json"
 
-WHERE_IT_RUNS = ("accelerator", "devices", "num_nodes", "timeout", "compile", "deterministic", "progress", "profile")
+WHERE_IT_RUNS = (
+    *("accelerator", "devices", "num_nodes", "timeout", "signal_every"),
+    *("compile", "deterministic", "progress", "profile"),
+)
 FREE_TO_CHANGE = (*(f"trainer.{name}" for name in WHERE_IT_RUNS), "wandb", "runs", "data.workers", "data.cache", "stages")
 """Settings that a continued run may change: they change where it runs, not what it computes."""
 

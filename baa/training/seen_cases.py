@@ -64,7 +64,7 @@ def log_seen_cases(source_models: Provenance, splits: Mapping[str, Radiographs])
             rank_zero_info(
                 f"{count} of the {len(some.cases)} {split} cases have the id of a case that a source model was trained or "
                 f"chosen on: if they are the same, {remedy}. That model is of an earlier version, which recorded ids alone: "
-                "equal ids of another source are counted, radiographs under another id are not"
+                "an equal id from another source counts as seen, the same radiograph under another id does not"
             )
 
 

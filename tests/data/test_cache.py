@@ -127,7 +127,9 @@ def test_a_full_disk_is_one_line_with_and_without_workers(workers, tmp_path):
     done = subprocess.run(start, capture_output=True, text=True, timeout=60, env=quiet)
 
     assert done.returncode == 2
-    assert done.stderr == f"baa: data.cache: {tmp_path} cannot be written (File too large); give another folder\n"
+    assert (
+        done.stderr == f"baa: data.cache: {tmp_path}: File too large; free the disk, check its permissions, or give another\n"
+    )
 
 
 def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_no_other(tmp_path, hands):
@@ -142,7 +144,9 @@ def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_no_other(tmp_path
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, hands):
     (tmp_path / "cache").write_text("")
-    with pytest.raises(InputError, match=r"data.cache: .*cache cannot be written \(File exists\); give another folder"):
+    with pytest.raises(
+        InputError, match=r"data.cache: .*cache: File exists; free the disk, check its permissions, or give another"
+    ):
         open_cache(hands, folder=tmp_path / "cache", px=48, workers=1)
 
 

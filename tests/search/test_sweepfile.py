@@ -117,7 +117,7 @@ def test_ranges_have_the_distributions_of_wandb(write):
         ({"parameters": {"seed": {"distribution": "beta", "min": 0, "max": 1}}}, "parameters.seed: distribution beta"),
         ({"parameters": {"seed": {"min": 0.0, "max": float("inf")}}}, "parameters.seed: min is 0.0 and max is inf"),
         ({"parameters": {"seed": {"min": float("-inf"), "max": 1.0}}}, "parameters.seed: min is -inf"),
-        ({"early_terminate": {"type": "envelope"}}, "early_terminate is not usable; give type: hyperband"),
+        ({"early_terminate": {"type": "envelope"}}, "early_terminate: baa.sweep takes type: hyperband"),
         ({"early_terminate": {"type": "hyperband", "strict": "yes"}}, "strict: true or false"),
         ({"run_cap": 3}, "run_cap is not supported"),
     ],

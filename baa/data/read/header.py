@@ -107,7 +107,10 @@ def parse(data: bytes) -> Dataset:
 
 def _parse(data: bytes) -> Dataset:
     if sum(map(data.count, ITEM_TAGS)) > MAX_ITEMS:
-        raise InputError(f"the DICOM file has more than {MAX_ITEMS:,} items in sequences or fragments of pixels")
+        raise InputError(
+            f"the DICOM file has more than {MAX_ITEMS:,} items in sequences or fragments of pixels; "
+            "export it without private elements, or convert it to PNG"
+        )
     file = _Measured(data)
     if data[PREAMBLE : PREAMBLE + 4] == MAGIC:
         file.seek(PREAMBLE + 4)
@@ -128,7 +131,9 @@ class _Measured(io.BytesIO):
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
-            raise InputError("the DICOM header cannot be parsed: its transfer syntax is given in two ways")
+            raise InputError(
+                "the DICOM header gives its transfer syntax in two ways; export the radiograph again, or convert it to PNG"
+            )
         return super().read(size)
 
 
@@ -141,7 +146,7 @@ class _Counter:
     def __call__(self, *element: Any) -> bool:
         self.left -= 1
         if self.left < 0:
-            raise InputError(f"the DICOM header has more than {MAX_ELEMENTS:,} elements")
+            raise InputError(f"the DICOM header has more than {MAX_ELEMENTS:,} elements; export it without private elements")
         return False
 
 
@@ -188,7 +193,7 @@ def numbers(dataset: Dataset, name: str) -> list[float]:
 
 
 def number(dataset: Dataset, name: str, default: float | None = None) -> float | None:
-    """Return the first number of an element, or `default`."""
+    """Return the first number of an element, or `default`. Raises as `numbers`."""
     return next(iter(numbers(dataset, name)), default)
 
 
@@ -246,7 +251,7 @@ def read_layout(dataset: Dataset, max_pixels: int) -> Layout:
     rows, columns = (whole_number(dataset, name, 0) for name in ("Rows", "Columns"))
     for name, value in (("Rows", rows), ("Columns", columns)):
         if not value:
-            raise InputError(f"the DICOM element {name} is missing; it is needed")
+            raise InputError(f"the DICOM element {name} is missing; export the radiograph again, or convert it to PNG")
     assert rows is not None
     assert columns is not None
     if rows * columns > max_pixels:
@@ -263,11 +268,13 @@ def read_layout(dataset: Dataset, max_pixels: int) -> Layout:
     color = photometric not in ("", "MONOCHROME1", "MONOCHROME2")
     samples = whole_number(dataset, "SamplesPerPixel", 3 if color else 1)
     if samples not in SAMPLES:
-        raise InputError(f"the DICOM element SamplesPerPixel is {samples}; it has to be 1 or 3")
+        raise InputError(f"the DICOM element SamplesPerPixel is {samples}; it has to be one of {', '.join(map(str, SAMPLES))}")
     assert samples is not None
     allocated = whole_number(dataset, "BitsAllocated")
     if allocated is not None and allocated not in ALLOCATED:
-        raise InputError(f"the DICOM element BitsAllocated is {allocated}; it has to be 8 or 16")
+        raise InputError(
+            f"the DICOM element BitsAllocated is {allocated}; it has to be one of {', '.join(map(str, ALLOCATED))}"
+        )
     syntax = text(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID")
     return Layout(
         rows=rows,

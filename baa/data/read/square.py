@@ -25,7 +25,7 @@ LEAST_STEP = 0.005
 """The film begins where levels leave those of its margin by this share of the range of the image's levels."""
 
 PASSES = 4
-"""Under a noisy margin may lie the film's own."""
+"""Of the coarse search: a second margin may lie inside a noisy one."""
 
 EXACT_RANGE = 0.01
 """A row of the image itself belongs to the margin if all of it does."""
@@ -33,19 +33,21 @@ EXACT_RANGE = 0.01
 MARGIN = 0.02
 """The smallest share of the image that is cut as a margin, on each side by itself."""
 
-MARGIN_KEPT = 0.3
+LEAST_KEPT = 0.3
 """If less than this share of a side is left between the margins, nothing is cut."""
 
 SMALL_SHARE = 0.9
-SMALL_NOTE = "only {width} x {height} pixels: a picture below {px} pixels shifts the age by several months"
-POLARITY_NOTE = "it looks like a negative, though the file declares a positive or was inverted as it declares"
+SMALL_NOTE = (
+    "only {width} x {height} pixels, the model reads {px}: the age may be wrong by several months; give a larger picture"
+)
+POLARITY_NOTE = "it looks like a negative, against what the file declares; look at the picture, and invert it if bones are dark"
 NEARLY_SQUARE = 0.03
 """Of 1,500 radiographs, 4 % are as near to a square."""
 
 PADDED = 0.85
 """A square picture whose film fills less of a side was padded, not squeezed."""
 
-SQUARE_NOTE = "square or nearly so: if it was squeezed from another shape, the age is wrong by up to years"
+SQUARE_NOTE = "square or nearly so: if it was squeezed from another shape, the age can be wrong by years; give the original"
 
 
 def make_radiograph(gray: Gray, px: int) -> Radiograph:
@@ -151,7 +153,7 @@ def _inside(
         varied, side = np.flatnonzero(spread > limit), levels.shape[1 - axis]
         first, last = (int(varied[0]), int(varied[-1]) + 1) if len(varied) else (0, side)
         first, last = (first if first >= MARGIN * side else 0), (last if side - last >= MARGIN * side else side)
-        edges.append((first, last) if last - first >= MARGIN_KEPT * side else (0, side))
+        edges.append((first, last) if last - first >= LEAST_KEPT * side else (0, side))
     (left, right), (top, bottom) = edges
     return left, top, right, bottom
 
