@@ -54,9 +54,7 @@ def main() -> None:
     parser = command_parser(
         "predict", "Estimate bone ages from hand radiographs. A research tool, not a medical device.", EPILOG
     )
-    parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns"
-    )
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns")
     models_option(parser)
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--sex", choices=("male", "female", "unknown"), help="sex of all patients")
