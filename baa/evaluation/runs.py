@@ -108,8 +108,13 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def folds_of(runs: Sequence[Run]) -> dict[int, Run]:
-    """The runs of one cross-validation by fold; empty if they are not each fold of one, once."""
-    folds = {run.settings["data.split.fold"]: run for run in runs}
+    """The runs of one cross-validation by fold; empty if they are not each fold of one, once. Logs which folds are missing."""
+    folds = {run.settings["data.split.fold"]: run for run in runs if run.validated is not None}
     counts = {(run.settings["data.split.folds"], run.settings["data.split.seed"]) for run in runs}
-    complete = len(counts) == 1 and set(folds) == set(range(next(iter(counts))[0] or 0)) and len(folds) == len(runs)
-    return dict(sorted(folds.items())) if complete and all(run.validated is not None for run in runs) else {}
+    [(count, _), *others] = counts
+    if not count or others or len(folds) < len(runs):
+        return {}
+    if missing := sorted(set(range(count)) - set(folds)):
+        rank_zero_info(f"no out-of-fold predictions: of {count} folds, {', '.join(map(str, missing))} have no finished run")
+        return {}
+    return dict(sorted(folds.items()))

@@ -80,6 +80,16 @@ def test_the_page_shows_the_table_and_loads_nothing(make_run, tmp_path):
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
 
 
+def test_a_missing_fold_is_named(make_run, tmp_path, caplog):
+    caplog.set_level("INFO")
+    for fold in (0, 2):
+        make_run(f"fold{fold}", "data.split.folds=3", f"data.split.fold={fold}")
+    compare([tmp_path / "runs"], tmp_path / "out")
+
+    assert "no out-of-fold predictions: of 3 folds, 1 have no finished run" in caplog.text
+    assert not (tmp_path / "out" / "out_of_fold.csv").exists()
+
+
 def test_all_folds_of_a_cross_validation_give_one_table_of_all_cases(make_run, tmp_path):
     for fold in range(3):
         validated = range(200 + 60 * fold, 260 + 60 * fold)
