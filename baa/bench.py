@@ -8,7 +8,7 @@ from baa.errors import InputError
 EPILOG = """\
 names
   crops    both crops of each image, against single forward passes and against pytorch-grad-cam with OpenCV; both heat maps of
-           middle layers (crops-attention)
+           middle layers (crops-attention; crops-attention-flip with mirror images)
   step     training step with live crops (step-live) and with crops at cached boxes (step-boxes)
   loader   epoch of batches from the cache, against decoding PNG files in each epoch; building the cache (cache)
   decoder  reading PNG files in the process that may die, against decoding them in this one
