@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_its_epoch_is_not_kept(tmp_p
     from baa.errors import InputError
     from baa.training.run import run
 
-    with pytest.raises(InputError, match="the validation MAE is not finite after epoch 1; lower fit.lr"):
+    with pytest.raises(InputError, match="the validation MAE is not finite after epoch 1; lower locator.fit.lr"):
         run(load([], settings(tmp_path, "stages=[locator]", "locator.fit.lr=1e30")))
     assert not list((tmp_path / "tiny" / "locator").glob("*.ckpt"))
 
