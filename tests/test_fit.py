@@ -28,6 +28,7 @@ def test_a_run_writes_the_files_that_its_help_lists(finished):
             "predictions.csv",
             "validation.csv",
             "cost.json",
+            "finished.json",
             "ages.png",
             "heat_maps.png",
             "learning_curve.png",

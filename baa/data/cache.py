@@ -133,8 +133,9 @@ def open_cache(cases: Sequence[Case], *, folder: Path, px: int, workers: int) ->
                 _build(cases, target, px, workers)
                 table = _open(target, len(cases), px)
     except OSError as error:
+        reason = error.strerror or error
         raise InputError(
-            f"data.cache: {folder} {error.strerror or error}; free the disk, check its permissions, or give another"
+            f"data.cache: {folder}: {reason}; free disk space, check permissions, or give another folder"
         ) from error
     assert table is not None
     errors, inverted = table["error"][:], table["inverted"][:]

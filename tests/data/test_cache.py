@@ -128,7 +128,8 @@ def test_a_full_disk_is_one_line_with_and_without_workers(workers, tmp_path):
 
     assert done.returncode == 2
     assert (
-        done.stderr == f"baa: data.cache: {tmp_path}: File too large; free the disk, check its permissions, or give another\n"
+        done.stderr
+        == f"baa: data.cache: {tmp_path}: File too large; free disk space, check permissions, or give another folder\n"
     )
 
 
@@ -145,7 +146,7 @@ def test_an_image_that_cannot_be_opened_is_a_problem_and_stops_no_other(tmp_path
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, hands):
     (tmp_path / "cache").write_text("")
     with pytest.raises(
-        InputError, match=r"data.cache: .*cache: File exists; free the disk, check its permissions, or give another"
+        InputError, match=r"data.cache: .*cache: File exists; free disk space, check permissions, or give another folder"
     ):
         open_cache(hands, folder=tmp_path / "cache", px=48, workers=1)
 

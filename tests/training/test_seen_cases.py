@@ -69,7 +69,7 @@ def test_ids_alone_are_called_what_they_are(splits, caplog):
     old = Provenance(seen_ids=frozenset(id_digest(str(number)) for number in range(30)))
     text = logged(caplog, old, splits(seed=7))
     assert "10 of the 10 test cases have the id of a case that a source model was trained or chosen on" in text
-    assert "equal ids of another source are counted, radiographs under another id are not" in text
+    assert "an equal id from another source counts as seen, the same radiograph under another id does not" in text
     assert logged(caplog, old, splits(prefix="renamed-")) == ""
 
 
