@@ -203,3 +203,20 @@ def test_many_files_of_one_name_are_numbered_in_no_time():
     names = unique_names(["IM0001"] * 50_000 + ["im0001_3", "J\u00f6rg", unicodedata.normalize("NFD", "j\u00f6rg")])
     assert names[:2] == ["IM0001", "IM0001_2"]
     assert names[-4:] == ["IM0001_50000", "im0001_3_2", "J\u00f6rg", unicodedata.normalize("NFD", "j\u00f6rg") + "_2"]
+
+
+@pytest.mark.parametrize(
+    ("end", "interval", "kept", "said"),
+    [
+        ("or more", (212.0, 240.0), {"lower_months": 212.0}, "90 % interval: 17 y 8 m or more"),
+        ("or less", (0.0, 22.0), {"upper_months": 22.0}, "90 % interval: 1 y 10 m or less"),
+        ("", (90.0, 114.0), {"lower_months": 90.0, "upper_months": 114.0}, "90 % interval: 7 y 6 m to 9 y 6 m"),
+    ],
+)
+def test_an_interval_has_no_edge_at_an_open_end(end, interval, kept, said):
+    months = sum(interval) / 2
+    prediction = Prediction(file="a.png", sex=Sex.MALE, months=months, interval=interval, open_end=end, coverage=0.9)
+    row = prediction.make_row()
+
+    assert {name: row[name] for name in ("lower_months", "upper_months") if name in row} == kept
+    assert prediction.caption()[0].endswith(said)
