@@ -54,7 +54,7 @@ def main() -> None:
     parser = command_parser(
         "predict", "Estimate bone ages from hand radiographs. A research tool, not a medical device.", EPILOG
     )
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="PNG, JPEG, TIFF, WebP, BMP, DICOM; folders, patterns")
     models_option(parser)
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--sex", choices=("male", "female", "unknown"), help="sex of all patients")
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument(
         "--overlays", action=argparse.BooleanOptionalAction, default=True, help="draw a picture per file (default: yes)"
     )
-    parser.add_argument("--strict", action="store_true", help="refuse images without one whole upright hand")
+    parser.add_argument("--strict", action="store_true", help="refuse images without a recognized hand or regions")
     parser.add_argument("--disagreement", action="store_true", help="also write the range of ages of slightly moved views")
     parser.add_argument(
         "--batch-size", type=at_least(1), default=8, metavar="N", help="radiographs at a time (default: 8; more for a GPU)"

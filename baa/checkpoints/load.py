@@ -117,7 +117,7 @@ def file_provenance(file: Path) -> Provenance:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of the weights of a checkpoint or a bundle."""
+    """Return the SHA-256 of a file, such as a checkpoint, or of the weights of a bundle."""
     weights = path / WEIGHTS if path.is_dir() else path
     with weights.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -257,11 +257,11 @@ def _description(px: int, coverage: float, regions: tuple[str, ...]) -> dict[str
             "sex": f"int64 [batch]: {', '.join(f'{sex.value} {sex.name.lower()}' for sex in Sex)}",
         },
         "outputs": {
-            "months": "float32 [batch], bone age; NaN if source is not in 0 to 1, if no level is above "
-            f"{LEAST_BRIGHT}, or if sex is no code",
-            "lower": f"float32 [batch], months; lower bound of the {100 * coverage:.3g} % interval, 0 at an open end; NaN "
-            "without calibration",
-            "upper": f"float32 [batch], months; its upper bound, {MAX_MONTHS:.0f} at an open end",
+            "months": "float32 [batch], bone age. NaN if source is not in 0 to 1, has no level above "
+            f"{LEAST_BRIGHT}, or sex is no code.",
+            "lower": f"float32 [batch], months. Lower bound of the {100 * coverage:.3g} % interval, 0 at an open end. "
+            "NaN without calibration.",
+            "upper": f"float32 [batch], months. Upper bound, {MAX_MONTHS:.0f} at an open end.",
             "boxes": f"float32 [batch, {count}, 4], {names}: x0, y0, x1, y1 as shares of the square",
             "heat": f"float32 [batch, {count}, rows, columns], heat maps of {names}, not negative",
         },

@@ -1,10 +1,10 @@
 """The files of a finished stage: a later start checks that they are still as the stage wrote them."""
 
-import hashlib
 import json
 from pathlib import Path
 
 from baa.atomic_io import read_json, write_atomic
+from baa.checkpoints.load import digest
 from baa.errors import InputError
 
 FINISHED = "finished.json"
@@ -31,8 +31,8 @@ def is_finished(folder: Path, metrics: Path) -> bool:
     if folder.name not in read_json(metrics) or not folder.exists():
         return False
     written = read_json(folder / FINISHED)
-    for name, digest in _digests(folder).items():
-        if written.get(name, digest) != digest:
+    for name, found in _digests(folder).items():
+        if written.get(name, found) != found:
             raise InputError(
                 f"{folder / name}: cut short or changed since the stage finished; "
                 f"restore it, or remove {folder} to train this stage again"
@@ -41,4 +41,4 @@ def is_finished(folder: Path, metrics: Path) -> bool:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES if (folder / name).exists()}
+    return {name: digest(folder / name) for name in FILES if (folder / name).exists()}
