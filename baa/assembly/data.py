@@ -8,7 +8,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from baa.atomic_io import write_atomic
-from baa.config.schema import DataConfig
+from baa.config.data_schema import DataConfig
 from baa.data.annotations import read_ids, with_annotations
 from baa.data.cache import Radiographs, open_cache
 from baa.data.cases import SPLITS, Problem, refusal

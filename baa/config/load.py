@@ -15,12 +15,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from baa.config.data_schema import TableConfig
 from baa.config.interpolation import refuse_interpolations, refuse_other_interpolations
 from baa.config.networks import first_difference, merged, network_settings
 from baa.config.parse import KINDS, parse_file, parse_override
 from baa.config.renamed import outdated, upgrade_settings
 from baa.config.requeued import as_at_first
-from baa.config.schema import STREAMS, BackboneConfig, Config, TableConfig, TrainerConfig, WandbConfig
+from baa.config.schema import STREAMS, BackboneConfig, Config, TrainerConfig, WandbConfig
 from baa.config.validate import check, check_sources, walk
 from baa.errors import InputError
 from baa.model_card import FORMAT, model_path, networks_of, read_card

@@ -7,11 +7,11 @@ import pytest
 
 from baa.assembly.modules import estimator_arguments, locator_arguments
 from baa.checkpoints.trained_model import CAM, TRAINING_ONLY, cropper_arguments
+from baa.config.data_schema import AugmentConfig
 from baa.config.load import to_plain
 from baa.config.schema import (
     REGIONS,
     STREAMS,
-    AugmentConfig,
     Config,
     CropsConfig,
     EstimatorConfig,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from baa.config import schema
+from baa.config import data_schema
 from baa.data import annotations, sources
 from baa.data.annotations import read_ids, with_annotations
 from baa.data.cases import Box, parse_sex
@@ -22,7 +22,7 @@ from baa.patient import Sex
 
 
 def test_the_schema_offers_every_source_and_each_is_described():
-    assert set(SOURCES) == set(schema.SOURCES) == {"phantom", "rsna", "table"}
+    assert set(SOURCES) == set(data_schema.SOURCES) == {"phantom", "rsna", "table"}
     for name, source in SOURCES.items():
         assert source.description, name
         assert source.licence != "", name
@@ -40,7 +40,7 @@ def test_a_new_file_is_a_new_source(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
     monkeypatch.delattr(sources, "clinic", raising=False)
 
-    assert set(SOURCES) - set(schema.SOURCES) == {"clinic"}
+    assert set(SOURCES) - set(data_schema.SOURCES) == {"clinic"}
     assert SOURCES["clinic"].description == "our clinic"
     with pytest.raises(KeyError):
         SOURCES["_shared"]
@@ -48,7 +48,7 @@ def test_a_new_file_is_a_new_source(tmp_path, monkeypatch):
 
 
 def test_phantoms_are_read_by_their_settings():
-    data = schema.DataConfig(source="phantom", phantom=schema.PhantomConfig(count=3, seed=5))
+    data = data_schema.DataConfig(source="phantom", phantom=data_schema.PhantomConfig(count=3, seed=5))
     cases, problems = SOURCES["phantom"].read(data)
     assert [case.id for case in cases] == ["phantom-5-0", "phantom-5-1", "phantom-5-2"]
     assert problems == []
@@ -57,7 +57,7 @@ def test_phantoms_are_read_by_their_settings():
 @pytest.mark.parametrize(("source", "message"), {"rsna": "data.root is not", "table": "data.table.file is not"}.items())
 def test_a_source_without_its_setting_is_refused(source, message):
     with pytest.raises(InputError, match=message):
-        SOURCES[source].read(schema.DataConfig(source=source))
+        SOURCES[source].read(data_schema.DataConfig(source=source))
 
 
 def picture(file, level=50):
@@ -74,7 +74,7 @@ def test_the_official_layout_nested_as_it_is_unzipped(tmp_path):
     for id_, folder in ((1, "a/a"), (2, "a/a"), (3, "b"), (4, "c")):
         picture(tmp_path / folder / f"{id_}.png")
 
-    cases, problems = SOURCES["rsna"].read(schema.DataConfig(root=str(tmp_path)))
+    cases, problems = SOURCES["rsna"].read(data_schema.DataConfig(root=str(tmp_path)))
     assert problems == []
     assert {(case.id, case.months, case.sex, case.split) for case in cases} == {
         ("1", 180.0, Sex.MALE, "train"),
@@ -137,7 +137,7 @@ def test_a_source_without_a_usable_case_gives_its_first_reasons_and_their_number
     from baa.assembly.data import load_splits
 
     (tmp_path / "t.csv").write_text("id,boneage,male\n7,60,False\n=8,x,False\n")
-    data = schema.DataConfig(source="rsna", root=str(tmp_path), cache=str(tmp_path / "cache"), on_bad="skip")
+    data = data_schema.DataConfig(source="rsna", root=str(tmp_path), cache=str(tmp_path / "cache"), on_bad="skip")
     with pytest.raises(InputError, match=r"2 rows or images cannot be used(.|\n)*line 2: its image 7.\* is missing") as error:
         load_splits(data, tmp_path / "run")
     assert len(str(error.value).splitlines()) == 3
@@ -191,8 +191,8 @@ def test_a_hospitals_own_table(tmp_path, suffix):
     for name in table["file"]:
         picture(tmp_path / "images" / name)
 
-    columns = schema.TableConfig(file=str(file), image="file", months="years", sex="gender", age_unit="years")
-    cases, problems = SOURCES["table"].read(schema.DataConfig(root=str(tmp_path / "images"), table=columns))
+    columns = data_schema.TableConfig(file=str(file), image="file", months="years", sex="gender", age_unit="years")
+    cases, problems = SOURCES["table"].read(data_schema.DataConfig(root=str(tmp_path / "images"), table=columns))
     assert problems == []
     assert [(c.id, c.months, c.sex) for c in cases] == [("x", 126.0, Sex.MALE), ("y", 24.0, Sex.UNKNOWN)]
 

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def splits(real_data, tmp_path_factory):
     from baa.assembly.data import load_splits
-    from baa.config.schema import DataConfig, SplitConfig
+    from baa.config.data_schema import DataConfig, SplitConfig
 
     folder = tmp_path_factory.mktemp("real")
     data = DataConfig(

@@ -17,7 +17,7 @@ HANDS, PHANTOMS = 100, 200
 def films(real_data, tmp_path_factory):
     """Folders of image files: phantoms, radiographs of the test split, rotated and mirrored ones, images of no whole hand."""
     from baa.assembly.data import load_splits
-    from baa.config.schema import DataConfig, SplitConfig
+    from baa.config.data_schema import DataConfig, SplitConfig
     from baa.data.ood import corruptions
     from baa.data.read.file import ImageFile
     from baa.data.sources.phantom import phantom_cases
