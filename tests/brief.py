@@ -14,3 +14,16 @@ def shorten_finish(set_attribute):
         set_attribute(input_check, name, FEW)
     set_attribute(input_check, "STEPS", 10)
     set_attribute(laterality, "EPOCHS", 2)
+
+
+def _fit_briefly():
+    from baa.fit import main
+
+    shorten_finish(setattr)
+    main()
+
+
+if __name__ == "__main__":
+    from baa.cli import run_command
+
+    run_command(_fit_briefly)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import command
+from tiny_run import arguments, clean_environment
 
 INLINE = "module://matplotlib_inline.backend_inline"
 BACKENDS = [INLINE, "nbagg"]
@@ -27,9 +27,9 @@ def test_matplotlib_can_be_imported_after_baa(backend):
 
 
 def test_the_quickstart_of_a_notebook_cell_trains_evaluates_and_predicts(tmp_path, finished):
-    run = command(tmp_path, "locator.fit.epochs=1", "data.phantom.count=40", MPLBACKEND=INLINE)
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, output
+    fit = [sys.executable, "-m", "baa.fit", *arguments(tmp_path, "locator.fit.epochs=1", "data.phantom.count=40")]
+    done = subprocess.run(fit, capture_output=True, text=True, env=clean_environment() | {"MPLBACKEND": INLINE})
+    assert done.returncode == 0, done.stderr
     stage = tmp_path / "tiny" / "locator"
     assert {"ages.png", "heat_maps.png", "learning_curve.png"} <= {file.name for file in stage.iterdir()}
 

@@ -2,9 +2,9 @@
 
 import os
 import signal
-import subprocess
 import sys
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,8 +92,7 @@ def test_a_patients_name_is_written_nowhere(checkpoint, hands, tmp_path):
     (films / "2.dcm").write_bytes(whole[:-999])
     (films / "3.dcm").write_bytes(dicom(pixels, Modality="MR", BodyPartExamined=PLANTED, **planted))
     (films / "4.dcm").write_bytes(dicom(pixels, BodyPartExamined=PLANTED, PatientAge=PLANTED, WindowWidth="1", **planted))
-    command = [sys.executable, "-m", "baa.predict", str(films), "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forked.run(["-m", "baa.predict", films, "--checkpoint", checkpoint, "--out", tmp_path / "out"])
 
     read = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert done.returncode == 1, done.stderr
@@ -212,8 +211,7 @@ runpy.run_module("baa.{command}", run_name="__main__")
 
 
 def ends_with_one_line(code, *arguments):
-    command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = forked.run(["-W", "ignore", "-c", code, *arguments])
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("baa: ")]
     assert "Traceback" not in done.stderr

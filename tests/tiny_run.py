@@ -1,8 +1,9 @@
 """A whole run that takes seconds: small phantoms, small networks."""
 
 import os
-import subprocess
-import sys
+from pathlib import Path
+
+import forked
 
 TINY = [
     "data.source=phantom",
@@ -27,6 +28,9 @@ TINY = [
     "trainer.precision=32-true",
 ]
 
+BRIEF_FIT = str(Path(__file__).with_name("brief.py"))
+"""A program that all processes of a fit can start, and that ends briefly."""
+
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_", "RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "BAA_STARTED_BY")
 """Prefixes of the environment variables in which torchrun, srun and `baa` itself pass rank and world size."""
 
@@ -47,10 +51,18 @@ def with_crops(trained, **crops):
 
 
 def command(folder, *more, program=("-m", "baa.fit"), **environment):
-    """Start `baa.fit`, or a program that wraps it, in a process of its own, without waiting for its end."""
+    """Start `baa.fit`, or a program that wraps it, without waiting for its end; see `forked.py`."""
+    program = [BRIEF_FIT] if "trainer.devices=2" in more else program
+    return forked.start([*program, *arguments(folder, *more)], env=clean_environment() | environment)
+
+
+def arguments(folder, *more):
+    """Arguments of `baa.fit` for a locator, with a config file in the folder."""
     (folder / "tiny.yaml").write_text("stages: [locator]\n")
+    return ["--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
+
+
+def clean_environment():
+    """The environment without variables of launchers and W&B, for processes of one thread."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", *LAUNCHERS))}
-    arguments = [sys.executable, *program, "--config", str(folder / "tiny.yaml"), *settings(folder, *more)]
-    environment = clean | {"OMP_NUM_THREADS": "1"} | environment
-    alone = {"start_new_session": True}  # a test may signal all its processes
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **alone)
+    return clean | {"OMP_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from captum.attr import LayerGradCam, LayerGradientXActivation
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -104,8 +104,8 @@ def _layer_maps(locator: Locator, image: GrayImage, attribution: Attribution, di
     layers: list[nn.Module] = [locator.layer(name) for name in attribution.layers]
     how = {"create_graph": differentiable == "weights", "retain_graph": differentiable != "none"}
     evidence = LayerGradientXActivation(score, layers).attribute(image, grad_kwargs=how)
-    older = predictions[-1].months.detach() >= locator.head.age.mean_months
-    maps = [_attention(full_precision(one).sum(dim=1), older, attribution.mode) for one in evidence]
+    months, age = predictions[-1].months.detach(), locator.head.age
+    maps = [_attention(full_precision(one).sum(dim=1), months, age, attribution.mode) for one in evidence]
     fused = fuse(maps)
     return fused.detach() if differentiable == "none" else fused
 
@@ -178,8 +178,8 @@ def grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str, differentiabl
         )
         evidence = (evidence.detach() if differentiable == "none" else evidence)[:, 0]  # B h w
     with torch.no_grad():
-        older = head(features).months >= head.age.mean_months
-    return _attention(evidence, older, mode)
+        months = head(features).months
+    return _attention(evidence, months, head.age, mode)
 
 
 def closed_form_grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str) -> HeatMap:
@@ -213,7 +213,7 @@ def closed_form_grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str) -
         shares = prediction.logits.softmax(dim=1)
         rows = (shares * (head.age.bins - prediction.months[:, None])) @ weight
     evidence = torch.einsum("bchw,bc->bhw", features, rows) / features[0, 0].numel()
-    return _attention(evidence, prediction.months >= head.age.mean_months, mode)
+    return _attention(evidence, prediction.months, head.age, mode)
 
 
 def _refuse(head: AgeHead, mode: str) -> None:
@@ -229,10 +229,11 @@ def _score(prediction: AgePrediction, mode: str) -> Float[Tensor, " batch"]:
     return prediction.logits.amax(dim=1)
 
 
-def _attention(evidence: HeatMap, older: Bool[Tensor, " batch"], mode: str) -> HeatMap:
+def _attention(evidence: HeatMap, months: Float[Tensor, " batch"], head: AgeHead, mode: str) -> HeatMap:
     """Turn signed evidence into a map that is not negative."""
     if mode == "absolute":
         return evidence.abs()
     if mode == "deviation":
+        older = months >= head.mean_months
         evidence = torch.where(older[:, None, None], evidence, -evidence)
     return evidence.relu()

@@ -38,18 +38,28 @@ Cells = Bool[Tensor, "batch rows columns"]
 
 
 def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
-    """Resample heat maps [B, h, w] to [B, px, px], bicubic, not negative."""
+    """Resample heat maps [B, h, w] to [B, px, px], bicubic, not negative; maps of this size are returned as they are."""
+    if heat.shape[1:] == (px, px):
+        return heat
     return F.interpolate(heat[:, None], size=(px, px), mode="bicubic", align_corners=False)[:, 0].clamp(min=0)
+
+
+def cell_middles(heat: HeatMap) -> Float[Tensor, "2 rows columns"]:
+    """Return the middle (x, y) of each cell of square heat maps [B, n, n], as shares of the image: [2, n, n]."""
+    cells = heat.shape[-1]
+    x = torch.linspace(0.5 / cells, 1 - 0.5 / cells, cells, device=heat.device, dtype=heat.dtype)
+    return torch.stack([x.expand(cells, cells), x[:, None].expand(cells, cells)])
 
 
 def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
     """Find the hottest point of heat maps [B, h, w]: (x, y) [B, 2], as shares of the image."""
-    return _cell_point(upsample(heat, HEAT_GRID).flatten(1).argmax(dim=1))
+    grid = upsample(heat, HEAT_GRID)
+    return _point(cell_middles(grid), grid.flatten(1).argmax(dim=1))
 
 
-def _cell_point(cell: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
-    """The middle (x, y) of cells of the heat grid, counted row by row. (`unravel_index` makes tensors of lists.)"""
-    return (torch.stack([cell % HEAT_GRID, cell // HEAT_GRID], dim=1) + 0.5) / HEAT_GRID
+def _point(middles: Float[Tensor, "2 rows columns"], cell: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
+    """The middle (x, y) of cells counted row by row."""
+    return middles.flatten(1)[:, cell].T
 
 
 def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> Float[Tensor, "batch 2"]:
@@ -74,7 +84,7 @@ def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> 
     connected = flood(grid >= CONNECTED * highest, grid == highest)
     is_mode = (grid == hottest_near) & (grid >= threshold * highest) & connected
     from_last = is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1)
-    return mean_shift(grid, _cell_point(HEAT_GRID**2 - 1 - from_last).to(grid.dtype), shift_radius)
+    return mean_shift(grid, _point(cell_middles(grid), HEAT_GRID**2 - 1 - from_last), shift_radius)
 
 
 def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) -> Float[Tensor, "batch 2"]:
@@ -88,14 +98,14 @@ def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) ->
     Returns:
         The moved points [B, 2].
     """
-    heat = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
-    y, x = (_cell_centers(heat, axis) for axis in (1, 2))
-    parts = torch.stack([heat * x, heat * y[:, None], heat], dim=1)  # of the sums of each step
+    middles = cell_middles(heat)
+    heat = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True)) + torch.finfo(heat.dtype).tiny)[:, None]
+    parts = torch.cat([heat * middles, heat], dim=1)  # of the sums of each step, which are above zero
     points = start.detach()
     for step in range(SHIFT_STEPS):
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == SHIFT_STEPS - 1):
-            sums = (parts * _disc(y, x, points.detach(), radius)[:, None]).sum(dim=(2, 3))
-            points = sums[:, :2] / _at_least_tiny(sums[:, 2:])
+            sums = (parts * _disc(middles, points.detach(), radius)[:, None]).sum(dim=(2, 3))
+            points = sums[:, :2] / sums[:, 2:]
     return points
 
 
@@ -115,22 +125,20 @@ def window_box(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -
         Boxes [B, 4].
     """
     grid = upsample(heat, HEAT_GRID)
-    y, x = (_cell_centers(grid, axis) for axis in (1, 2))
-    half = extent * moments(grid * _disc(y, x, points.detach(), WINDOW))[1].sqrt()
+    middle = points.detach()
+    half = extent * moments(grid * _disc(cell_middles(grid), middle, WINDOW))[1].sqrt()
     return torch.cat([points - half, points + half], dim=1)
 
 
-def _disc(
-    y: Float[Tensor, " rows"], x: Float[Tensor, " columns"], points: Float[Tensor, "batch 2"], radius: float
-) -> Bool[Tensor, "batch rows columns"]:
-    """The cells within a radius of points (x, y), on a grid of cells with middles y and x."""
-    far = (x - points[:, :1]).square()[:, None] + (y - points[:, 1:]).square()[:, :, None]
-    return far <= radius**2
+def _disc(middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"], radius: float) -> Cells:
+    """The cells within a radius of points (x, y)."""
+    return _squared_distance(middles, points) <= radius**2
 
 
-def _cell_centers(heat: HeatMap, axis: int) -> Float[Tensor, " cells"]:
-    cells = heat.shape[axis]
-    return torch.linspace(0.5 / cells, 1 - 0.5 / cells, cells, device=heat.device, dtype=heat.dtype)
+def _squared_distance(
+    middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"]
+) -> Float[Tensor, "batch rows columns"]:
+    return (middles - points[:, :, None, None]).square().sum(dim=1)
 
 
 def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Tensor, "batch 2"] | None = None) -> Boxes:
@@ -147,7 +155,7 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
     """
     grid = upsample(heat, HEAT_GRID)
     highest = grid.amax(dim=(1, 2), keepdim=True)
-    seed = grid == highest if points is None else _disc(_cell_centers(grid, 1), _cell_centers(grid, 2), points, SEED)
+    seed = grid == highest if points is None else _disc(cell_middles(grid), points, SEED)
     blob = flood(grid >= threshold * highest, seed)
     edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
     (x0, x1), (y0, y1) = edges
@@ -165,16 +173,18 @@ def flood(hot: Cells, seed: Cells) -> Cells:
         hot [B, h, w], seed [B, h, w] -> [B, h, w], all bool
     """
     batch, height, width = hot.shape
-    inside = hot.flatten(1)
-    parent = torch.arange(height * width, device=hot.device) * inside
+    framed = (batch, 1, height + 2, width + 2)  # cell 0 is never hot: cells that are not hot point at it
+    inside = F.pad(hot, (1, 1, 1, 1)).flatten(1)
+    number = torch.arange(inside.shape[1], device=hot.device, dtype=torch.float32) * inside  # exact; GPUs pool no integers
+    parent = number.long()
     for _ in range(FLOOD_ROUNDS):
-        grandparent = parent.gather(1, parent) * inside
-        grid = grandparent.view(batch, 1, height, width).float()  # exact; GPUs pool no integers
-        highest = F.max_pool2d(grid, 3, stride=1, padding=1).flatten(1).long() * inside
-        hooked = parent.scatter_reduce(1, parent, highest, "amax")
-        parent = torch.maximum(torch.maximum(hooked, highest), grandparent)
-    reached = torch.zeros_like(parent).scatter_reduce(1, parent, (seed.flatten(1) & inside).long(), "amax")
-    return ((reached.gather(1, parent) > 0) & inside).view_as(hot)
+        grandparent = number.gather(1, parent).view(framed)
+        highest = F.max_pool2d(grandparent, 3, stride=1, padding=1).flatten(1) * inside
+        number = highest.scatter_reduce(1, parent, highest, "amax")
+        parent = number.long()
+    seeds = F.pad(hot & seed, (1, 1, 1, 1)).flatten(1).float()
+    reached = seeds.scatter_reduce(1, parent, seeds, "amax").gather(1, parent).view(framed)
+    return reached[:, 0, 1:-1, 1:-1] > 0
 
 
 def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
@@ -206,36 +216,34 @@ def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch
     """
     mass = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
     mass = mass if sharpness == 1 else mass.pow(sharpness)
-    mass = mass / _at_least_tiny(mass.sum(dim=(1, 2), keepdim=True))
-    centers = [_cell_centers(heat, axis) for axis in (2, 1)]
-    means, variances = [], []
-    for profile, center in zip((mass.sum(dim=1), mass.sum(dim=2)), centers, strict=True):
-        mean = (profile * center).sum(dim=1)  # elementwise: a matrix product may round to TF32
-        variance = (profile * (center - mean[:, None]).square()).sum(dim=1)
-        means.append(mean)
-        variances.append(variance + 1 / (12 * len(center) ** 2))  # a cell has a width of its own
-    return torch.stack(means, dim=1), torch.stack(variances, dim=1)
+    mass = (mass / _at_least_tiny(mass.sum(dim=(1, 2), keepdim=True)))[:, None]
+    middles = cell_middles(heat)
+    mean = (mass * middles).sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
+    variance = (mass * (middles - mean[:, :, None, None]).square()).sum(dim=(2, 3))
+    return mean, variance + 1 / (12 * heat.shape[-1] ** 2)  # a cell has a width of its own
 
 
-def degenerate(heat: HeatMap) -> Bool[Tensor, " batch"]:
-    """Detect maps [B, h, w] without a peak: flat, not finite, or hottest in the outermost half cell. Returns bool [B]."""
+def degenerate(heat: HeatMap, hottest: Float[Tensor, "batch 2"] | None = None) -> Bool[Tensor, " batch"]:
+    """Detect maps [B, h, w] without a peak: flat, not finite, or hottest in the outermost half cell. Returns bool [B].
+
+    `hottest` [B, 2] is their `peak`, if it has been found already.
+    """
+    hottest = peak(heat.nan_to_num()) if hottest is None else hottest
     inside = 0.5 - 0.5 / max(heat.shape[1:])
-    from_middle = (peak(heat.nan_to_num()) - 0.5).abs()
-    return flat(heat) | (from_middle > inside).any(dim=1)
+    return flat(heat) | ((hottest - 0.5).abs() > inside).any(dim=1)
 
 
 def flat(heat: HeatMap) -> Bool[Tensor, " batch"]:
     """Detect maps [B, h, w] that have the same value everywhere, or one that is not finite. Returns bool [B]."""
-    highest, lowest = heat.amax(dim=(1, 2)), heat.amin(dim=(1, 2))
-    return ~(highest - lowest > 1e-6 * torch.maximum(highest, -lowest))  # also where a value is not finite
+    lowest, highest = heat.flatten(1).aminmax(dim=1)
+    return ~(highest - lowest > 1e-6 * highest)  # also where a value is not finite
 
 
 def square_inside(boxes: Boxes, min_side: float, max_side: float) -> Boxes:
     """Make boxes [B, 4] square, with a side between two shares of the image, and move them inside it."""
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2
-    side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(min_side, max_side)
-    center = center.clamp(min=side / 2, max=1 - side / 2)
-    return torch.cat([center - side / 2, center + side / 2], dim=1)
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(min_side, max_side) / 2
+    center = ((boxes[:, :2] + boxes[:, 2:]) / 2).clamp(min=half, max=1 - half)
+    return torch.cat([center - half, center + half], dim=1)
 
 
 def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, floor: float = 0.0) -> HeatMap:
@@ -251,6 +259,4 @@ def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, f
         [B, h, w]
     """
     heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
-    x = _cell_centers(heat, 2) - center[:, :1]  # B w
-    y = _cell_centers(heat, 1) - center[:, 1:]  # B h
-    return heat * torch.exp(-(x.square()[:, None] + y.square()[:, :, None]) / (2 * sigma**2))
+    return heat * torch.exp(_squared_distance(cell_middles(heat), center) / (-2 * sigma**2))

@@ -60,6 +60,8 @@ class RegionCropper(nn.Module):
         View of B -> Regions of B: boxes [B, R, 4], points [B, R, 2], heat [B, R, h, w], crops [B, 1, px, px] by name
     """
 
+    prior_centers: Tensor
+
     def __init__(
         self,
         locator: Locator,
@@ -92,6 +94,8 @@ class RegionCropper(nn.Module):
         self.differentiable = differentiable
         self.closed_form = closed_form
         self.has_prior = any(region.prior_sigma > 0 for region in self.regions.values())
+        centers = torch.tensor([region.prior_center for region in self.regions.values()])
+        self.register_buffer("prior_centers", centers, persistent=False)
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -115,13 +119,12 @@ class RegionCropper(nn.Module):
         found: list[_Located] = []
         maps: list[Tensor] = []
         origin: Tensor | None = None
-        for region in self.regions.values():
+        for region, center in zip(self.regions.values(), self.prior_centers, strict=True):
             if found:
                 image, features = black_out(image, found[-1].place.boxes), None
             maps.append(self.heat_map(image, features, flip_average=region.flip_average))
             origin = self._prior_origin(maps[0]) if origin is None else origin
-            expected = torch.stack([origin[:, axis] + region.prior_center[axis] for axis in (0, 1)], dim=1)
-            found.append(self._locate(maps[-1], region, expected))
+            found.append(self._locate(maps[-1], region, origin + center))
         boxes, points = _stack([located.place for located in found])
         fallback = torch.stack([located.fallback for located in found], dim=1)
         instead = {}
@@ -132,14 +135,21 @@ class RegionCropper(nn.Module):
 
     def _locate(self, heat: HeatMap, region: Region, expected: Float[Tensor, "batch 2"]) -> "_Located":
         """Find a region [B, ...] in its heat map, and where heat map and prior alone put it."""
-        fallback = flat(heat) if region.prior_sigma else degenerate(heat)
-        heat = heat.nan_to_num()
-        by_heat = by_both = self._place(heat, region)
-        by_prior = Places(*(torch.full_like(part, torch.nan) for part in by_heat))
+        finite = heat.nan_to_num()
+        fine = upsample(finite, HEAT_GRID)
+        hottest = peak(fine)
+        fallback = flat(heat) if region.prior_sigma else degenerate(heat, hottest)
+        by_heat = by_both = by_prior = self._place(finite, fine, hottest, region)
         if region.prior_sigma:
-            fine = upsample(heat, HEAT_GRID)  # a prior is narrower than a cell
-            by_both = self._place(apply_prior(fine, expected, region.prior_sigma, self.prior_floor), region)
-            by_prior = self._place(apply_prior(torch.ones_like(fine), expected, region.prior_sigma), region)
+            by_both, by_prior = (
+                self._place(map_, map_, peak(map_), region)
+                for map_ in (
+                    apply_prior(fine, expected, region.prior_sigma, self.prior_floor),
+                    apply_prior(torch.ones_like(fine), expected, region.prior_sigma),
+                )
+            )
+        elif self.has_prior:
+            by_prior = Places(*(torch.full_like(part, torch.nan) for part in by_heat))
         return _Located(_or_expected(by_both, fallback, expected, region), by_heat, by_prior, fallback)
 
     def as_published(self) -> "RegionCropper":
@@ -208,13 +218,13 @@ class RegionCropper(nn.Module):
         nonzero = first.amax(dim=(1, 2)) > 0
         return torch.where(nonzero[:, None], moments(first)[0], 0.5)
 
-    def _place(self, heat: HeatMap, region: Region) -> Places:
-        """Find the point and the box [B, 4] of a region in a finite map."""
-        points = lowest_mode(heat, self.threshold, self.shift_radius) if region.lowest_mode else peak(heat)
+    def _place(self, heat: HeatMap, fine: Float[Tensor, "batch fine fine"], hottest: Tensor, region: Region) -> Places:
+        """Find the point and the box [B, 4] of a region in a finite map, of which `fine` is the resampled one."""
+        points = lowest_mode(fine, self.threshold, self.shift_radius) if region.lowest_mode else hottest
         if self.box_method == "peak":
-            found = peak_box(heat, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
+            found = peak_box(fine, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
         elif region.lowest_mode:
-            found = window_box(heat, points, region.extent)
+            found = window_box(fine, points, region.extent)
         else:
             found = moments_box(heat, sharpness=self.sharpness, extent=region.extent)
         return Places(square_inside(found, region.min_side, region.max_side), points)

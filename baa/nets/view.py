@@ -155,9 +155,9 @@ def _warp(
     maps reach `grid_sample` as they are; without `align_corners` they run from -1 to 1 from edge to edge, as our shares do.
     """
     linear = affine[:, :2, :2]
-    shift = 2 * affine[:, :2, 2:] + linear.sum(dim=2, keepdim=True) - 1
+    shift = torch.add(linear.sum(dim=2, keepdim=True) - 1, affine[:, :2, 2:], alpha=2)
     across = _centers(width, affine)
-    along_x = linear[:, :, :1] * across + shift  # B 2 W
+    along_x = torch.addcmul(shift, linear[:, :, :1], across)  # B 2 W
     along_y = linear[:, :, 1:] * (across if height == width else _centers(height, affine))  # B 2 H
     x, y = (along_x[:, :, None, :] + along_y[:, :, :, None]).unbind(dim=1)
     return remap(image, x, y, mode=mode, align_corners=False, normalized_coordinates=True)
@@ -182,8 +182,8 @@ def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows column
 def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
     """Return images [B, 1, H, W] with a black rectangle over a box [B, 4] of each; a box of NaN hides nothing."""
     height, width = view.shape[-2:]
-    x = (torch.arange(width, device=view.device) + 0.5) / width
-    y = x if height == width else (torch.arange(height, device=view.device) + 0.5) / height
+    x = torch.linspace(0.5 / width, 1 - 0.5 / width, width, device=view.device)
+    y = x if height == width else torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=view.device)
     x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
     columns = (x >= x0) & (x < x1)  # B W
     rows = (y >= y0) & (y < y1)  # B H

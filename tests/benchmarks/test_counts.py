@@ -13,7 +13,7 @@ def process():
 
 
 @pytest.mark.parametrize(
-    ("name", "erasing", "kernels"), [("locator", 0.0, 50), ("estimator-boxes", 0.5, 145), ("estimator-live", 0.0, 720)]
+    ("name", "erasing", "kernels"), [("locator", 0.0, 45), ("estimator-boxes", 0.5, 130), ("estimator-live", 0.0, 465)]
 )
 def test_a_step_never_waits_and_asks_for_few_kernels_beside_those_of_its_networks(process, name, erasing, kernels):
     step = process.submit(count_small, name, erasing).result()
@@ -51,4 +51,4 @@ def test_the_papers_networks_keep_the_budgets():
 
     rows = {row.name: row for row in bench()}
     assert all(row.met for name, row in rows.items() if name != "kernels-estimator-live"), rows
-    assert rows["kernels-estimator-live"].ratio < 0.35
+    assert rows["kernels-estimator-live"].ratio < 0.21

@@ -1,9 +1,8 @@
 """A quotient is the median over rounds, and is compared with its limit."""
 
 import json
-import subprocess
-import sys
 
+import forked
 import pytest
 
 from baa.benchmarks.pairs import alternate, quotient
@@ -52,7 +51,7 @@ def test_every_name_that_the_command_takes_is_a_benchmark():
     ],
 )
 def test_a_wrong_path_is_an_error_before_anything_is_measured(arguments, error):
-    done = subprocess.run([sys.executable, "-m", "baa.bench", *arguments], capture_output=True, text=True)
+    done = forked.run(["-m", "baa.bench", *arguments])
 
     assert done.returncode == 2
     assert error in done.stderr

@@ -2,12 +2,11 @@
 
 import errno
 import os
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
@@ -111,10 +110,12 @@ def test_a_damaged_cache_is_built_again_and_says_so_in_one_line(how, tmp_path, h
 FULL = """
 import resource, sys
 from pathlib import Path
+import datasets
 from baa.cli import run_command
 from baa.data.cache import open_cache
 from baa.data.sources.phantom import phantom_cases
 
+datasets.disable_progress_bars()
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # fails as a full disk does
 run_command(lambda: open_cache(phantom_cases(30, seed=0), folder=Path(sys.argv[1]), px=96, workers=int(sys.argv[2])))
 """
@@ -122,9 +123,7 @@ run_command(lambda: open_cache(phantom_cases(30, seed=0), folder=Path(sys.argv[1
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_one_line_with_and_without_workers(workers, tmp_path):
-    start = [sys.executable, "-W", "ignore", "-c", FULL, str(tmp_path), str(workers)]
-    quiet = os.environ | {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(start, capture_output=True, text=True, timeout=60, env=quiet)
+    done = forked.run(["-W", "ignore", "-c", FULL, tmp_path, workers])
 
     assert done.returncode == 2
     assert (

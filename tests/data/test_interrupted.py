@@ -3,9 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
+import forked
 import pytest
 from PIL import Image
 
@@ -39,10 +39,7 @@ run_command(main)
 
 
 def begin(folder):
-    start = [sys.executable, "-W", "ignore", "-c", COMMAND, str(folder)]
-    quiet = os.environ | {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(start, env=quiet, start_new_session=True, **pipes)
+    return forked.start(["-W", "ignore", "-c", COMMAND, folder], env=os.environ)
 
 
 def wait_until(condition):

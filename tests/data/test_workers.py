@@ -1,9 +1,11 @@
 """A loader process that fails ends the command with one line, and nothing waits for those that are left."""
 
+import os
 import subprocess
 import sys
 import time
 
+import forked
 import pytest
 from PIL import Image
 from tiny_run import settings
@@ -76,9 +78,7 @@ run_command(main)
     ],
 )
 def test_a_command_ends_soon_after_its_loader_fails(fault, code, message):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", COMMAND, fault], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = forked.start(["-W", "ignore", "-c", COMMAND, fault], env=os.environ, stderr=subprocess.PIPE)
     assert process.stdout.readline() == "begins\n"
     began = time.monotonic()
     try:
@@ -131,8 +131,7 @@ def test_predict_and_fit_end_after_a_process_of_theirs_is_killed(command, finish
         arguments = [tmp_path, "--checkpoint", finished[0] / "tiny" / "estimator" / "best.ckpt", "--workers", 2]
         arguments += ["--out", tmp_path / "out", "--batch-size", 1]
     killed = tmp_path / "killed"
-    start = [sys.executable, "-W", "ignore", tmp_path / "killed.py", command, killed, *arguments]
-    done = subprocess.run([*map(str, start)], capture_output=True, text=True, timeout=600)
+    done = forked.run(["-W", "ignore", tmp_path / "killed.py", command, killed, *arguments], timeout=600)
     assert killed.exists()
     assert done.returncode == 2, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("baa: ")]

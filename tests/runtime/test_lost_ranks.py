@@ -36,7 +36,7 @@ def start_job(folder, rows):
         assert job.poll() is None, job.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    ranks = [child for child in children(job.pid) if b"baa.fit" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    ranks = [child for child in children(job.pid) if b"brief.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return job, ranks
 
 

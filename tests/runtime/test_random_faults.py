@@ -6,18 +6,20 @@
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 
+import forked
 import pandas as pd
 import pytest
-from forked_jobs import ForkedJobs, Job
 from PIL import Image
-from tiny_run import LAUNCHERS, settings
+from tiny_run import BRIEF_FIT, clean_environment, settings
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +57,12 @@ def arguments(stages, workers):
     return ["--config", "tiny.yaml", *settings("out", f"stages=[{stages}]", f"data.workers={workers}", *TABLE, *fit)]
 
 
+def started(program, *, cwd, env):
+    """A process that is not forked: it imports torch under these variables."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, *program], cwd=cwd, env=env, start_new_session=True, **pipes)
+
+
 def ended(group):
     """Wait until no process of a group is left, such as a loader process that was killed with the first one."""
     deadline = time.monotonic() + LEFT_SECONDS
@@ -68,15 +76,12 @@ def ended(group):
 
 
 class World:
-    """The data, the processes that fork jobs, and the results of undisturbed runs."""
+    """The data, and the results of undisturbed runs."""
 
     def __init__(self, folder):
         from baa.data.sources.phantom import phantom_cases
 
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", *LAUNCHERS))}
-        clean |= {"OMP_NUM_THREADS": "1"}
         self.folder, self.counts, self.unbroken, self.seconds = folder, Counter(), {}, {}
-        self.jobs = {cold: ForkedJobs(clean, cold=cold) for cold in (False, True)}
         self.data = folder / "data"
         self.data.mkdir()
         (self.data / "tiny.yaml").write_text("")
@@ -111,19 +116,21 @@ class Start:
 
     def run(self, interrupt=lambda pid: None, *, workers=0, cold=False, variables=None, largest=None):
         """Start it, call `interrupt(pid)`, return the exit code. Nothing hangs, nothing of it is left, no traceback."""
-        log, jobs = self.folder / "log", self.world.jobs[cold]
-        pid = jobs.start(Job(str(self.folder), arguments(self.stages, workers), str(log), variables or {}, largest))
+        job = (started if cold else forked.start)(
+            [BRIEF_FIT, *arguments(self.stages, workers)], cwd=self.folder, env=clean_environment() | (variables or {})
+        )
+        if largest is not None:
+            resource.prlimit(job.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
         late = []
-        watch = threading.Timer(HANG_SECONDS, lambda: (late.append(pid), os.killpg(pid, signal.SIGKILL)))
+        watch = threading.Timer(HANG_SECONDS, lambda: (late.append(job), os.killpg(job.pid, signal.SIGKILL)))
         watch.start()
-        interrupt(pid)
-        code = jobs.wait()
+        interrupt(job.pid)
+        self.output = job.communicate()[0]
         watch.cancel()
-        self.output = log.read_text(errors="replace") if log.exists() else ""
-        assert not late, f"hangs: {self.output}"
+        assert not late, f"hangs, or leaves a process: {self.output}"
         assert "Traceback" not in self.output, self.output
-        assert ended(pid), f"a process is left: {self.output}"
-        return code
+        assert ended(job.pid), f"a process is left: {self.output}"
+        return job.returncode
 
     def refusal(self):
         """The one line of a refused start."""
@@ -212,8 +219,6 @@ FAULTS = (kill, stop, full_disk, limited_files, cut_file, changed_table, stray_v
 def world(tmp_path_factory):
     it = World(tmp_path_factory.mktemp("world"))
     yield it
-    for jobs in it.jobs.values():
-        jobs.end()
     print("\nfault, outcome of the next start, count")  # noqa: T201
     for (fault, outcome), count in sorted(it.counts.items()):
         print(f"{fault}, {outcome}, {count}")  # noqa: T201

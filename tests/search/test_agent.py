@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import TINY
+from tiny_run import BRIEF_FIT, TINY
 from wandb_server import ENTITY, PROJECT, Server, serving
 
 WANDB = [sys.executable, "-m", "wandb"]
@@ -22,7 +22,8 @@ def sweep_file(tmp_path, finished):
     folder, _ = finished
     content = yaml.safe_load(Path("sweeps/fusion.yaml").read_text())
     (tmp_path / "tiny.yaml").write_text("")
-    content["command"] = [str(tmp_path / "tiny.yaml") if part == "conf/rsna.yaml" else part for part in content["command"]]
+    instead = {"baa.fit": BRIEF_FIT, "conf/rsna.yaml": str(tmp_path / "tiny.yaml")}
+    content["command"] = [instead.get(part, part) for part in content["command"] if part != "-m"]
     for setting in [*TINY, "estimator.fit.epochs=1", f"runs={tmp_path}/runs", f"data.cache={folder}/cache"]:
         name, _, value = setting.partition("=")
         content["parameters"][name] = {"value": value}

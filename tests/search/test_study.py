@@ -3,9 +3,9 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
+import forked
 import pandas as pd
 import pytest
 import yaml
@@ -36,8 +36,8 @@ def sweep_file(tmp_path, finished):
 
 
 def begin(file, count, *more):
-    arguments = [sys.executable, "-m", "baa.sweep", str(file), "--count", str(count), "--out", str(file.parent / "out"), *more]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = ["-m", "baa.sweep", file, "--count", count, "--out", file.parent / "out", *more]
+    return forked.start(arguments, env=os.environ)
 
 
 def wait_for(condition, seconds=120):
