@@ -14,7 +14,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from baa.assembly.modules import build_cropper, estimator_arguments, estimator_module, locator_arguments, locator_module
+from baa.assembly.modules import (
+    build_cropper,
+    estimator_arguments,
+    estimator_module,
+    locator_arguments,
+    locator_module,
+    optimization,
+)
 from baa.benchmarks.inputs import MEAN_MONTHS, STD_MONTHS
 from baa.benchmarks.pairs import Row
 from baa.benchmarks.simulated_gpu import GPU, GpuAccelerator, GpuStrategy, SimulatedGpu, simulated_gpu
@@ -24,9 +31,11 @@ from baa.data.augment import Augmentation
 from baa.data.batch import Sample
 from baa.data.datamodules import CropDataModule, HandDataModule
 from baa.modules.base import AgeRegressionModule
+from baa.modules.joint import JointModule
 from baa.nets.estimator import Estimator
 from baa.nets.heads import AgeHead
-from baa.nets.locator import Locator
+from baa.nets.locator import Locator, PooledAgeHead
+from baa.nets.two_stage import BoneAgeModel
 from baa.runtime.preemption import Preemption, SignalHandler
 from baa.runtime.weight_average import AverageOfSteps, ExponentialAverage
 
@@ -41,10 +50,10 @@ ATTENTION = (
     "crops.box_method=moments",
     "crops.carpal.lowest_mode=true",
 )
-WAYS = {"locator": "locator", "estimator-boxes": "estimator", "estimator-live": "estimator"}
+WAYS = {"locator": "locator", "estimator-boxes": "estimator", "estimator-live": "estimator", "joint": "joint"}
 """Names of the steps that are counted, and their stages."""
 
-WAITS = {"locator": 0, "estimator-boxes": 0, "estimator-live": 1}
+WAITS = {"locator": 0, "estimator-boxes": 0, "estimator-live": 1, "joint": 1}
 """Most waits of each step."""
 
 REST_SHARE = 0.1
@@ -123,6 +132,12 @@ def _stage(name: str, config: Config, augment: Augmentation) -> tuple[AgeRegress
     if WAYS[name] == "locator":
         return locator_module(config, locator), HandDataModule({}, **settings)
     cropper = build_cropper(config, Locator(**locator))
+    if WAYS[name] == "joint":
+        cropper.differentiable = "map"
+        c, own = config.joint, config.locator.fit.loss
+        model = BoneAgeModel(cropper, Estimator(**estimator_arguments(config, **scale)))
+        weights: dict[str, Any] = {"locator_lr": c.locator_lr, "locator_weight": c.locator_weight, "locator_loss": own}
+        return JointModule(model, **weights, **optimization(c.fit)), HandDataModule({}, **settings)
     cached = {"train": torch.empty(0)} if name == "estimator-boxes" else None
     return estimator_module(config, estimator_arguments(config, **scale)), CropDataModule(
         {}, cropper, cached_boxes=cached, **settings
@@ -191,7 +206,8 @@ def _phases(gpu: SimulatedGpu) -> Iterator[None]:
 
     gpu.phase, gpu.backward_phase = REST, NETWORKS
     with ExitStack() as patches:
-        for owner, name in ((Estimator, "forward"), (Locator, "forward"), (Locator, "features"), (AgeHead, "loss")):
+        forward: list[tuple[Any, str]] = [(part, "forward") for part in (Estimator, Locator, PooledAgeHead)]
+        for owner, name in (*forward, (Locator, "features"), (AgeHead, "loss")):
             patches.enter_context(patch.object(owner, name, of_networks(getattr(owner, name))))
         yield
 

@@ -70,8 +70,8 @@ def cache_films(files: Sequence[Path], folder: Path, px: int) -> Radiographs:
     return open_cache(cases, folder=folder, px=px, workers=1)
 
 
-def predict(model: TrainedModel, files: Sequence[Path], folder: Path, batch_size: int) -> None:
-    """Write the prediction table of some files on the CPU, without overlays."""
+def predict(model: TrainedModel, files: Sequence[Path], folder: Path, batch_size: int, *, overlays: bool = False) -> None:
+    """Write the prediction table of some files on the CPU, with overlays or without."""
     predict_files(
         model,
         [InputFile(file, Sex.MALE) for file in files],
@@ -79,7 +79,7 @@ def predict(model: TrainedModel, files: Sequence[Path], folder: Path, batch_size
         job="bench",
         device=torch.device("cpu"),
         coverage=COVERAGE,
-        overlays=False,
+        overlays=overlays,
         batch_size=batch_size,
         workers=1,
         progress=False,

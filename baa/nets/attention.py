@@ -82,7 +82,7 @@ def locator_heat_map(
     """
     _refuse(locator.head.age, attribution.mode)
     with torch.inference_mode(False), torch.enable_grad():
-        image = image.clone()  # one made under inference mode cannot take part in a backward pass
+        image = image.clone() if image.is_inference() else image  # which cannot take part in a backward pass
         both = torch.cat([image, image.flip(-1)]) if flip_average else image
         maps = _layer_maps(locator, both, attribution, differentiable)
         if flip_average:

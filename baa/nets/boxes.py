@@ -3,6 +3,8 @@
 A box is (x0, y0, x1, y1) as shares of the square image, the same at every resolution.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -35,6 +37,13 @@ FLOOD_ROUNDS = 12
 """Rounds of `flood`: enough for winding regions of the whole grid, which need up to log2 of its cells."""
 
 Cells = Bool[Tensor, "batch rows columns"]
+
+
+class Span(NamedTuple):
+    """Where a region lies, as shares of the image: its center (x, y) [B, 2], and half its width and height [B, 2]."""
+
+    center: Tensor
+    half: Tensor
 
 
 def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
@@ -82,7 +91,7 @@ def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> 
     hottest_near = F.max_pool2d(grid[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
     highest = grid.amax(dim=(1, 2), keepdim=True)
     connected = flood(grid >= CONNECTED * highest, grid == highest)
-    is_mode = (grid == hottest_near) & (grid >= threshold * highest) & connected
+    is_mode = (grid >= torch.maximum(hottest_near, threshold * highest)) & connected
     from_last = is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1)
     return mean_shift(grid, _point(cell_middles(grid), HEAT_GRID**2 - 1 - from_last), shift_radius)
 
@@ -99,7 +108,7 @@ def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) ->
         The moved points [B, 2].
     """
     middles = cell_middles(heat)
-    heat = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True)) + torch.finfo(heat.dtype).tiny)[:, None]
+    heat = (heat + torch.finfo(heat.dtype).tiny)[:, None]
     parts = torch.cat([heat * middles, heat], dim=1)  # of the sums of each step, which are above zero
     points = start.detach()
     for step in range(SHIFT_STEPS):
@@ -113,35 +122,31 @@ def _at_least_tiny(sums: Tensor) -> Tensor:
     return sums.clamp(min=torch.finfo(sums.dtype).tiny)
 
 
-def window_box(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -> Boxes:
-    """Find the box about points, `extent` standard deviations of the heat within `WINDOW` to each side. Differentiable.
+def window_span(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -> Span:
+    """Measure the heat about points: `extent` standard deviations of what lies within `WINDOW` to each side. Differentiable.
 
     Args:
         heat: [B, h, w], not negative.
         points: (x, y) [B, 2], as shares of the image.
         extent: half the side, in standard deviations.
-
-    Returns:
-        Boxes [B, 4].
     """
     grid = upsample(heat, HEAT_GRID)
-    middle = points.detach()
-    half = extent * moments(grid * _disc(cell_middles(grid), middle, WINDOW))[1].sqrt()
-    return torch.cat([points - half, points + half], dim=1)
+    near = _disc(cell_middles(grid), points.detach(), WINDOW)
+    return Span(points, extent * moments(grid * near)[1].sqrt())
 
 
 def _disc(middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"], radius: float) -> Cells:
     """The cells within a radius of points (x, y)."""
-    return _squared_distance(middles, points) <= radius**2
+    return _distance(middles, points) <= radius
 
 
-def _squared_distance(
+def _distance(
     middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"]
 ) -> Float[Tensor, "batch rows columns"]:
-    return (middles - points[:, :, None, None]).square().sum(dim=1)
+    return (middles - points[:, :, None, None]).norm(dim=1)
 
 
-def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Tensor, "batch 2"] | None = None) -> Boxes:
+def peak_span(heat: HeatMap, *, threshold: float, margin: float, points: Float[Tensor, "batch 2"] | None = None) -> Span:
     """Find the paper's "peak attention area": the bounding box of the hot cells connected with the peak, plus a margin.
 
     Args:
@@ -149,17 +154,14 @@ def peak_box(heat: HeatMap, *, threshold: float, margin: float, points: Float[Te
         threshold: share of the maximum from which a cell is hot.
         margin: added on each side, as a share of the image.
         points: (x, y) [B, 2]; the cells about them, in place of the peak.
-
-    Returns:
-        Boxes [B, 4].
     """
     grid = upsample(heat, HEAT_GRID)
     highest = grid.amax(dim=(1, 2), keepdim=True)
     seed = grid == highest if points is None else _disc(cell_middles(grid), points, SEED)
     blob = flood(grid >= threshold * highest, seed)
-    edges = [_extent(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
-    (x0, x1), (y0, y1) = edges
-    return torch.stack([x0 - margin, y0 - margin, x1 + margin, y1 + margin], dim=1).to(heat.dtype)
+    sides = [_ends(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
+    first, last = (torch.stack(ends, dim=1).to(heat.dtype) for ends in zip(*sides, strict=True))
+    return Span((first + last) / 2, (last - first) / 2 + margin)
 
 
 def flood(hot: Cells, seed: Cells) -> Cells:
@@ -187,35 +189,32 @@ def flood(hot: Cells, seed: Cells) -> Cells:
     return reached[:, 0, 1:-1, 1:-1] > 0
 
 
-def _extent(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
+def _ends(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
     first = occupied.float().argmax(dim=1)
     last = occupied.shape[1] - occupied.flip(1).float().argmax(dim=1)
     return first / occupied.shape[1], last / occupied.shape[1]
 
 
-def moments_box(heat: HeatMap, *, sharpness: float, extent: float) -> Boxes:
-    """Find the box around the mean of the sharpened map, `extent` standard deviations to each side. Differentiable.
+def moments_span(heat: HeatMap, *, sharpness: float, extent: float) -> Span:
+    """Measure the sharpened map: its mean, and `extent` standard deviations to each side. Differentiable.
 
     Args:
         heat: [B, h, w], not negative.
         sharpness: power of the map before it is normalized.
         extent: half the side, in standard deviations.
-
-    Returns:
-        Boxes [B, 4].
     """
-    middle, variance = moments(heat, sharpness)
-    half = extent * variance.sqrt()
-    return torch.cat([middle - half, middle + half], dim=1)
+    center, variance = moments(heat, sharpness)
+    return Span(center, extent * variance.sqrt())
 
 
 def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
     """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, h, w], as shares of the image.
 
-    For `sharpness` see `moments_box`.
+    For `sharpness` see `moments_span`.
     """
-    mass = heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))
-    mass = mass if sharpness == 1 else mass.pow(sharpness)
+    mass = heat
+    if sharpness != 1:
+        mass = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))).pow(sharpness)
     mass = (mass / _at_least_tiny(mass.sum(dim=(1, 2), keepdim=True)))[:, None]
     middles = cell_middles(heat)
     mean = (mass * middles).sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
@@ -239,10 +238,10 @@ def flat(heat: HeatMap) -> Bool[Tensor, " batch"]:
     return ~(highest - lowest > 1e-6 * highest)  # also where a value is not finite
 
 
-def square_inside(boxes: Boxes, min_side: float, max_side: float) -> Boxes:
-    """Make boxes [B, 4] square, with a side between two shares of the image, and move them inside it."""
-    half = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True).clamp(min_side, max_side) / 2
-    center = ((boxes[:, :2] + boxes[:, 2:]) / 2).clamp(min=half, max=1 - half)
+def square_inside(span: Span, min_side: float, max_side: float) -> Boxes:
+    """Return square boxes [B, 4] that are as wide as a span is at its widest, with a side in limits, and inside the image."""
+    half = span.half.amax(dim=1, keepdim=True).clamp(min_side / 2, max_side / 2)
+    center = span.center.clamp(min=half, max=1 - half)
     return torch.cat([center - half, center + half], dim=1)
 
 
@@ -259,4 +258,4 @@ def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, f
         [B, h, w]
     """
     heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
-    return heat * torch.exp(_squared_distance(cell_middles(heat), center) / (-2 * sigma**2))
+    return heat * torch.exp(_distance(cell_middles(heat), center).square() / (-2 * sigma**2))

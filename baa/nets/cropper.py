@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from baa.nets.attention import (
@@ -24,12 +24,12 @@ from baa.nets.boxes import (
     flat,
     lowest_mode,
     moments,
-    moments_box,
+    moments_span,
     peak,
-    peak_box,
+    peak_span,
     square_inside,
     upsample,
-    window_box,
+    window_span,
 )
 from baa.nets.locator import Locator
 from baa.nets.regions import PRIOR, RAW, Places, Region, Regions
@@ -48,8 +48,8 @@ class RegionCropper(nn.Module):
         box_method: `peak` (connected hot cells) or `moments` (mean and spread, differentiable).
         threshold: share of the maximum that is hot; also what a mode needs to be one.
         shift_radius: of `lowest_mode`.
-        margin: of `peak_box`.
-        sharpness: of `moments_box`.
+        margin: of `peak_span`.
+        sharpness: of `moments_span`.
         prior_origin: whether prior centers count from the corner of the `image` or from the mean of the first `heat_map`.
         prior_floor: added to the heat map before the prior, as a share of its maximum.
         half_precision: run the locator in bfloat16. Heat maps and boxes are float32 all the same.
@@ -61,6 +61,7 @@ class RegionCropper(nn.Module):
     """
 
     prior_centers: Tensor
+    fallback_halves: Tensor
 
     def __init__(
         self,
@@ -95,7 +96,9 @@ class RegionCropper(nn.Module):
         self.closed_form = closed_form
         self.has_prior = any(region.prior_sigma > 0 for region in self.regions.values())
         centers = torch.tensor([region.prior_center for region in self.regions.values()])
+        halves = torch.tensor([[region.fallback_side / 2] for region in self.regions.values()])
         self.register_buffer("prior_centers", centers, persistent=False)
+        self.register_buffer("fallback_halves", halves, persistent=False)
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -118,23 +121,27 @@ class RegionCropper(nn.Module):
         """
         found: list[_Located] = []
         maps: list[Tensor] = []
-        origin: Tensor | None = None
-        for region, center in zip(self.regions.values(), self.prior_centers, strict=True):
+        for i, region in enumerate(self.regions.values()):
             if found:
                 image, features = black_out(image, found[-1].place.boxes), None
             maps.append(self.heat_map(image, features, flip_average=region.flip_average))
-            origin = self._prior_origin(maps[0]) if origin is None else origin
-            found.append(self._locate(maps[-1], region, origin + center))
+            if not found:
+                expected, typical = self._expected(maps[0])
+            found.append(self._locate(maps[-1], region, expected[:, i], typical[:, i]))
         boxes, points = _stack([located.place for located in found])
         fallback = torch.stack([located.fallback for located in found], dim=1)
+        points = points.masked_fill(fallback[:, :, None], torch.nan)
         instead = {}
         if self.has_prior:
             instead[RAW] = _stack([located.by_heat for located in found])
             instead[PRIOR] = _stack([located.by_prior for located in found])
         return Regions(boxes, points, torch.stack(maps, dim=1), fallback, {}, instead)
 
-    def _locate(self, heat: HeatMap, region: Region, expected: Float[Tensor, "batch 2"]) -> "_Located":
-        """Find a region [B, ...] in its heat map, and where heat map and prior alone put it."""
+    def _locate(self, heat: HeatMap, region: Region, expected: Float[Tensor, "batch 2"], typical: Boxes) -> "_Located":
+        """Find a region [B, ...] in its heat map, and where heat map and prior alone put it.
+
+        The box of a degenerate heat map is a typical one, where the region is expected.
+        """
         finite = heat.nan_to_num()
         fine = upsample(finite, HEAT_GRID)
         hottest = peak(fine)
@@ -150,7 +157,8 @@ class RegionCropper(nn.Module):
             )
         elif self.has_prior:
             by_prior = Places(*(torch.full_like(part, torch.nan) for part in by_heat))
-        return _Located(_or_expected(by_both, fallback, expected, region), by_heat, by_prior, fallback)
+        place = by_both._replace(boxes=torch.where(fallback[:, None], typical, by_both.boxes))
+        return _Located(place, by_heat, by_prior, fallback)
 
     def as_published(self) -> "RegionCropper":
         """Return a cropper of the same regions that finds them as the paper does: Grad-CAM, ReLU, peak, no prior."""
@@ -172,10 +180,8 @@ class RegionCropper(nn.Module):
 
     def cut(self, view: View, boxes: Float[Tensor, "batch region 4"]) -> dict[str, Tensor]:
         """Cut a crop [B, 1, px, px] of each region at boxes [B, R, 4] from the source, with one resampling."""
-        return {
-            name: view.crop(box, region.px, region.max_side)
-            for (name, region), box in zip(self.regions.items(), boxes.unbind(dim=1), strict=True)
-        }
+        crops = view.crops(boxes, [(region.px, region.max_side) for region in self.regions.values()])
+        return dict(zip(self.regions, crops, strict=True))
 
     def features(self, image: GrayImage) -> FeatureMap:
         """Compute the feature map F'' [B, C, h, w] of the locator's view [B, 1, px, px].
@@ -211,23 +217,27 @@ class RegionCropper(nn.Module):
     def _autocast(self, image: GrayImage) -> torch.autocast:
         return torch.autocast(image.device.type, torch.bfloat16, enabled=self.half_precision)
 
-    def _prior_origin(self, first: HeatMap) -> Float[Tensor, "batch 2"]:
-        if self.prior_origin == "image":
-            return first.new_zeros(first.shape[0], 2)
-        first = first.nan_to_num()
-        nonzero = first.amax(dim=(1, 2)) > 0
-        return torch.where(nonzero[:, None], moments(first)[0], 0.5)
+    def _expected(self, first: HeatMap) -> tuple[Float[Tensor, "batch region 2"], Float[Tensor, "batch region 4"]]:
+        """Where the first heat map lets all regions be expected [B, R, 2], and boxes of typical size there [B, R, 4]."""
+        expected = self.prior_centers.expand(len(first), -1, -1)
+        if self.prior_origin == "heat_map":
+            first = first.nan_to_num()
+            nonzero = first.amax(dim=(1, 2)) > 0
+            expected = torch.where(nonzero[:, None], moments(first)[0], 0.5)[:, None] + expected
+        half = self.fallback_halves
+        center = expected.clamp(min=half, max=1 - half)  # inside the image
+        return expected, torch.cat([center - half, center + half], dim=2)
 
     def _place(self, heat: HeatMap, fine: Float[Tensor, "batch fine fine"], hottest: Tensor, region: Region) -> Places:
         """Find the point and the box [B, 4] of a region in a finite map, of which `fine` is the resampled one."""
         points = lowest_mode(fine, self.threshold, self.shift_radius) if region.lowest_mode else hottest
         if self.box_method == "peak":
-            found = peak_box(fine, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
+            span = peak_span(fine, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
         elif region.lowest_mode:
-            found = window_box(fine, points, region.extent)
+            span = window_span(fine, points, region.extent)
         else:
-            found = moments_box(heat, sharpness=self.sharpness, extent=region.extent)
-        return Places(square_inside(found, region.min_side, region.max_side), points)
+            span = moments_span(heat, sharpness=self.sharpness, extent=region.extent)
+        return Places(square_inside(span, region.min_side, region.max_side), points)
 
 
 class _Located(NamedTuple):
@@ -237,15 +247,6 @@ class _Located(NamedTuple):
     by_heat: Places
     by_prior: Places
     fallback: Tensor
-
-
-def _or_expected(place: Places, fallback: Bool[Tensor, " batch"], expected: Float[Tensor, "batch 2"], region: Region) -> Places:
-    """Replace the box of a degenerate heat map by one of typical size where the region is expected, and its point by NaN."""
-    half = region.fallback_side / 2
-    center = expected.clamp(half, 1 - half)  # inside the image
-    typical: Boxes = torch.cat([center - half, center + half], dim=1)
-    boxes = torch.where(fallback[:, None], typical, place.boxes)
-    return Places(boxes, place.points.masked_fill(fallback[:, None], torch.nan))
 
 
 def _stack(places: Sequence[Places]) -> Places:

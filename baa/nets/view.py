@@ -6,6 +6,7 @@ one interpolation.
 """
 
 import math
+from collections.abc import Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -68,19 +69,27 @@ class View(NamedTuple):
         return picture if self.erased is None else black_out(picture, self.erased)
 
     def crop(self, boxes: Boxes, px: int, max_side: float) -> Picture:
-        """Cut a box from each view, straight from the source: [B, 1, px, px]. Differentiable in the boxes.
+        """Cut a box [B, 4] from each view: see `crops`."""
+        return self.crops(boxes[:, None], [(px, max_side)])[0]
+
+    def crops(self, boxes: Float[Tensor, "batch region 4"], sizes: Sequence[tuple[int, float]]) -> list[Tensor]:
+        """Cut boxes from each view, straight from the source: [B, 1, px, px] per region. Differentiable in the boxes.
 
         Args:
-            boxes: [B, 4], as shares of the view.
-            px: side of the crops.
-            max_side: side of the largest possible box, a share of the view. It sets how finely all crops are sampled.
+            boxes: [B, R, 4], as shares of the view.
+            sizes: of each region, the side px of its crops, and the side of its largest possible box as a share of the view.
+                The latter sets how finely all its crops are sampled.
         """
-        corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-        affine = within(self.affine, corner, sides)
-        crop = self._expose(resample(self.source, affine, px, _samples(self.source, max_side, px)))
+        corners, sides = boxes[:, :, :2], boxes[:, :, 2:] - boxes[:, :, :2]
+        affines = within(self.affine, corners, sides)
+        crops = [
+            self._expose(resample(self.source, affine, px, _samples(self.source, max_side, px)))
+            for affine, (px, max_side) in zip(affines.unbind(dim=1), sizes, strict=True)
+        ]
         if self.erased is None:
-            return crop
-        return black_out(crop, (self.erased - corner.repeat(1, 2)) / sides.repeat(1, 2))
+            return crops
+        erased = (self.erased[:, None] - corners.repeat(1, 1, 2)) / sides.repeat(1, 1, 2)
+        return [black_out(crop, box) for crop, box in zip(crops, erased.unbind(dim=1), strict=True)]
 
     def turned(self, quarters: Int64[Tensor, " batch"], mirrored: Bool[Tensor, " batch"]) -> "View":
         """Rotate the view counterclockwise by quarters of a circle, then mirror it left to right where `mirrored`.
@@ -165,7 +174,7 @@ def _warp(
 
 def _centers(px: int, like: Tensor) -> Float[Tensor, " px"]:
     """Middles of pixels, from -1 to 1 from edge to edge."""
-    return torch.arange(1 - px, px, 2, device=like.device, dtype=like.dtype) / px
+    return torch.linspace(1 / px - 1, 1 - 1 / px, px, device=like.device, dtype=like.dtype)
 
 
 def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
@@ -200,11 +209,12 @@ def about_center(linear: Float[Tensor, "batch 2 2"]) -> Affine:
     return affine_of(linear, 0.5 - 0.5 * linear.sum(dim=2))
 
 
-def within(affine: Affine, corner: Float[Tensor, "batch 2"], sides: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2 3"]:
-    """Make the first two rows of the map of places of a box, given by its corner and sides, from that of its picture."""
-    linear = affine[:, :2, :2]
-    shift = (linear * corner[:, None]).sum(dim=2) + affine[:, :2, 2]
-    return torch.cat([linear * sides[:, None], shift[:, :, None]], dim=2)
+def within(
+    affine: Affine, corners: Float[Tensor, "batch region 2"], sides: Float[Tensor, "batch region 2"]
+) -> Float[Tensor, "batch region 2 3"]:
+    """Make the first two rows of the maps of places of boxes, given by corners and sides, from that of their picture."""
+    shift = _product(corners, affine[:, :2, :2]) + affine[:, None, :2, 2]
+    return torch.cat([affine[:, None, :2, :2] * sides[:, :, None], shift[:, :, :, None]], dim=3)
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:

@@ -13,7 +13,8 @@ def process():
 
 
 @pytest.mark.parametrize(
-    ("name", "erasing", "kernels"), [("locator", 0.0, 45), ("estimator-boxes", 0.5, 130), ("estimator-live", 0.0, 465)]
+    ("name", "erasing", "kernels"),
+    [("locator", 0.0, 42), ("estimator-boxes", 0.5, 116), ("estimator-live", 0.0, 410), ("joint", 0.0, 418)],
 )
 def test_a_step_never_waits_and_asks_for_few_kernels_beside_those_of_its_networks(process, name, erasing, kernels):
     step = process.submit(count_small, name, erasing).result()
@@ -51,4 +52,4 @@ def test_the_papers_networks_keep_the_budgets():
 
     rows = {row.name: row for row in bench()}
     assert all(row.met for name, row in rows.items() if name != "kernels-estimator-live"), rows
-    assert rows["kernels-estimator-live"].ratio < 0.21
+    assert rows["kernels-estimator-live"].ratio < 0.19

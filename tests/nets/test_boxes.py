@@ -7,16 +7,17 @@ from scipy.ndimage import label
 from torch.testing import assert_close
 
 from baa.nets.boxes import (
+    Span,
     apply_prior,
     degenerate,
     flood,
     lowest_mode,
     mean_shift,
-    moments_box,
+    moments_span,
     peak,
-    peak_box,
+    peak_span,
     square_inside,
-    window_box,
+    window_span,
 )
 
 
@@ -29,13 +30,13 @@ def test_the_peak_is_at_the_center_of_a_bump():
     assert_close(peak(bump(0.3, 0.7)), torch.tensor([[0.3, 0.7]]), atol=0.03, rtol=0)
 
 
-def test_the_peak_box_encloses_the_half_maximum_of_the_highest_bump_only():
+def test_the_peak_span_encloses_the_half_maximum_of_the_highest_bump_only():
     heat = torch.maximum(bump(0.3, 0.7), 0.9 * bump(0.8, 0.2))
     half_width = 0.1 * (2 * torch.log(torch.tensor(2.0))).sqrt()
-    box = peak_box(heat, threshold=0.5, margin=0.0)
+    center, half = peak_span(heat, threshold=0.5, margin=0.0)
 
-    expected = torch.tensor([[0.3 - half_width, 0.7 - half_width, 0.3 + half_width, 0.7 + half_width]])
-    assert_close(box, expected, atol=0.03, rtol=0)
+    assert_close(center, torch.tensor([[0.3, 0.7]]), atol=0.02, rtol=0)
+    assert_close(half, half_width.expand(1, 2), atol=0.02, rtol=0)
 
 
 def test_the_lowest_mode_is_the_lowest_bump_that_is_hot_enough():
@@ -70,26 +71,28 @@ def test_mean_shift_climbs_to_the_middle_of_a_bump_and_its_last_step_is_differen
 
 def test_the_box_about_a_point_is_as_wide_as_the_heat_there():
     heat = torch.maximum(bump(0.5, 0.7, 0.03, cells=48), bump(0.5, 0.2, 0.1, cells=48))
-    box = window_box(heat, torch.tensor([[0.5, 0.7]]), extent=2.0)
+    center, half = window_span(heat, torch.tensor([[0.5, 0.7]]), extent=2.0)
 
-    assert_close(box, torch.tensor([[0.44, 0.64, 0.56, 0.76]]), atol=0.015, rtol=0)
+    assert_close(center, torch.tensor([[0.5, 0.7]]))
+    assert_close(half, torch.tensor([[0.06, 0.06]]), atol=0.01, rtol=0)
 
 
 def test_the_margin_is_added_on_each_side():
-    tight, wide = (peak_box(bump(0.5, 0.5), threshold=0.5, margin=margin) for margin in (0.0, 0.1))
-    assert_close(wide - tight, torch.tensor([[-0.1, -0.1, 0.1, 0.1]]))
+    tight, wide = (peak_span(bump(0.5, 0.5), threshold=0.5, margin=margin) for margin in (0.0, 0.1))
+    assert_close(wide.center, tight.center)
+    assert_close(wide.half - tight.half, torch.tensor([[0.1, 0.1]]))
 
 
-def test_the_moments_box_is_mean_and_standard_deviation_of_the_sharpened_map():
-    box = moments_box(bump(0.4, 0.6, width=0.1, cells=50), sharpness=4.0, extent=2.0)
-    half = 2 * 0.1 / 4**0.5  # a Gaussian to the fourth power has half the standard deviation
+def test_the_moments_span_is_mean_and_standard_deviation_of_the_sharpened_map():
+    center, half = moments_span(bump(0.4, 0.6, width=0.1, cells=50), sharpness=4.0, extent=2.0)
 
-    assert_close(box, torch.tensor([[0.4 - half, 0.6 - half, 0.4 + half, 0.6 + half]]), atol=0.005, rtol=0)
+    assert_close(center, torch.tensor([[0.4, 0.6]]), atol=0.005, rtol=0)
+    assert_close(half, torch.full((1, 2), 2 * 0.1 / 4**0.5), atol=0.005, rtol=0)  # to the fourth power, half the deviation
 
 
-def test_the_moments_box_is_differentiable_in_the_map():
+def test_the_moments_span_is_differentiable_in_the_map():
     heat = bump(0.4, 0.6).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda h: moments_box(h, sharpness=2.0, extent=2.0), heat)
+    assert torch.autograd.gradcheck(lambda h: tuple(moments_span(h, sharpness=2.0, extent=2.0)), heat)
 
 
 def test_maps_that_are_flat_not_finite_or_hottest_at_the_border_are_degenerate():
@@ -102,10 +105,11 @@ def test_maps_that_are_flat_not_finite_or_hottest_at_the_border_are_degenerate()
 
 
 def test_squares_keep_their_center_and_are_moved_inside_the_image():
-    boxes = torch.tensor([[0.4, 0.3, 0.6, 0.7], [-0.1, 0.0, 0.1, 0.1], [0.49, 0.49, 0.51, 0.51]])
+    center = torch.tensor([[0.5, 0.5], [0.0, 0.05], [0.5, 0.5]])
+    half = torch.tensor([[0.1, 0.2], [0.1, 0.05], [0.01, 0.01]])
     expected = torch.tensor([[0.3, 0.3, 0.7, 0.7], [0.0, 0.0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6]])
 
-    assert_close(square_inside(boxes, min_side=0.2, max_side=0.5), expected)
+    assert_close(square_inside(Span(center, half), min_side=0.2, max_side=0.5), expected)
 
 
 def test_a_prior_selects_the_nearer_of_two_equal_bumps():

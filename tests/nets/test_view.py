@@ -113,7 +113,7 @@ def test_crops_are_differentiable_in_the_boxes(source):
 
 def test_places_of_a_box_are_places_of_its_picture_moved_as_the_picture_is():
     half_size = affine_of(0.5 * torch.eye(2)[None], torch.tensor([[0.25, 0.0]]))
-    affine = within(half_size, torch.tensor([[0.1, 0.2]]), torch.tensor([[0.3, 0.6]]))
+    affine = within(half_size, torch.tensor([[[0.1, 0.2]]]), torch.tensor([[[0.3, 0.6]]]))[:, 0]
     corners = torch.tensor([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]).T[None]
     assert_close(affine @ corners, torch.tensor([[[0.3, 0.45], [0.1, 0.4]]]))
 
