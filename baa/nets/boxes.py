@@ -40,7 +40,12 @@ Cells = Bool[Tensor, "batch rows columns"]
 
 
 class Span(NamedTuple):
-    """Where a region lies, as shares of the image: its center (x, y) [B, 2], and half its width and height [B, 2]."""
+    """Where a region lies, as shares of the image.
+
+    Args:
+        center: [B, 2], (x, y).
+        half: [B, 2], half of its width and of its height.
+    """
 
     center: Tensor
     half: Tensor

@@ -219,7 +219,7 @@ class RegionCropper(nn.Module):
 
     def _expected(self, first: HeatMap) -> tuple[Float[Tensor, "batch region 2"], Float[Tensor, "batch region 4"]]:
         """Where the first heat map lets all regions be expected [B, R, 2], and boxes of typical size there [B, R, 4]."""
-        expected = self.prior_centers.expand(len(first), -1, -1)
+        expected = self.prior_centers.expand(first.shape[0], -1, -1)
         if self.prior_origin == "heat_map":
             first = first.nan_to_num()
             nonzero = first.amax(dim=(1, 2)) > 0
