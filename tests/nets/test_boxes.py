@@ -46,6 +46,11 @@ def test_the_lowest_mode_is_the_lowest_bump_that_is_hot_enough():
         assert_close(lowest_mode(heat, threshold), torch.tensor([expected]), atol=0.04, rtol=0)
 
 
+def test_a_mode_is_a_hottest_cell_and_not_the_lowest_hot_one():
+    found = lowest_mode(bump(0.5, 0.5, 0.2, 48), 0.3, shift_radius=0.03)  # too narrow to climb from the edge
+    assert_close(found, torch.tensor([[0.5, 0.5]]), atol=0.02, rtol=0)
+
+
 def test_a_mode_apart_from_the_peak_is_none():
     apart = torch.maximum(bump(0.4, 0.2, 0.05), 0.8 * bump(0.8, 0.8, 0.05))
     linked = torch.maximum(apart, 0.4 * bump(0.6, 0.5, 0.4))
@@ -88,6 +93,20 @@ def test_the_moments_span_is_mean_and_standard_deviation_of_the_sharpened_map():
 
     assert_close(center, torch.tensor([[0.4, 0.6]]), atol=0.005, rtol=0)
     assert_close(half, torch.full((1, 2), 2 * 0.1 / 4**0.5), atol=0.005, rtol=0)  # to the fourth power, half the deviation
+
+
+def test_a_single_hot_cell_is_as_wide_as_heat_that_fills_it():
+    heat = torch.zeros(1, 20, 20)
+    heat[0, 3, 8] = 1.0
+    center, half = moments_span(heat, sharpness=1.0, extent=1.0)
+
+    assert_close(center, torch.tensor([[8.5 / 20, 3.5 / 20]]))
+    assert_close(half, torch.full((1, 2), 1 / 20 / 12**0.5))
+
+
+def test_mean_shift_stays_in_the_image_where_there_is_no_heat():
+    found = mean_shift(torch.zeros(1, 48, 48), torch.tensor([[0.3, 0.6]]), 0.1)
+    assert_close(found, torch.tensor([[0.3, 0.6]]), atol=0.03, rtol=0)
 
 
 def test_the_moments_span_is_differentiable_in_the_map():
