@@ -77,6 +77,23 @@ def test_degenerate_heat_maps_give_centered_boxes_and_are_marked(locator, phanto
     assert found.fallback.all()
     expected = torch.tensor([[0.4, 0.4, 0.6, 0.6], [0.35, 0.35, 0.65, 0.65], [0.2, 0.2, 0.8, 0.8]])
     assert_close(found.boxes, expected.expand(4, 3, 4))
+    assert found.points.isnan().all()
+
+
+def test_the_box_of_a_degenerate_heat_map_lies_inside_the_image_about_the_middle_of_all_heat(locator, phantom_batch):
+    torch.nn.init.zeros_(locator.head.age.layers[-1].weight)
+    regions = {"carpal": CARPAL._replace(prior_center=(0.1, 0.45))}
+    boxes = make_cropper(locator, regions, prior_origin="heat_map")(View.of(phantom_batch)).boxes
+    assert_close(boxes, torch.tensor([0.45, 0.7, 0.75, 1.0]).expand(4, 1, 4))
+
+
+def test_a_heat_map_that_is_hottest_at_the_border_is_degenerate(locator, phantom_batch, monkeypatch):
+    heat = torch.rand(4, 12, 12)
+    heat[:2, 5, 11] = 5.0
+    heat[2:, 5, 6] = 5.0
+    monkeypatch.setattr(RegionCropper, "heat_map", lambda *_, **__: heat)
+    found = make_cropper(locator, {"hand": HAND})(View.of(phantom_batch))
+    assert found.fallback[:, 0].tolist() == [True, True, False, False]
 
 
 def test_localizing_does_not_change_the_locator(locator, phantom_batch):

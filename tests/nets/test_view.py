@@ -91,6 +91,15 @@ def test_an_erased_rectangle_is_black_in_a_crop_too(source):
     assert (crops[1] > 0).all()
 
 
+def test_crops_that_are_cut_together_are_those_cut_alone(source):
+    erased = torch.tensor([[0.3, 0.4, 0.6, 0.9], [torch.nan] * 4])
+    view = View.of(source + 1)._replace(affine=rotation(13, 0.9, (0.03, -0.02)), erased=erased)
+    boxes, sizes = torch.tensor([[[0.1, 0.2, 0.6, 0.7], [0.4, 0.3, 0.9, 0.8]]] * 2), [(32, 0.5), (24, 0.6)]
+    for crop, box, size in zip(view.crops(boxes, sizes), boxes.unbind(dim=1), sizes, strict=True):
+        assert torch.equal(crop, view.crop(box, *size))
+        assert (crop[0] == 0).any()
+
+
 def test_boxes_of_the_source_move_with_the_view(source):
     """Centers map back exactly, sides scale, and several boxes per image move as each alone."""
     view = View.of(source)._replace(affine=rotation(20, 1.1, (0.05, 0.0)) @ FLIP)
