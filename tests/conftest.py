@@ -14,9 +14,9 @@ SMALL_BACKBONE = "resnet10t"
 
 
 LONGEST = (
-    *("preemption", "ranks", "export", "agent", "fit", "study", "joint", "bundle", "run_folder", "predict", "api", "tracking"),
-    *("input_check_training", "compile", "averaging", "laterality_sides", "precision", "profile", "load_once", "calibration"),
-    *("ensemble", "debugging", "stress"),
+    *("export", "ranks", "notebook", "preemption", "agent", "counts", "wandb_faults", "fit", "input_check_training"),
+    *("debugging", "run_folder", "joint", "local_calibration", "families", "tracking", "workers", "ensemble", "wandb_runs"),
+    *("predict", "calibration", "bundle", "compile", "precision", "laterality_sides", "averaging", "profile", "load_once"),
 )
 """Test files that start first, so that no worker is left with a long one at the end."""
 

@@ -69,4 +69,4 @@ def _packaged_model() -> Iterator[Row]:
     what = "packaged model with input check, in memory / files to table"
     yield quotient("predict-checked", what, seconds["in memory"], seconds["table"], 0.85, at_least=True)
     what = "files to table / files to table and overlays"
-    yield quotient("predict-overlays", what, seconds["table"], seconds["overlays"], 0.5, at_least=True)
+    yield quotient("predict-overlays", what, seconds["table"], seconds["overlays"], 0.8, at_least=True)
