@@ -14,7 +14,7 @@ names
   decoder  reading PNG files in the process that may die, against decoding them in this one
   start    time to the help text, to a config error and to the first training step
   counts   kernels of a training step on a simulated GPU, and how often it waits for one; nothing is timed
-  predict  image files to a table of ages and boxes, against the networks only
+  predict  image files to a table of ages and boxes, against the networks only; the packaged model with input check, overlays
   ddp      two processes with one thread each, against one process
   growth   time and memory with 100, 1,000 and 10,000 cases (predict: also 100,000), as slopes in a log-log plot:
            growth-cache, growth-loader, growth-crops, growth-step, growth-predict
