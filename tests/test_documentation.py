@@ -23,7 +23,9 @@ from baa.config.load import load
 from baa.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(file for file in ROOT.rglob("*.md") if not {".venv", "runs", "build"} & set(file.relative_to(ROOT).parts))
+PAGES = sorted(ROOT.glob("*.md")) + sorted(
+    file for folder in ("baa", "conf", "docker", "sweeps", "tests") for file in (ROOT / folder).rglob("*.md")
+)
 README = ROOT / "README.md"
 
 MOST_LINES = 220
