@@ -17,6 +17,7 @@ FILMS = 400
 COMMAND = """
 import sys
 from pathlib import Path
+import datasets
 from baa.cli import run_command
 from baa.data.cache import open_cache
 from baa.data.cases import Case
@@ -26,6 +27,8 @@ from baa.runtime.preemption import stoppable_work
 
 folder = Path(sys.argv[1])
 cases = [Case(file.stem, ImageFile(file), 60.0, Sex.MALE) for file in sorted(folder.glob("*.png"))]
+
+datasets.disable_progress_bars()
 
 
 def main():
