@@ -7,7 +7,7 @@ fit: .venv/installed
 	$(BIN)/python -m baa.fit --config conf/quickstart.yaml
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-all: .venv/installed
 	$(BIN)/pytest -m ""
