@@ -68,10 +68,6 @@ class View(NamedTuple):
         picture = self._expose(resample(source, self.affine, px, _samples(source, 1.0, px)))
         return picture if self.erased is None else black_out(picture, self.erased)
 
-    def crop(self, boxes: Boxes, px: int, max_side: float) -> Picture:
-        """Cut a box [B, 4] from each view: see `crops`."""
-        return self.crops(boxes[:, None], [(px, max_side)])[0]
-
     def crops(self, boxes: Float[Tensor, "batch region 4"], sizes: Sequence[tuple[int, float]]) -> list[Tensor]:
         """Cut boxes from each view, straight from the source: [B, 1, px, px] per region. Differentiable in the boxes.
 

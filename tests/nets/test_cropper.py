@@ -67,7 +67,7 @@ def test_each_crop_is_cut_from_its_own_box(locator, phantom_batch):
     view = View.of(phantom_batch)
     found = make_cropper(locator, THREE)(view)
     for place, (name, region) in enumerate(THREE.items()):
-        assert torch.equal(found.crops[name], view.crop(found.boxes[:, place], region.px, region.max_side))
+        assert torch.equal(found.crops[name], view.crops(found.boxes[:, place, None], [(region.px, region.max_side)])[0])
 
 
 def test_degenerate_heat_maps_give_centered_boxes_and_are_marked(locator, phantom_batch):
