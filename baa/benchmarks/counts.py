@@ -207,7 +207,8 @@ def _phases(gpu: SimulatedGpu) -> Iterator[None]:
     gpu.phase, gpu.backward_phase = REST, NETWORKS
     with ExitStack() as patches:
         forward: list[tuple[Any, str]] = [(part, "forward") for part in (Estimator, Locator, PooledAgeHead)]
-        for owner, name in (*forward, (Locator, "features"), (AgeHead, "loss")):
+        first_gradients = (torch.autograd, "_make_grads")
+        for owner, name in (*forward, (Locator, "features"), (AgeHead, "loss"), first_gradients):
             patches.enter_context(patch.object(owner, name, of_networks(getattr(owner, name))))
         yield
 

@@ -125,7 +125,7 @@ class HandDataModule(L.LightningDataModule):
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Sample, dataloader_idx: int) -> Batch:
-        source = batch.image.float().div_(255)
+        source = batch.image / 255
         training = self.trainer is not None and self.trainer.training
         whole = Batch.of(batch, self.augment(source) if training else View.of(source))
         if not (training and self.sex_dropout):

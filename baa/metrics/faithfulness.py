@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baa.nets.attention import HeatMap, smooth
+from baa.nets.attention import GaussianFilter, HeatMap
 from baa.nets.backbone import GrayImage
 from baa.nets.boxes import HEAT_GRID, upsample
 from baa.nets.locator import Locator
@@ -58,7 +58,7 @@ def curves(age: Age, image: GrayImage, heat: HeatMap, generator: torch.Generator
     """
     whole = age(image)
     warm = upsample(heat, HEAT_GRID)
-    random = smooth(torch.rand(warm.shape, generator=generator), RANDOM_SMOOTHING).to(warm)
+    random = GaussianFilter(RANDOM_SMOOTHING, HEAT_GRID)(torch.rand(warm.shape, generator=generator)).to(warm)
     orders = {"hottest": warm, "random": random, "coldest": -warm}
     result = {}
     for name, order in orders.items():

@@ -69,7 +69,8 @@ class AgeRegressionModule(L.LightningModule):
     def objective(self, batch: Batch) -> tuple[AgePrediction, Tensor]:
         """Compute the ages of a batch and its training loss."""
         prediction = self.predict(batch)
-        return prediction, self.head.loss(prediction, batch.months, self.loss) + self.penalty(prediction, batch.months)
+        loss, penalty = self.head.loss(prediction, batch.months, self.loss), self.penalty(prediction, batch.months)
+        return prediction, loss + penalty if isinstance(penalty, Tensor) else loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Not once an epoch: the first epoch after a resume has no such hook.

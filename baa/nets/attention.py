@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from baa.errors import InputError
 from baa.nets.backbone import FeatureMap, GrayImage
@@ -62,7 +61,7 @@ def locator_heat_map(
     *,
     flip_average: bool = False,
 ) -> HeatMap:
-    """Compute a locator's heat map by `gradient_x_activation`, not negative, on the grid of its finest layer.
+    """Compute a locator's heat map by `gradient_x_activation`, not negative, on the grid of its finest layer, not smoothed.
 
     One forward and one backward pass for all layers, by captum. The backward pass ends at the first of these layers. The
     locator may be frozen, and the caller may be under `no_grad` or `inference_mode`.
@@ -88,7 +87,7 @@ def locator_heat_map(
         if flip_average:
             first, mirrored = maps.unflatten(0, (2, -1)).unbind()
             maps = (first + mirrored.flip(-1)) / 2
-        return smooth(maps, attribution.smoothing)
+        return maps
 
 
 def _layer_maps(locator: Locator, image: GrayImage, attribution: Attribution, differentiable: DifferentiablePart) -> HeatMap:
@@ -124,23 +123,29 @@ def fuse(maps: Sequence[Float[Tensor, "batch _ _"]]) -> HeatMap:
     return total
 
 
-def smooth(heat: HeatMap, sigma: float) -> HeatMap:
-    """Filter maps with a Gaussian, reflected at the border, by torchvision: kornia's filter cannot be exported.
+class GaussianFilter(nn.Module):
+    """Filter heat maps with a Gaussian, reflected at the border. kornia's filter cannot be exported.
 
     Args:
-        heat: [B, h, w], not negative.
-        sigma: standard deviation, a share of the map's side; 0 returns the map as it is.
+        sigma: standard deviation, a share of the map's side.
+        cells: per side of the maps.
 
-    Returns:
-        [B, h, w]
+    Shapes:
+        [B, cells, cells] -> [B, cells, cells]
     """
-    if not sigma:
-        return heat
-    heat = full_precision(heat)
-    cells = sigma * heat.shape[-1]
-    reach = min(round(3 * cells), min(heat.shape[1:]) - 1)  # cells that reflect
-    with torch.autocast(heat.device.type, enabled=False):  # bf16 would round places to whole pixels
-        return gaussian_blur(heat[:, None], [2 * reach + 1] * 2, [cells] * 2)[:, 0]
+
+    weights: Tensor
+
+    def __init__(self, sigma: float, cells: int) -> None:
+        super().__init__()
+        self.reach = min(round(3 * sigma * cells), cells - 1)  # cells that reflect
+        distance = torch.arange(-self.reach, self.reach + 1.0) / (sigma * cells)
+        self.register_buffer("weights", (-distance.square() / 2).softmax(dim=0), persistent=False)
+
+    def forward(self, heat: HeatMap) -> HeatMap:
+        padded = F.pad(heat[:, None], [self.reach] * 4, mode="reflect")
+        rows = F.conv2d(padded, self.weights.view(1, 1, 1, -1))
+        return F.conv2d(rows, self.weights.view(1, 1, -1, 1))[:, 0]
 
 
 def grad_cam(head: PooledAgeHead, features: FeatureMap, mode: str, differentiable: DifferentiablePart = "none") -> HeatMap:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baa.nets.attention import HeatMap
@@ -18,17 +18,20 @@ BOX_METHODS = ("peak", "moments")
 HEAT_GRID = 48
 """Cells per side of the grid on which a box is found. A cell is about 2 % of the image."""
 
+EDGE = 0.015
+"""How near to the edge a heat map is not hottest, as a share of the image: closer than all but the outermost cells."""
+
 MODE_SPACING = 0.04
 """Smallest distance of two modes of a heat map, as a share of the image."""
 
-CONNECTED = 0.15
-"""Share of the maximum of the cells that connect a mode with the peak."""
+BESIDE = 0.25
+"""How far to either side of the peak a mode may lie, as a share of the image."""
 
-SHIFT_STEPS = 8
-"""Steps of mean shift."""
+FIRST_SHIFT = 2.5
+"""Length of the first of two steps of mean shift, the second one being 1: steps of 1 become ever shorter."""
 
 SEED = 0.14
-"""Radius about a point whose hot cells `peak_box` takes, as a share of the image."""
+"""Radius about a point whose hot cells `peak_span` takes, as a share of the image."""
 
 WINDOW = 0.12
 """Radius about a mode in which the spread of the heat is measured, as a share of the image."""
@@ -37,6 +40,7 @@ FLOOD_ROUNDS = 12
 """Rounds of `flood`: enough for winding regions of the whole grid, which need up to log2 of its cells."""
 
 Cells = Bool[Tensor, "batch rows columns"]
+Points = Float[Tensor, "batch 2"]
 
 
 class Span(NamedTuple):
@@ -58,115 +62,146 @@ def upsample(heat: HeatMap, px: int) -> Float[Tensor, "batch px px"]:
     return F.interpolate(heat[:, None], size=(px, px), mode="bicubic", align_corners=False)[:, 0].clamp(min=0)
 
 
-def cell_middles(heat: HeatMap) -> Float[Tensor, "2 rows columns"]:
-    """Return the middle (x, y) of each cell of square heat maps [B, n, n], as shares of the image: [2, n, n]."""
-    cells = heat.shape[-1]
-    x = torch.linspace(0.5 / cells, 1 - 0.5 / cells, cells, device=heat.device, dtype=heat.dtype)
-    return torch.stack([x.expand(cells, cells), x[:, None].expand(cells, cells)])
-
-
-def peak(heat: HeatMap) -> Float[Tensor, "batch 2"]:
-    """Find the hottest point of heat maps [B, h, w]: (x, y) [B, 2], as shares of the image."""
-    grid = upsample(heat, HEAT_GRID)
-    return _point(cell_middles(grid), grid.flatten(1).argmax(dim=1))
-
-
-def _point(middles: Float[Tensor, "2 rows columns"], cell: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 2"]:
-    """The middle (x, y) of cells counted row by row."""
-    return middles.flatten(1)[:, cell].T
-
-
-def lowest_mode(heat: HeatMap, threshold: float, shift_radius: float = 0.15) -> Float[Tensor, "batch 2"]:
-    """Find the mode of each heat map that is nearest to the forearm: the lowest one, for an upright hand.
-
-    A mode is the hottest cell within `MODE_SPACING`, and is connected with the peak through cells of at least `CONNECTED` of
-    the maximum: a marker beside the hand is not. Mean shift (Comaniciu and Meer, PAMI 2002) then moves it to the middle of
-    the heat about it.
+class BoxFinder(nn.Module):
+    """Finds places in heat maps [B, n, n] that are not negative, as shares of the image.
 
     Args:
-        heat: [B, h, w], not negative.
-        threshold: share of the maximum that a mode needs.
-        shift_radius: radius of mean shift, a share of the image.
+        cells: n.
 
-    Returns:
-        (x, y) [B, 2], as shares of the image.
+    Example:
+        >>> heat = torch.zeros(1, 48, 48)
+        >>> heat[0, 36, 12] = 1.0
+        >>> BoxFinder().peak(heat)
+        tensor([[0.2604, 0.7604]])
     """
-    grid = upsample(heat, HEAT_GRID)
-    reach = round(MODE_SPACING * HEAT_GRID)
-    hottest_near = F.max_pool2d(grid[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
-    highest = grid.amax(dim=(1, 2), keepdim=True)
-    connected = flood(grid >= CONNECTED * highest, grid == highest)
-    is_mode = (grid >= torch.maximum(hottest_near, threshold * highest)) & connected
-    from_last = is_mode.flatten(1).to(torch.uint8).flip(1).argmax(dim=1)
-    return mean_shift(grid, _point(cell_middles(grid), HEAT_GRID**2 - 1 - from_last), shift_radius)
 
+    middles: Tensor
+    powers: Tensor
+    number: Tensor
 
-def mean_shift(heat: HeatMap, start: Float[Tensor, "batch 2"], radius: float) -> Float[Tensor, "batch 2"]:
-    """Move points to the mean of the heat within a radius, step by step. The last step is differentiable.
+    def __init__(self, cells: int = HEAT_GRID) -> None:
+        super().__init__()
+        self.cells = cells
+        across = ((torch.arange(cells) + 0.5) / cells).expand(cells, cells)
+        middles = torch.stack([across, across.T])  # (x, y) of each cell
+        self.register_buffer("middles", middles, persistent=False)
+        squares = middles.square() + 1 / (12 * cells**2)  # a cell has a width of its own
+        self.register_buffer("powers", torch.cat([torch.ones(1, cells, cells), middles, squares]), persistent=False)
+        self.register_buffer("number", torch.arange(float(cells**2)), persistent=False)
 
-    Args:
-        heat: [B, h, w], not negative.
-        start: the points (x, y) [B, 2], as shares of the image.
-        radius: a share of the image.
+    def peak(self, heat: HeatMap) -> Points:
+        """Find the hottest points (x, y) [B, 2]."""
+        return self._point(heat.flatten(1).argmax(dim=1))
 
-    Returns:
-        The moved points [B, 2].
-    """
-    middles = cell_middles(heat)
-    heat = (heat + torch.finfo(heat.dtype).tiny)[:, None]
-    parts = torch.cat([heat * middles, heat], dim=1)  # of the sums of each step, which are above zero
-    points = start.detach()
-    for step in range(SHIFT_STEPS):
-        with torch.set_grad_enabled(torch.is_grad_enabled() and step == SHIFT_STEPS - 1):
-            sums = (parts * _disc(middles, points.detach(), radius)[:, None]).sum(dim=(2, 3))
-            points = sums[:, :2] / sums[:, 2:]
-    return points
+    def _point(self, cell: Int64[Tensor, " batch"]) -> Points:
+        """The middle (x, y) of cells counted row by row."""
+        return self.middles.flatten(1)[:, cell].T
+
+    def lowest_mode(self, heat: HeatMap, peak: Points, threshold: float, shift_radius: float = 0.15) -> Points:
+        """Find the mode of each heat map that is nearest to the forearm: the lowest one, for an upright hand.
+
+        A mode is the hottest cell within `MODE_SPACING`, and at most `BESIDE` to the left or right of the peak: a marker
+        beside the hand is not. Mean shift then moves it to the middle of the heat about it.
+
+        Args:
+            heat: [B, n, n], not negative.
+            peak: (x, y) [B, 2], the hottest points.
+            threshold: share of the maximum that a mode needs.
+            shift_radius: radius of mean shift, a share of the image.
+
+        Returns:
+            (x, y) [B, 2].
+        """
+        reach = round(MODE_SPACING * self.cells)
+        hottest_near = F.max_pool2d(heat[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
+        enough = threshold * heat.amax(dim=(1, 2), keepdim=True)
+        beside = (self.middles[0, :1] - peak[:, :1]).abs() <= BESIDE  # B n
+        is_mode = (heat >= torch.maximum(hottest_near, enough)) & beside[:, None]
+        return self.mean_shift(heat, self._point((is_mode.flatten(1) * self.number).argmax(dim=1)), shift_radius)
+
+    def mean_shift(self, heat: HeatMap, start: Points, radius: float) -> Points:
+        """Move points to the mean of the heat within a radius, twice. The second step is differentiable in the heat.
+
+        Mean shift is Comaniciu and Meer, PAMI 2002; the first step is `FIRST_SHIFT` times as long.
+
+        Args:
+            heat: [B, n, n], not negative.
+            start: the points (x, y) [B, 2].
+            radius: a share of the image.
+
+        Returns:
+            The moved points [B, 2].
+        """
+        parts = (heat + torch.finfo(heat.dtype).tiny)[:, None] * self.powers[:3]  # the sums of each step are above zero
+
+        def mean(points: Points) -> Points:
+            sums = (parts * self._disc(points.detach(), radius)[:, None]).sum(dim=(2, 3))
+            return sums[:, 1:] / sums[:, :1]
+
+        return mean(start.lerp(mean(start), FIRST_SHIFT))
+
+    def window_span(self, heat: HeatMap, points: Points, extent: float) -> Span:
+        """Measure the heat about points (x, y) [B, 2]: `extent` standard deviations within `WINDOW`. Differentiable."""
+        return Span(points, extent * self.moments(heat * self._disc(points.detach(), WINDOW))[1].sqrt())
+
+    def _disc(self, points: Points, radius: float) -> Cells:
+        """The cells within a radius of points (x, y)."""
+        return self._distance(points) <= radius
+
+    def _distance(self, points: Points) -> Float[Tensor, "batch rows columns"]:
+        return (self.middles - points[:, :, None, None]).norm(dim=1)
+
+    def peak_span(self, heat: HeatMap, *, threshold: float, margin: float, points: Points | None = None) -> Span:
+        """Find the paper's "peak attention area": the bounding box of the hot cells connected with the peak, plus a margin.
+
+        Args:
+            heat: [B, n, n], not negative.
+            threshold: share of the maximum from which a cell is hot.
+            margin: added on each side, as a share of the image.
+            points: (x, y) [B, 2]; the cells about them, in place of the peak.
+        """
+        highest = heat.amax(dim=(1, 2), keepdim=True)
+        seed = heat == highest if points is None else self._disc(points, SEED)
+        blob = flood(heat >= threshold * highest, seed)
+        sides = [_ends(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
+        first, last = (torch.stack(ends, dim=1).to(heat.dtype) for ends in zip(*sides, strict=True))
+        return Span((first + last) / 2, (last - first) / 2 + margin)
+
+    def moments_span(self, heat: HeatMap, *, sharpness: float, extent: float) -> Span:
+        """Measure the sharpened map: its mean, and `extent` standard deviations to each side. Differentiable.
+
+        Args:
+            heat: [B, n, n], not negative.
+            sharpness: power of the map before it is measured.
+            extent: half the side, in standard deviations.
+        """
+        if sharpness != 1:
+            heat = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))).pow(sharpness)
+        center, variance = self.moments(heat)
+        return Span(center, extent * variance.sqrt())
+
+    def moments(self, heat: HeatMap) -> tuple[Points, Points]:
+        """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, n, n]; zero where there is no heat."""
+        sums = (heat[:, None] * self.powers).sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
+        means = sums[:, 1:] / _at_least_tiny(sums[:, :1])
+        mean, squares = means.split(2, dim=1)
+        return mean, squares - mean.square()
+
+    def apply_prior(self, heat: HeatMap, center: Points, sigma: float, floor: float = 0.0) -> HeatMap:
+        """Multiply heat maps [B, n, n] by a Gaussian spatial prior.
+
+        Args:
+            heat: [B, n, n], not negative.
+            center: of the prior, (x, y) [B, 2].
+            sigma: its standard deviation, a share of the image.
+            floor: added to the map first, as a share of its maximum, so that the prior decides where the map is zero.
+        """
+        heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
+        return heat * torch.exp(self._distance(center).square() / (-2 * sigma**2))
 
 
 def _at_least_tiny(sums: Tensor) -> Tensor:
     return sums.clamp(min=torch.finfo(sums.dtype).tiny)
-
-
-def window_span(heat: HeatMap, points: Float[Tensor, "batch 2"], extent: float) -> Span:
-    """Measure the heat about points: `extent` standard deviations of what lies within `WINDOW` to each side. Differentiable.
-
-    Args:
-        heat: [B, h, w], not negative.
-        points: (x, y) [B, 2], as shares of the image.
-        extent: half the side, in standard deviations.
-    """
-    grid = upsample(heat, HEAT_GRID)
-    near = _disc(cell_middles(grid), points.detach(), WINDOW)
-    return Span(points, extent * moments(grid * near)[1].sqrt())
-
-
-def _disc(middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"], radius: float) -> Cells:
-    """The cells within a radius of points (x, y)."""
-    return _distance(middles, points) <= radius
-
-
-def _distance(
-    middles: Float[Tensor, "2 rows columns"], points: Float[Tensor, "batch 2"]
-) -> Float[Tensor, "batch rows columns"]:
-    return (middles - points[:, :, None, None]).norm(dim=1)
-
-
-def peak_span(heat: HeatMap, *, threshold: float, margin: float, points: Float[Tensor, "batch 2"] | None = None) -> Span:
-    """Find the paper's "peak attention area": the bounding box of the hot cells connected with the peak, plus a margin.
-
-    Args:
-        heat: [B, h, w], not negative.
-        threshold: share of the maximum from which a cell is hot.
-        margin: added on each side, as a share of the image.
-        points: (x, y) [B, 2]; the cells about them, in place of the peak.
-    """
-    grid = upsample(heat, HEAT_GRID)
-    highest = grid.amax(dim=(1, 2), keepdim=True)
-    seed = grid == highest if points is None else _disc(cell_middles(grid), points, SEED)
-    blob = flood(grid >= threshold * highest, seed)
-    sides = [_ends(blob.any(dim=axis)) for axis in (1, 2)]  # columns, then rows
-    first, last = (torch.stack(ends, dim=1).to(heat.dtype) for ends in zip(*sides, strict=True))
-    return Span((first + last) / 2, (last - first) / 2 + margin)
 
 
 def flood(hot: Cells, seed: Cells) -> Cells:
@@ -200,67 +235,28 @@ def _ends(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
     return first / occupied.shape[1], last / occupied.shape[1]
 
 
-def moments_span(heat: HeatMap, *, sharpness: float, extent: float) -> Span:
-    """Measure the sharpened map: its mean, and `extent` standard deviations to each side. Differentiable.
+def has_peak(heat: HeatMap, hottest: Points) -> Bool[Tensor, " batch"]:
+    """Return which maps [B, h, w] vary, are finite, and are not hottest at the edge: bool [B].
 
     Args:
-        heat: [B, h, w], not negative.
-        sharpness: power of the map before it is normalized.
-        extent: half the side, in standard deviations.
+        heat: not negative.
+        hottest: their hottest points (x, y) [B, 2].
     """
-    center, variance = moments(heat, sharpness)
-    return Span(center, extent * variance.sqrt())
+    return varies(heat) & ((hottest - 0.5).norm(torch.inf, dim=1) < 0.5 - EDGE)
 
 
-def moments(heat: HeatMap, sharpness: float = 1.0) -> tuple[Float[Tensor, "batch 2"], Float[Tensor, "batch 2"]]:
-    """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, h, w], as shares of the image.
-
-    For `sharpness` see `moments_span`.
-    """
-    mass = heat
-    if sharpness != 1:
-        mass = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))).pow(sharpness)
-    mass = (mass / _at_least_tiny(mass.sum(dim=(1, 2), keepdim=True)))[:, None]
-    middles = cell_middles(heat)
-    mean = (mass * middles).sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
-    variance = (mass * (middles - mean[:, :, None, None]).square()).sum(dim=(2, 3))
-    return mean, variance + 1 / (12 * heat.shape[-1] ** 2)  # a cell has a width of its own
-
-
-def degenerate(heat: HeatMap, hottest: Float[Tensor, "batch 2"] | None = None) -> Bool[Tensor, " batch"]:
-    """Detect maps [B, h, w] without a peak: flat, not finite, or hottest in the outermost half cell. Returns bool [B].
-
-    `hottest` [B, 2] is their `peak`, if it has been found already.
-    """
-    hottest = peak(heat.nan_to_num()) if hottest is None else hottest
-    inside = 0.5 - 0.5 / max(heat.shape[1:])
-    return flat(heat) | ((hottest - 0.5).abs() > inside).any(dim=1)
-
-
-def flat(heat: HeatMap) -> Bool[Tensor, " batch"]:
-    """Detect maps [B, h, w] that have the same value everywhere, or one that is not finite. Returns bool [B]."""
+def varies(heat: HeatMap) -> Bool[Tensor, " batch"]:
+    """Return which maps [B, h, w] have different values, all of them finite: bool [B]."""
     lowest, highest = heat.flatten(1).aminmax(dim=1)
-    return ~(highest - lowest > 1e-6 * highest)  # also where a value is not finite
+    return highest - lowest > 1e-6 * highest  # also false where a value is not finite
 
 
 def square_inside(span: Span, min_side: float, max_side: float) -> Boxes:
     """Return square boxes [B, 4] that are as wide as a span is at its widest, with a side in limits, and inside the image."""
-    half = span.half.amax(dim=1, keepdim=True).clamp(min_side / 2, max_side / 2)
-    center = span.center.clamp(min=half, max=1 - half)
-    return torch.cat([center - half, center + half], dim=1)
+    return square_at(span.center, span.half.amax(dim=1, keepdim=True).clamp(min_side / 2, max_side / 2))
 
 
-def apply_prior(heat: HeatMap, center: Float[Tensor, "batch 2"], sigma: float, floor: float = 0.0) -> HeatMap:
-    """Multiply a heat map by a Gaussian spatial prior.
-
-    Args:
-        heat: [B, h, w], not negative.
-        center: of the prior, (x, y) [B, 2] as shares of the image.
-        sigma: its standard deviation, a share of the image.
-        floor: added to the map first, as a share of its maximum, so that the prior decides where the map is zero.
-
-    Returns:
-        [B, h, w]
-    """
-    heat = heat + floor * heat.amax(dim=(1, 2), keepdim=True)
-    return heat * torch.exp(_distance(cell_middles(heat), center).square() / (-2 * sigma**2))
+def square_at(center: Float[Tensor, "*boxes 2"], half: Float[Tensor, "*boxes 1"]) -> Float[Tensor, "*boxes 4"]:
+    """Return squares [..., 4] of half a side [..., 1] about centers [..., 2], moved inside the image."""
+    center = center.clamp(min=half, max=1 - half)
+    return torch.cat([center - half, center + half], dim=-1)

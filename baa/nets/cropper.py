@@ -11,26 +11,14 @@ from baa.nets.attention import (
     PUBLISHED,
     Attribution,
     DifferentiablePart,
+    GaussianFilter,
     HeatMap,
     closed_form_grad_cam,
     grad_cam,
     locator_heat_map,
 )
 from baa.nets.backbone import FeatureMap, GrayImage
-from baa.nets.boxes import (
-    HEAT_GRID,
-    apply_prior,
-    degenerate,
-    flat,
-    lowest_mode,
-    moments,
-    moments_span,
-    peak,
-    peak_span,
-    square_inside,
-    upsample,
-    window_span,
-)
+from baa.nets.boxes import HEAT_GRID, BoxFinder, has_peak, square_at, square_inside, upsample, varies
 from baa.nets.locator import Locator
 from baa.nets.regions import PRIOR, RAW, Places, Region, Regions
 from baa.nets.view import Boxes, View, black_out
@@ -61,7 +49,8 @@ class RegionCropper(nn.Module):
     """
 
     prior_centers: Tensor
-    fallback_halves: Tensor
+    typical_halves: Tensor
+    typical_boxes: Tensor
 
     def __init__(
         self,
@@ -95,10 +84,14 @@ class RegionCropper(nn.Module):
         self.differentiable = differentiable
         self.closed_form = closed_form
         self.has_prior = any(region.prior_sigma > 0 for region in self.regions.values())
+        self.finder = BoxFinder()
+        sigma = attribution.smoothing
+        self.smoothing: nn.Module = GaussianFilter(sigma, HEAT_GRID) if sigma else nn.Identity()
         centers = torch.tensor([region.prior_center for region in self.regions.values()])
         halves = torch.tensor([[region.fallback_side / 2] for region in self.regions.values()])
         self.register_buffer("prior_centers", centers, persistent=False)
-        self.register_buffer("fallback_halves", halves, persistent=False)
+        self.register_buffer("typical_halves", halves, persistent=False)
+        self.register_buffer("typical_boxes", square_at(centers, halves), persistent=False)
         self.train(False)
 
     def train(self, mode: bool = True) -> "RegionCropper":
@@ -125,11 +118,12 @@ class RegionCropper(nn.Module):
             if found:
                 image, features = black_out(image, found[-1].place.boxes), None
             maps.append(self.heat_map(image, features, flip_average=region.flip_average))
+            finite = upsample(maps[-1].nan_to_num(), HEAT_GRID)
             if not found:
-                expected, typical = self._expected(maps[0])
-            found.append(self._locate(maps[-1], region, expected[:, i], typical[:, i]))
+                expected, typical = self._expected(finite)
+            found.append(self._locate(maps[-1], finite, region, expected[:, i], typical[:, i]))
         boxes, points = _stack([located.place for located in found])
-        fallback = torch.stack([located.fallback for located in found], dim=1)
+        fallback = ~torch.stack([located.sure for located in found], dim=1)
         points = points.masked_fill(fallback[:, :, None], torch.nan)
         instead = {}
         if self.has_prior:
@@ -137,28 +131,34 @@ class RegionCropper(nn.Module):
             instead[PRIOR] = _stack([located.by_prior for located in found])
         return Regions(boxes, points, torch.stack(maps, dim=1), fallback, {}, instead)
 
-    def _locate(self, heat: HeatMap, region: Region, expected: Float[Tensor, "batch 2"], typical: Boxes) -> "_Located":
+    def _locate(
+        self,
+        heat: HeatMap,
+        finite: Float[Tensor, "batch fine fine"],
+        region: Region,
+        expected: Float[Tensor, "batch 2"],
+        typical: Boxes,
+    ) -> "_Located":
         """Find a region [B, ...] in its heat map, and where heat map and prior alone put it.
 
-        The box of a degenerate heat map is a typical one, where the region is expected.
+        `finite` is the map on the grid of the box finder. The box of a map without a peak is a typical one, where the region is
+        expected.
         """
-        finite = heat.nan_to_num()
-        fine = upsample(finite, HEAT_GRID)
-        hottest = peak(fine)
-        fallback = flat(heat) if region.prior_sigma else degenerate(heat, hottest)
-        by_heat = by_both = by_prior = self._place(finite, fine, hottest, region)
+        hottest = self.finder.peak(finite)
+        sure = varies(heat) if region.prior_sigma else has_peak(heat, hottest)
+        by_heat = by_both = by_prior = self._place(finite, hottest, region)
         if region.prior_sigma:
             by_both, by_prior = (
-                self._place(map_, map_, peak(map_), region)
+                self._place(map_, self.finder.peak(map_), region)
                 for map_ in (
-                    apply_prior(fine, expected, region.prior_sigma, self.prior_floor),
-                    apply_prior(torch.ones_like(fine), expected, region.prior_sigma),
+                    self.finder.apply_prior(finite, expected, region.prior_sigma, self.prior_floor),
+                    self.finder.apply_prior(torch.ones_like(finite), expected, region.prior_sigma),
                 )
             )
         elif self.has_prior:
             by_prior = Places(*(torch.full_like(part, torch.nan) for part in by_heat))
-        place = by_both._replace(boxes=torch.where(fallback[:, None], typical, by_both.boxes))
-        return _Located(place, by_heat, by_prior, fallback)
+        place = by_both._replace(boxes=torch.where(sure[:, None], by_both.boxes, typical))
+        return _Located(place, by_heat, by_prior, sure)
 
     def as_published(self) -> "RegionCropper":
         """Return a cropper of the same regions that finds them as the paper does: Grad-CAM, ReLU, peak, no prior."""
@@ -203,12 +203,13 @@ class RegionCropper(nn.Module):
             flip_average: average the maps of the image and its mirror image; Grad-CAM does not.
 
         Returns:
-            [B, h, w], not negative.
+            [B, h, w], not negative. Gradient times activation is resampled to `HEAT_GRID` cells a side, and smoothed there.
         """
         part = self.differentiable if torch.is_grad_enabled() else "none"
         if self.attribution.method == "gradient_x_activation":
             with self._autocast(image):
-                return locator_heat_map(self.locator, image, self.attribution, part, flip_average=flip_average)
+                heat = locator_heat_map(self.locator, image, self.attribution, part, flip_average=flip_average)
+            return self.smoothing(upsample(heat, HEAT_GRID))
         features = self.features(image) if features is None else features
         if self.closed_form:
             return closed_form_grad_cam(self.locator.head, features, self.attribution.mode)
@@ -219,34 +220,35 @@ class RegionCropper(nn.Module):
 
     def _expected(self, first: HeatMap) -> tuple[Float[Tensor, "batch region 2"], Float[Tensor, "batch region 4"]]:
         """Where the first heat map lets all regions be expected [B, R, 2], and boxes of typical size there [B, R, 4]."""
-        expected = self.prior_centers.expand(first.shape[0], -1, -1)
-        if self.prior_origin == "heat_map":
-            first = first.nan_to_num()
-            nonzero = first.amax(dim=(1, 2)) > 0
-            expected = torch.where(nonzero[:, None], moments(first)[0], 0.5)[:, None] + expected
-        half = self.fallback_halves
-        center = expected.clamp(min=half, max=1 - half)  # inside the image
-        return expected, torch.cat([center - half, center + half], dim=2)
+        if self.prior_origin == "image":
+            count = first.shape[0]
+            return self.prior_centers.expand(count, -1, -1), self.typical_boxes.expand(count, -1, -1)
+        mean = torch.where(first.amax(dim=(1, 2))[:, None] > 0, self.finder.moments(first)[0], 0.5)
+        expected = mean[:, None] + self.prior_centers
+        return expected, square_at(expected, self.typical_halves.expand(*expected.shape[:2], 1))
 
-    def _place(self, heat: HeatMap, fine: Float[Tensor, "batch fine fine"], hottest: Tensor, region: Region) -> Places:
-        """Find the point and the box [B, 4] of a region in a finite map, of which `fine` is the resampled one."""
-        points = lowest_mode(fine, self.threshold, self.shift_radius) if region.lowest_mode else hottest
+    def _place(self, heat: HeatMap, hottest: Float[Tensor, "batch 2"], region: Region) -> Places:
+        """Find the point and the box [B, 4] of a region in a map on the grid of the box finder."""
+        find, points = self.finder, hottest
+        if region.lowest_mode:
+            points = find.lowest_mode(heat, hottest, self.threshold, self.shift_radius)
         if self.box_method == "peak":
-            span = peak_span(fine, threshold=self.threshold, margin=self.margin, points=points if region.lowest_mode else None)
+            about = points if region.lowest_mode else None
+            span = find.peak_span(heat, threshold=self.threshold, margin=self.margin, points=about)
         elif region.lowest_mode:
-            span = window_span(fine, points, region.extent)
+            span = find.window_span(heat, points, region.extent)
         else:
-            span = moments_span(heat, sharpness=self.sharpness, extent=region.extent)
+            span = find.moments_span(heat, sharpness=self.sharpness, extent=region.extent)
         return Places(square_inside(span, region.min_side, region.max_side), points)
 
 
 class _Located(NamedTuple):
-    """A region in one heat map: its place, by heat map and prior alone, and whether the map was degenerate [B]."""
+    """A region in one heat map: its place, by heat map and prior alone, and whether the map has a peak [B]."""
 
     place: Places
     by_heat: Places
     by_prior: Places
-    fallback: Tensor
+    sure: Tensor
 
 
 def _stack(places: Sequence[Places]) -> Places:

@@ -159,18 +159,17 @@ def _warp(
     Of kornia's functions it is the cheapest here: the x and y of an affine map are sums of a row and a column. Its normalized
     maps reach `grid_sample` as they are; without `align_corners` they run from -1 to 1 from edge to edge, as our shares do.
     """
-    linear = affine[:, :2, :2]
-    shift = torch.add(linear.sum(dim=2, keepdim=True) - 1, affine[:, :2, 2:], alpha=2)
-    across = _centers(width, affine)
-    along_x = torch.addcmul(shift, linear[:, :, :1], across)  # B 2 W
-    along_y = linear[:, :, 1:] * (across if height == width else _centers(height, affine))  # B 2 H
-    x, y = (along_x[:, :, None, :] + along_y[:, :, :, None]).unbind(dim=1)
+    across = _doubled_middles(width, affine)
+    down = across if height == width else _doubled_middles(height, affine)
+    along_x = torch.addcmul(affine[:, :2, 2:] - 0.5, affine[:, :2, :1], across, value=0.5)  # B 2 W
+    along_y = affine[:, :2, 1:2] * down  # B 2 H, doubled
+    x, y = torch.add(along_y[:, :, :, None], along_x[:, :, None, :], alpha=2).unbind(dim=1)
     return remap(image, x, y, mode=mode, align_corners=False, normalized_coordinates=True)
 
 
-def _centers(px: int, like: Tensor) -> Float[Tensor, " px"]:
-    """Middles of pixels, from -1 to 1 from edge to edge."""
-    return torch.linspace(1 / px - 1, 1 - 1 / px, px, device=like.device, dtype=like.dtype)
+def _doubled_middles(px: int, like: Tensor) -> Float[Tensor, " px"]:
+    """Middles of pixels, from 0 to 2 from edge to edge."""
+    return torch.linspace(1 / px, 2 - 1 / px, px, device=like.device, dtype=like.dtype)
 
 
 def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows columns"]:
@@ -185,13 +184,10 @@ def average(image: GrayImage, factor: int) -> Float[Tensor, "batch 1 rows column
 
 
 def black_out(view: GrayImage, boxes: Boxes) -> GrayImage:
-    """Return images [B, 1, H, W] with a black rectangle over a box [B, 4] of each; a box of NaN hides nothing."""
-    height, width = view.shape[-2:]
-    x = torch.linspace(0.5 / width, 1 - 0.5 / width, width, device=view.device)
-    y = x if height == width else torch.linspace(0.5 / height, 1 - 0.5 / height, height, device=view.device)
-    x0, y0, x1, y1 = boxes[:, :, None].unbind(dim=1)
-    columns = (x >= x0) & (x < x1)  # B W
-    rows = (y >= y0) & (y < y1)  # B H
+    """Return square images [B, 1, px, px] with a black rectangle over a box [B, 4] of each; a box of NaN hides nothing."""
+    px = view.shape[-1]
+    middles = torch.linspace(0.5 / px, 1 - 0.5 / px, px, device=view.device)
+    columns, rows = ((middles >= boxes[:, :2, None]) & (middles < boxes[:, 2:, None])).unbind(dim=1)  # B px
     return view.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 

@@ -26,6 +26,9 @@ from baa.nets.view import View
 
 CACHED_SPLITS = ("train", "val")
 
+FORMAT = 2
+"""Of the file. A change of code that gives other boxes by the same settings raises it, so that kept ones are not used."""
+
 
 def cache_boxes(
     cropper: RegionCropper, locator_source: dict[str, Any], splits: dict[str, Radiographs], config: Config
@@ -70,6 +73,7 @@ def _kept_boxes(file: Path, splits: dict[str, Radiographs], regions: int) -> dic
 
 def _key(locator_source: dict[str, Any], splits: dict[str, Radiographs], config: Config) -> str:
     parts = [
+        FORMAT,
         locator_source["sha256"],
         to_plain(config)["crops"],
         splits["train"].key,

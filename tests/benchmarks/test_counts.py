@@ -14,7 +14,7 @@ def process():
 
 @pytest.mark.parametrize(
     ("name", "erasing", "kernels"),
-    [("locator", 0.0, 42), ("estimator-boxes", 0.5, 116), ("estimator-live", 0.0, 410), ("joint", 0.0, 418)],
+    [("locator", 0.0, 36), ("estimator-boxes", 0.5, 110), ("estimator-live", 0.0, 240), ("joint", 0.0, 250)],
 )
 def test_a_step_never_waits_and_asks_for_few_kernels_beside_those_of_its_networks(process, name, erasing, kernels):
     step = process.submit(count_small, name, erasing).result()
@@ -51,5 +51,4 @@ def test_the_papers_networks_keep_the_budgets():
     from baa.benchmarks.counts import bench
 
     rows = {row.name: row for row in bench()}
-    assert all(row.met for name, row in rows.items() if name != "kernels-estimator-live"), rows
-    assert rows["kernels-estimator-live"].ratio < 0.19
+    assert all(row.met for row in rows.values()), rows

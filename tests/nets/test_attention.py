@@ -7,8 +7,15 @@ import torch
 from torch.testing import assert_close
 
 from baa.errors import InputError
-from baa.nets.attention import CAM_MODES, Attribution, closed_form_grad_cam, grad_cam, locator_heat_map, smooth
-from baa.nets.boxes import lowest_mode, moments
+from baa.nets.attention import (
+    CAM_MODES,
+    Attribution,
+    GaussianFilter,
+    closed_form_grad_cam,
+    grad_cam,
+    locator_heat_map,
+)
+from baa.nets.boxes import HEAT_GRID, BoxFinder, upsample
 from baa.nets.heads import AgeHead
 from baa.nets.locator import Locator, PooledAgeHead
 from baa.nets.view import View
@@ -129,8 +136,8 @@ def test_gradient_times_activation_is_summed_over_channels_and_layers(locator, m
 
 
 def test_a_flip_averaged_map_of_the_mirror_image_is_the_mirrored_map(locator):
-    image, attribution = torch.rand(2, 1, 96, 96), LAYERS._replace(smoothing=0.05)
-    found, mirrored = (locator_heat_map(locator, one, attribution, flip_average=True) for one in (image, image.flip(-1)))
+    image = torch.rand(2, 1, 96, 96)
+    found, mirrored = (locator_heat_map(locator, one, LAYERS, flip_average=True) for one in (image, image.flip(-1)))
 
     assert_close(mirrored, found.flip(-1))
 
@@ -138,10 +145,10 @@ def test_a_flip_averaged_map_of_the_mirror_image_is_the_mirrored_map(locator):
 def test_smoothing_keeps_the_heat_and_widens_a_point():
     point = torch.zeros(1, 40, 40)
     point[0, 20, 12] = 1.0
-    smoothed = smooth(point, 0.05)
+    smoothed, finder = GaussianFilter(0.05, 40)(point), BoxFinder(40)
 
     assert smoothed.sum().item() == pytest.approx(1.0, abs=1e-3)
-    variance = moments(smoothed)[1][0] - moments(point)[1][0]
+    variance = finder.moments(smoothed)[1][0] - finder.moments(point)[1][0]
     assert_close(variance.sqrt(), torch.tensor([0.05, 0.05]), atol=0.002, rtol=0)
 
 
@@ -154,7 +161,8 @@ def test_a_random_locator_does_not_point_at_the_carpus(phantom_batch):
     """The map of an untrained network follows brightness and borders, not the wrist."""
     torch.manual_seed(3)
     locator = Locator(backbone="resnet10t", px=96, head="distribution").eval()
-    heat = locator_heat_map(locator, View.of(phantom_batch).render(96), LAYERS._replace(smoothing=0.06), flip_average=True)
-    carpus = torch.tensor([0.5, 0.7])
+    heat = locator_heat_map(locator, View.of(phantom_batch).render(96), LAYERS, flip_average=True)
+    heat, finder = GaussianFilter(0.06, HEAT_GRID)(upsample(heat, HEAT_GRID)), BoxFinder()
+    found = finder.lowest_mode(heat, finder.peak(heat), 0.5)
 
-    assert ((lowest_mode(heat, 0.5) - carpus).norm(dim=1) > 0.1).float().mean() >= 0.5
+    assert ((found - torch.tensor([0.5, 0.7])).norm(dim=1) > 0.1).float().mean() >= 0.5

@@ -133,10 +133,10 @@ def test_places_of_a_box_are_places_of_its_picture_moved_as_the_picture_is():
 
 
 def test_black_out_blackens_the_box_and_nothing_else():
-    view = black_out(torch.ones(1, 1, 10, 20), torch.tensor([[0.5, 0.2, 0.75, 0.4]]))
+    view = black_out(torch.ones(1, 1, 20, 20), torch.tensor([[0.5, 0.2, 0.75, 0.4]]))
 
-    expected = torch.ones(10, 20)
-    expected[2:4, 10:15] = 0
+    expected = torch.ones(20, 20)
+    expected[4:8, 10:15] = 0
     assert_close(view[0, 0], expected)
 
 
