@@ -4,7 +4,7 @@ A network that learns to recognize such corruptions also detects unseen kinds of
 Self-Supervised Learning Can Improve Model Robustness and Uncertainty", NeurIPS 2019, https://arxiv.org/abs/1906.12340.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy import ndimage
@@ -24,13 +24,14 @@ GRAINS_PX = (0.0, 1.0, 3.0, 8.0, 20.0, 40.0)
 """Standard deviations of the Gaussian blur of noise images, in pixels."""
 
 
-def corruptions(film: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def corruptions(film: np.ndarray, other: np.ndarray, rng: np.random.Generator, some: int | None = None) -> Iterator[np.ndarray]:
     """Yield three rotations of a radiograph, then one image of each other corruption.
 
     Args:
         film: a square radiograph [S, S] uint8.
         other: a second radiograph, for two hands in one image.
         rng: random generator.
+        some: how many of the other corruptions, drawn at random; None for all five.
 
     Yields:
         [S, S] uint8. Like image files, all but the rotations are padded to a square and their gray levels are stretched.
@@ -38,8 +39,15 @@ def corruptions(film: np.ndarray, other: np.ndarray, rng: np.random.Generator) -
     for quarters in (1, 2, 3):
         yield np.rot90(film, quarters).copy()
     px = len(film)
-    for levels in (_half(film, rng), _pair(film, other, rng), _close(film, rng), _pieces(film, rng), _grains(px, rng)):
-        yield levels_on_square(np.ascontiguousarray(levels), px)
+    others: list[Callable[[], np.ndarray]] = [
+        lambda: _half(film, rng),
+        lambda: _pair(film, other, rng),
+        lambda: _close(film, rng),
+        lambda: _pieces(film, rng),
+        lambda: _grains(px, rng),
+    ]
+    for corrupted in others if some is None else [others[i] for i in rng.permutation(len(others))[:some]]:
+        yield levels_on_square(np.ascontiguousarray(corrupted()), px)
 
 
 def _half(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:

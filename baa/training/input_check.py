@@ -25,6 +25,9 @@ from baa.training.laterality import MOST_RADIOGRAPHS, train_laterality
 MOST_HANDS, MOST_PHANTOMS, MOST_VALIDATION_HANDS = 500, 200, 600
 """Hands of the training split and phantoms to learn from, hands of the validation split to set the threshold."""
 
+SOME_CORRUPTIONS = 2
+"""Corruptions of each hand beside its three rotations. All five detect as much, and take 1.4 times as long."""
+
 FALSE_ALARMS = 0.02
 """Share of the validation hands beyond the threshold."""
 
@@ -103,7 +106,7 @@ def _some(radiographs: Radiographs, most: int, rng: np.random.Generator) -> list
 
 def _corruptions(hands: list[np.ndarray], rng: np.random.Generator) -> Iterator[np.ndarray]:
     for i, hand in enumerate(hands):
-        yield from corruptions(hand, hands[i - 1], rng)
+        yield from corruptions(hand, hands[i - 1], rng, SOME_CORRUPTIONS)
 
 
 def _features(locator: Locator, hands: Iterable[np.ndarray], device: torch.device, move: Augmentation | None = None) -> Tensor:

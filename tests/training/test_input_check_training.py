@@ -59,6 +59,19 @@ def test_corruptions_have_the_form_of_radiographs():
     assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
 
 
+def test_some_corruptions_are_all_rotations_and_others_in_turn():
+    film, other = (case.image.load(96).pixels for case in phantom_cases(2, seed=1))
+    rng = np.random.default_rng(0)
+    rotations = [np.rot90(film, quarters) for quarters in (1, 2, 3)]
+    pairs_of_others = set()
+    for _ in range(20):
+        made = list(corruptions(film, other, rng, some=2))
+        assert len(made) == 5
+        assert all(np.array_equal(a, b) for a, b in zip(made, rotations, strict=False))
+        pairs_of_others.add(tuple(levels.tobytes() for levels in made[3:]))
+    assert len(pairs_of_others) == 20
+
+
 def test_it_distinguishes_hands_from_corruptions(locator, monkeypatch):
     from baa.data.cache import Radiographs
     from baa.nets.view import View
@@ -195,4 +208,4 @@ def test_a_test_orients_hands_and_gives_their_boxes_in_the_source(testing):
         for box, found in zip(moved, batch.regions.boxes, strict=True):
             torch.testing.assert_close(found, torch.stack(box, dim=1), atol=1e-4, rtol=0)
         for crop in batch.regions.crops.values():
-            torch.testing.assert_close(crop, crop[:1].expand_as(crop), atol=1e-2, rtol=0)
+            torch.testing.assert_close(crop, crop[:1].expand_as(crop), atol=2e-2, rtol=0)
