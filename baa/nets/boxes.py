@@ -19,7 +19,7 @@ HEAT_GRID = 48
 """Cells per side of the grid on which a box is found. A cell is about 2 % of the image."""
 
 EDGE = 0.015
-"""How near to the edge a heat map is not hottest, as a share of the image: closer than all but the outermost cells."""
+"""Share of the image: a map that is hottest nearer to its edge than this, in the outermost cells, has no peak."""
 
 MODE_SPACING = 0.04
 """Smallest distance of two modes of a heat map, as a share of the image."""

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import label
 from torch.testing import assert_close
 
-from baa.nets.boxes import BESIDE, HEAT_GRID, BoxFinder, Span, flood, has_peak, square_inside
+from baa.nets.boxes import BESIDE, FIRST_SHIFT, HEAT_GRID, BoxFinder, Span, flood, has_peak, square_inside
 
 FINDER = BoxFinder()
 
@@ -65,6 +65,16 @@ def test_mean_shift_climbs_to_the_middle_of_a_bump_and_is_differentiable():
 
     assert_close(found.detach(), torch.tensor([[0.5, 0.6]]).double(), atol=0.01, rtol=0)
     assert torch.autograd.gradcheck(lambda h: FINDER.mean_shift(h, torch.tensor([[0.53, 0.57]]).double(), 0.14), heat)
+
+
+def test_mean_shift_takes_a_longer_first_step():
+    heat, start = bump(0.5, 0.6, 0.3), torch.tensor([[0.5, 0.5]])
+    x, y = FINDER.middles
+    near = heat[0] * ((y - 0.5) ** 2 + (x - 0.5) ** 2 <= 0.1**2)
+    step = ((near * y).sum() / near.sum() - 0.5).item()
+
+    assert FINDER.mean_shift(heat, start, 0.1)[0, 1].item() - 0.5 == pytest.approx((FIRST_SHIFT + 1) * step, rel=0.3)
+    assert step > 0.001
 
 
 def test_the_box_about_a_point_is_as_wide_as_the_heat_there():
