@@ -27,8 +27,8 @@ MODE_SPACING = 0.04
 BESIDE = 0.25
 """How far to either side of the peak a mode may lie, as a share of the image."""
 
-FIRST_SHIFT = 2.5
-"""Length of the first of two steps of mean shift, the second one being 1: steps of 1 become ever shorter."""
+LONG_SHIFTS = (2.5, 2.0)
+"""Lengths of the steps of mean shift before the last one. Steps of length 1 become ever shorter: it would take eight."""
 
 SEED = 0.14
 """Radius about a point whose hot cells `peak_span` takes, as a share of the image."""
@@ -40,6 +40,7 @@ FLOOD_ROUNDS = 12
 """Rounds of `flood`: enough for winding regions of the whole grid, which need up to log2 of its cells."""
 
 Cells = Bool[Tensor, "batch rows columns"]
+Cell = Int64[Tensor, " batch"]
 Points = Float[Tensor, "batch 2"]
 
 
@@ -78,6 +79,7 @@ class BoxFinder(nn.Module):
     middles: Tensor
     powers: Tensor
     number: Tensor
+    inner: Tensor
 
     def __init__(self, cells: int = HEAT_GRID) -> None:
         super().__init__()
@@ -88,14 +90,24 @@ class BoxFinder(nn.Module):
         squares = middles.square() + 1 / (12 * cells**2)  # a cell has a width of its own
         self.register_buffer("powers", torch.cat([torch.ones(1, cells, cells), middles, squares]), persistent=False)
         self.register_buffer("number", torch.arange(float(cells**2)), persistent=False)
+        self.register_buffer("inner", ((middles - 0.5).abs() < 0.5 - EDGE).all(dim=0).flatten(), persistent=False)
 
     def peak(self, heat: HeatMap) -> Points:
         """Find the hottest points (x, y) [B, 2]."""
-        return self._point(heat.flatten(1).argmax(dim=1))
+        return self.point(hottest(heat))
 
-    def _point(self, cell: Int64[Tensor, " batch"]) -> Points:
-        """The middle (x, y) of cells counted row by row."""
+    def point(self, cell: Cell) -> Points:
+        """Return the middle (x, y) [B, 2] of cells [B], counted row by row."""
         return self.middles.flatten(1)[:, cell].T
+
+    def has_peak(self, heat: Float[Tensor, "batch _ _"], cell: Cell) -> Bool[Tensor, " batch"]:
+        """Return which maps [B, h, w] vary, are finite, and are not hottest at the edge: bool [B].
+
+        Args:
+            heat: not negative.
+            cell: their hottest cells [B] on the grid of this finder.
+        """
+        return varies(heat) & self.inner[cell]
 
     def lowest_mode(self, heat: HeatMap, peak: Points, threshold: float, shift_radius: float = 0.15) -> Points:
         """Find the mode of each heat map that is nearest to the forearm: the lowest one, for an upright hand.
@@ -117,12 +129,12 @@ class BoxFinder(nn.Module):
         enough = threshold * heat.amax(dim=(1, 2), keepdim=True)
         beside = (self.middles[0, :1] - peak[:, :1]).abs() <= BESIDE  # B n
         is_mode = (heat >= torch.maximum(hottest_near, enough)) & beside[:, None]
-        return self.mean_shift(heat, self._point((is_mode.flatten(1) * self.number).argmax(dim=1)), shift_radius)
+        return self.mean_shift(heat, self.point(hottest(is_mode * self.number.view(heat.shape[1:]))), shift_radius)
 
     def mean_shift(self, heat: HeatMap, start: Points, radius: float) -> Points:
-        """Move points to the mean of the heat within a radius, twice. The second step is differentiable in the heat.
+        """Move points to the mean of the heat within a radius, step by step. The last step is differentiable in the heat.
 
-        Mean shift is Comaniciu and Meer, PAMI 2002; the first step is `FIRST_SHIFT` times as long.
+        Mean shift is Comaniciu and Meer, PAMI 2002; all steps but the last are longer, by `LONG_SHIFTS`.
 
         Args:
             heat: [B, n, n], not negative.
@@ -138,7 +150,10 @@ class BoxFinder(nn.Module):
             sums = (parts * self._disc(points.detach(), radius)[:, None]).sum(dim=(2, 3))
             return sums[:, 1:] / sums[:, :1]
 
-        return mean(start.lerp(mean(start), FIRST_SHIFT))
+        points = start
+        for length in LONG_SHIFTS:
+            points = points.lerp(mean(points), length)
+        return mean(points)
 
     def window_span(self, heat: HeatMap, points: Points, extent: float) -> Span:
         """Measure the heat about points (x, y) [B, 2]: `extent` standard deviations within `WINDOW`. Differentiable."""
@@ -200,6 +215,11 @@ class BoxFinder(nn.Module):
         return heat * torch.exp(self._distance(center).square() / (-2 * sigma**2))
 
 
+def hottest(heat: HeatMap) -> Cell:
+    """Find the hottest cells of maps [B, h, w], counted row by row: [B]."""
+    return heat.flatten(1).argmax(dim=1)
+
+
 def _at_least_tiny(sums: Tensor) -> Tensor:
     return sums.clamp(min=torch.finfo(sums.dtype).tiny)
 
@@ -233,16 +253,6 @@ def _ends(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
     first = occupied.float().argmax(dim=1)
     last = occupied.shape[1] - occupied.flip(1).float().argmax(dim=1)
     return first / occupied.shape[1], last / occupied.shape[1]
-
-
-def has_peak(heat: HeatMap, hottest: Points) -> Bool[Tensor, " batch"]:
-    """Return which maps [B, h, w] vary, are finite, and are not hottest at the edge: bool [B].
-
-    Args:
-        heat: not negative.
-        hottest: their hottest points (x, y) [B, 2].
-    """
-    return varies(heat) & ((hottest - 0.5).norm(torch.inf, dim=1) < 0.5 - EDGE)
 
 
 def varies(heat: HeatMap) -> Bool[Tensor, " batch"]:

@@ -18,7 +18,7 @@ from baa.nets.attention import (
     locator_heat_map,
 )
 from baa.nets.backbone import FeatureMap, GrayImage
-from baa.nets.boxes import HEAT_GRID, BoxFinder, has_peak, square_at, square_inside, upsample, varies
+from baa.nets.boxes import HEAT_GRID, BoxFinder, hottest, square_at, square_inside, upsample, varies
 from baa.nets.locator import Locator
 from baa.nets.regions import PRIOR, RAW, Places, Region, Regions
 from baa.nets.view import Boxes, View, black_out
@@ -118,10 +118,10 @@ class RegionCropper(nn.Module):
             if found:
                 image, features = black_out(image, found[-1].place.boxes), None
             maps.append(self.heat_map(image, features, flip_average=region.flip_average))
-            finite = upsample(maps[-1].nan_to_num(), HEAT_GRID)
+            fine = upsample(maps[-1], HEAT_GRID)
             if not found:
-                expected, typical = self._expected(finite)
-            found.append(self._locate(maps[-1], finite, region, expected[:, i], typical[:, i]))
+                expected, typical = self._expected(fine)
+            found.append(self._locate(maps[-1], fine, region, expected[:, i], typical[:, i]))
         boxes, points = _stack([located.place for located in found])
         fallback = ~torch.stack([located.sure for located in found], dim=1)
         points = points.masked_fill(fallback[:, :, None], torch.nan)
@@ -134,25 +134,25 @@ class RegionCropper(nn.Module):
     def _locate(
         self,
         heat: HeatMap,
-        finite: Float[Tensor, "batch fine fine"],
+        fine: Float[Tensor, "batch fine fine"],
         region: Region,
         expected: Float[Tensor, "batch 2"],
         typical: Boxes,
     ) -> "_Located":
         """Find a region [B, ...] in its heat map, and where heat map and prior alone put it.
 
-        `finite` is the map on the grid of the box finder. The box of a map without a peak is a typical one, where the region is
+        `fine` is the map on the grid of the box finder. The box of a map without a peak is a typical one, where the region is
         expected.
         """
-        hottest = self.finder.peak(finite)
-        sure = varies(heat) if region.prior_sigma else has_peak(heat, hottest)
-        by_heat = by_both = by_prior = self._place(finite, hottest, region)
+        cell = hottest(fine)
+        sure = varies(heat) if region.prior_sigma else self.finder.has_peak(heat, cell)
+        by_heat = by_both = by_prior = self._place(fine, self.finder.point(cell), region)
         if region.prior_sigma:
             by_both, by_prior = (
                 self._place(map_, self.finder.peak(map_), region)
                 for map_ in (
-                    self.finder.apply_prior(finite, expected, region.prior_sigma, self.prior_floor),
-                    self.finder.apply_prior(torch.ones_like(finite), expected, region.prior_sigma),
+                    self.finder.apply_prior(fine, expected, region.prior_sigma, self.prior_floor),
+                    self.finder.apply_prior(torch.ones_like(fine), expected, region.prior_sigma),
                 )
             )
         elif self.has_prior:
@@ -227,11 +227,11 @@ class RegionCropper(nn.Module):
         expected = mean[:, None] + self.prior_centers
         return expected, square_at(expected, self.typical_halves.expand(*expected.shape[:2], 1))
 
-    def _place(self, heat: HeatMap, hottest: Float[Tensor, "batch 2"], region: Region) -> Places:
+    def _place(self, heat: HeatMap, peak: Float[Tensor, "batch 2"], region: Region) -> Places:
         """Find the point and the box [B, 4] of a region in a map on the grid of the box finder."""
-        find, points = self.finder, hottest
+        find, points = self.finder, peak
         if region.lowest_mode:
-            points = find.lowest_mode(heat, hottest, self.threshold, self.shift_radius)
+            points = find.lowest_mode(heat, peak, self.threshold, self.shift_radius)
         if self.box_method == "peak":
             about = points if region.lowest_mode else None
             span = find.peak_span(heat, threshold=self.threshold, margin=self.margin, points=about)

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import label
 from torch.testing import assert_close
 
-from baa.nets.boxes import BESIDE, FIRST_SHIFT, HEAT_GRID, BoxFinder, Span, flood, has_peak, square_inside
+from baa.nets.boxes import BESIDE, HEAT_GRID, LONG_SHIFTS, BoxFinder, Span, flood, hottest, square_inside
 
 FINDER = BoxFinder()
 
@@ -67,13 +67,13 @@ def test_mean_shift_climbs_to_the_middle_of_a_bump_and_is_differentiable():
     assert torch.autograd.gradcheck(lambda h: FINDER.mean_shift(h, torch.tensor([[0.53, 0.57]]).double(), 0.14), heat)
 
 
-def test_mean_shift_takes_a_longer_first_step():
+def test_mean_shift_takes_longer_steps_before_the_last():
     heat, start = bump(0.5, 0.6, 0.3), torch.tensor([[0.5, 0.5]])
     x, y = FINDER.middles
     near = heat[0] * ((y - 0.5) ** 2 + (x - 0.5) ** 2 <= 0.1**2)
     step = ((near * y).sum() / near.sum() - 0.5).item()
 
-    assert FINDER.mean_shift(heat, start, 0.1)[0, 1].item() - 0.5 == pytest.approx((FIRST_SHIFT + 1) * step, rel=0.3)
+    assert FINDER.mean_shift(heat, start, 0.1)[0, 1].item() - 0.5 == pytest.approx((sum(LONG_SHIFTS) + 1) * step, rel=0.3)
     assert step > 0.001
 
 
@@ -126,7 +126,7 @@ def test_maps_that_are_flat_not_finite_or_hottest_at_the_edge_have_no_peak():
     maps = torch.cat([flat, torch.zeros(1, 48, 48), not_finite, *at_edges, near, bump(0.5, 0.5)])
 
     for scale in (1.0, 1e-9):
-        found = has_peak(scale * maps, FINDER.peak(maps.nan_to_num()))
+        found = FINDER.has_peak(scale * maps, hottest(maps))
         assert found.tolist() == [False] * 7 + [True] * 2
 
 
