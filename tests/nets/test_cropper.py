@@ -96,6 +96,25 @@ def test_a_heat_map_that_is_hottest_at_the_border_is_degenerate(locator, phantom
     assert found.fallback[:, 0].tolist() == [True, True, False, False]
 
 
+@pytest.mark.parametrize("box_method", ["peak", "moments"])
+@pytest.mark.parametrize("lowest_mode", [False, True])
+def test_a_heat_map_that_is_not_finite_gives_a_typical_box_to_its_image_alone(locator, phantom_batch, box_method, lowest_mode):
+    heat = torch.rand(4, 12, 12)
+    heat[:, 5, 6] = 5.0
+    broken = heat.clone()
+    broken[0, 3, 3] = torch.nan
+    regions = {"hand": HAND._replace(lowest_mode=lowest_mode, fallback_side=0.5)}
+    cropper = make_cropper(locator, regions, box_method=box_method)
+    cropper.heat_map = lambda image, features, flip_average: heat
+    expected = cropper.localize(phantom_batch).boxes
+    cropper.heat_map = lambda image, features, flip_average: broken
+    found = cropper.localize(phantom_batch)
+
+    assert found.fallback[:, 0].tolist() == [True, False, False, False]
+    assert_close(found.boxes[0, 0], torch.tensor([0.25, 0.25, 0.75, 0.75]))
+    assert_close(found.boxes[1:], expected[1:])
+
+
 def test_localizing_does_not_change_the_locator(locator, phantom_batch):
     before = {name: tensor.clone() for name, tensor in locator.state_dict().items()}
     cropper = make_cropper(locator).train()
