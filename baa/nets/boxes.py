@@ -19,7 +19,7 @@ HEAT_GRID = 48
 """Cells per side of the grid on which a box is found. A cell is about 2 % of the image."""
 
 EDGE = 0.015
-"""Share of the image: a map that is hottest nearer to its edge than this, in the outermost cells, has no peak."""
+"""A map that is hottest nearer to its edge than this share of the image, or than half of its cells, has no peak."""
 
 MODE_SPACING = 0.04
 """Smallest distance of two modes of a heat map, as a share of the image."""
@@ -69,6 +69,9 @@ class BoxFinder(nn.Module):
     Args:
         cells: n.
 
+    Shapes:
+        heat maps [B, n, n] -> points [B, 2], (x, y)
+
     Example:
         >>> heat = torch.zeros(1, 48, 48)
         >>> heat[0, 36, 12] = 1.0
@@ -79,7 +82,7 @@ class BoxFinder(nn.Module):
     middles: Tensor
     powers: Tensor
     number: Tensor
-    inner: Tensor
+    depth: Tensor
 
     def __init__(self, cells: int = HEAT_GRID) -> None:
         super().__init__()
@@ -90,7 +93,8 @@ class BoxFinder(nn.Module):
         squares = middles.square() + 1 / (12 * cells**2)  # a cell has a width of its own
         self.register_buffer("powers", torch.cat([torch.ones(1, cells, cells), middles, squares]), persistent=False)
         self.register_buffer("number", torch.arange(float(cells**2)), persistent=False)
-        self.register_buffer("inner", ((middles - 0.5).abs() < 0.5 - EDGE).all(dim=0).flatten(), persistent=False)
+        depth = torch.minimum(middles, 1 - middles).amin(dim=0).flatten()  # of each cell, from the edge of the image
+        self.register_buffer("depth", depth, persistent=False)
 
     def peak(self, heat: HeatMap) -> Points:
         """Find the hottest points (x, y) [B, 2]."""
@@ -107,7 +111,7 @@ class BoxFinder(nn.Module):
             heat: not negative.
             cell: their hottest cells [B] on the grid of this finder.
         """
-        return varies(heat) & self.inner[cell]
+        return varies(heat) & (self.depth[cell] >= max(EDGE, 0.5 / max(heat.shape[1:])))
 
     def lowest_mode(self, heat: HeatMap, peak: Points, threshold: float, shift_radius: float = 0.15) -> Points:
         """Find the mode of each heat map that is nearest to the forearm: the lowest one, for an upright hand.
@@ -258,7 +262,7 @@ def _ends(occupied: Bool[Tensor, "batch cell"]) -> tuple[Tensor, Tensor]:
 def varies(heat: HeatMap) -> Bool[Tensor, " batch"]:
     """Return which maps [B, h, w] have different values, all of them finite: bool [B]."""
     lowest, highest = heat.flatten(1).aminmax(dim=1)
-    return highest - lowest > 1e-6 * highest  # also false where a value is not finite
+    return torch.add(lowest, highest, alpha=1e-6) < highest  # also false where a value is not finite
 
 
 def square_inside(span: Span, min_side: float, max_side: float) -> Boxes:

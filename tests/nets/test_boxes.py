@@ -130,6 +130,19 @@ def test_maps_that_are_flat_not_finite_or_hottest_at_the_edge_have_no_peak():
         assert found.tolist() == [False] * 7 + [True] * 2
 
 
+def test_a_coarse_map_has_no_peak_within_half_of_its_cells_of_the_edge():
+    coarse = torch.rand(1, 12, 12)
+    for depth, sure in ((0, False), (1, False), (2, True)):
+        for cell in (24 * HEAT_GRID + depth, (HEAT_GRID - 1 - depth) * HEAT_GRID + 24):
+            assert FINDER.has_peak(coarse, torch.tensor([cell])).item() is sure
+
+
+def test_a_map_with_an_infinite_value_has_no_peak():
+    heat = bump(0.5, 0.5)
+    heat[0, 3, 3] = torch.inf
+    assert not FINDER.has_peak(heat, torch.tensor([24 * HEAT_GRID + 24])).item()
+
+
 def test_squares_keep_their_center_and_are_moved_inside_the_image():
     center = torch.tensor([[0.5, 0.5], [0.0, 0.05], [0.5, 0.5]])
     half = torch.tensor([[0.1, 0.2], [0.1, 0.05], [0.01, 0.01]])
