@@ -148,7 +148,7 @@ class BoxFinder(nn.Module):
         Returns:
             The moved points [B, 2].
         """
-        parts = (heat + torch.finfo(heat.dtype).tiny)[:, None] * self.powers[:3]  # the sums of each step are above zero
+        parts = _above_zero(heat)[:, None] * self.powers[:3]
 
         def mean(points: Points) -> Points:
             sums = (parts * self._disc(points.detach(), radius)[:, None]).sum(dim=(2, 3))
@@ -195,14 +195,15 @@ class BoxFinder(nn.Module):
             extent: half the side, in standard deviations.
         """
         if sharpness != 1:
-            heat = (heat / _at_least_tiny(heat.amax(dim=(1, 2), keepdim=True))).pow(sharpness)
+            heat = (heat / _above_zero(heat.amax(dim=(1, 2), keepdim=True))).pow(sharpness)
         center, variance = self.moments(heat)
         return Span(center, extent * variance.sqrt())
 
     def moments(self, heat: HeatMap) -> tuple[Points, Points]:
-        """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, n, n]; zero where there is no heat."""
-        sums = (heat[:, None] * self.powers).sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
-        means = sums[:, 1:] / _at_least_tiny(sums[:, :1])
+        """Compute mean [B, 2] and variance [B, 2] (x, y) of heat maps [B, n, n]; without heat, those of an even map."""
+        parts = _above_zero(heat)[:, None] * self.powers
+        sums = parts.sum(dim=(2, 3))  # elementwise: a matrix product may round to TF32
+        means = sums[:, 1:] / sums[:, :1]
         mean, squares = means.split(2, dim=1)
         return mean, squares - mean.square()
 
@@ -224,8 +225,9 @@ def hottest(heat: HeatMap) -> Cell:
     return heat.flatten(1).argmax(dim=1)
 
 
-def _at_least_tiny(sums: Tensor) -> Tensor:
-    return sums.clamp(min=torch.finfo(sums.dtype).tiny)
+def _above_zero(heat: Tensor) -> Tensor:
+    """Heat with which no sum is zero: a mean of no heat, and its gradient, are finite too."""
+    return heat + torch.finfo(heat.dtype).tiny
 
 
 def flood(hot: Cells, seed: Cells) -> Cells:

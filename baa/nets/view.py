@@ -163,7 +163,7 @@ def _warp(
     down = across if height == width else _doubled_middles(height, affine)
     along_x = torch.addcmul(affine[:, :2, 2:] - 0.5, affine[:, :2, :1], across, value=0.5)  # B 2 W
     along_y = affine[:, :2, 1:2] * down  # B 2 H, doubled
-    x, y = torch.add(along_y[:, :, :, None], along_x[:, :, None, :], alpha=2).unbind(dim=1)
+    x, y = torch.add(along_y[:, :, :, None], along_x[:, :, None, :], alpha=2).unbind(dim=1)  # 2 * share - 1
     return remap(image, x, y, mode=mode, align_corners=False, normalized_coordinates=True)
 
 

@@ -112,6 +112,17 @@ def test_mean_shift_stays_in_the_image_where_there_is_no_heat():
     assert_close(found, torch.tensor([[0.3, 0.6]]), atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize("sharpness", [1.0, 2.0])
+def test_a_map_without_heat_has_finite_gradients(sharpness):
+    """Joint training takes a typical box in its place: what reaches the map is zero, and zero times infinity is NaN."""
+    heat, points = torch.zeros(1, 48, 48, requires_grad=True), torch.tensor([[0.5, 0.5]])
+    spans = FINDER.moments_span(heat, sharpness=sharpness, extent=2.0), FINDER.window_span(heat, points, 2.0)
+    shifted = FINDER.mean_shift(heat, points, 0.1)
+    (0.0 * sum(part.sum() for span in spans for part in span) + 0.0 * shifted.sum()).backward()
+
+    assert torch.equal(heat.grad, torch.zeros_like(heat))
+
+
 def test_the_moments_span_is_differentiable_in_the_map():
     heat = bump(0.4, 0.6).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda h: tuple(FINDER.moments_span(h, sharpness=2.0, extent=2.0)), heat)
